@@ -1,0 +1,1 @@
+//! Streaming detectors: calibrated scores with the band that was expected

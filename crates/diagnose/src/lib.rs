@@ -1,0 +1,1 @@
+//! Topology, grouping, change correlation: ranked hypotheses with their evidence

@@ -1,0 +1,1 @@
+//! The two folds, observe and decide, and their snapshots

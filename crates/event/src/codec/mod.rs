@@ -1,0 +1,1 @@
+//! Wire formats: from record bytes to the vocabulary, and back.

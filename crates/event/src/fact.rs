@@ -1,0 +1,85 @@
+//! What observe tells decide: the whole input of the second fold.
+
+use std::{fmt, sync::Arc};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Anomaly, Change, Command, Edge, Outcome, Timestamp};
+
+/// One input partition, which is one shard of observe.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct ShardId {
+    /// The topic; a file's name in a replay.
+    pub topic: Arc<str>,
+    /// The partition.
+    pub partition: i32,
+}
+
+impl fmt::Display for ShardId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.topic, self.partition)
+    }
+}
+
+/// How far a shard is. Everything with a time at or before `watermark` that this shard will ever say has been said.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Progress {
+    /// Event time up to which the shard is complete; `Timestamp::MIN` before its first record.
+    pub watermark: Timestamp,
+    /// The wall clock when the mark was made, as data.
+    pub wall: Timestamp,
+    /// Nothing in flight and the position is the partition's end, for the pipeline's `idle_after` or longer: do not wait.
+    pub idle: bool,
+    /// Every shard of the pipeline's sources, so that none is forgotten before its first mark. Sent with a shard's first
+    /// mark and whenever it changes; empty otherwise.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub roster: Vec<ShardId>,
+}
+
+/// One fact: a value in `suture.facts`, keyed by `scope`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Fact {
+    /// The environment or cluster it is about, which decides its partition. Progress goes to every partition.
+    pub scope: Arc<str>,
+    /// Event time.
+    pub at: Timestamp,
+    /// The shard that says it.
+    pub shard: ShardId,
+    /// Counts the shard's facts, from 0, without gaps: what makes the order of facts with one time the same everywhere.
+    pub seq: u64,
+    /// What is said.
+    pub body: FactBody,
+}
+
+/// What a fact says.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "fact", content = "body")]
+pub enum FactBody {
+    /// An edge of the call graph.
+    Edge(Edge),
+    /// A change.
+    Change(Change),
+    /// An anomaly, in one of its phases.
+    Anomaly(Anomaly),
+    /// What an executor did.
+    Outcome(Outcome),
+    /// What a human wants.
+    Command(Command),
+    /// How far the shard is.
+    Progress(Progress),
+}
+
+impl FactBody {
+    /// The order of facts that have the same time: causes before effects.
+    #[must_use]
+    pub const fn rank(&self) -> u8 {
+        match self {
+            Self::Edge(_) => 0,
+            Self::Change(_) => 1,
+            Self::Anomaly(_) => 2,
+            Self::Outcome(_) => 3,
+            Self::Command(_) => 4,
+            Self::Progress(_) => 5,
+        }
+    }
+}

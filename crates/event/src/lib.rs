@@ -1,0 +1,29 @@
+//! The vocabulary of Suture: what a record means once it is decoded, and what leaves each room of the line.
+//!
+//! Nothing here decides anything. Every type is a value that serialises to the JSON written to topics and replay files;
+//! the codecs for foreign formats live in [`codec`].
+
+mod action;
+mod anomaly;
+mod change;
+pub mod codec;
+mod digest;
+mod fact;
+mod incident;
+mod ledger;
+mod series;
+mod signal;
+mod time;
+
+pub use action::{ActionRequest, ActionStep, Command, CommandKind, Outcome, OutcomeStatus, Rung};
+pub use anomaly::{Anomaly, AnomalyPhase, Direction, EndReason};
+pub use change::{Change, ChangeKind, Edge, EdgeSource};
+pub use digest::{hex16, stable_hash, stable_uuid};
+pub use fact::{Fact, FactBody, Progress, ShardId};
+pub use incident::{
+    Evidence, EvidenceKind, Hypothesis, HypothesisKind, Incident, IncidentSignal, IncidentStatus, Severity, SignalState,
+};
+pub use ledger::{Cause, LedgerError, LedgerRecord, verify_chain};
+pub use series::{LabelError, Labels, MAX_LABELS, Sample, SeriesKey};
+pub use signal::SignalKind;
+pub use time::{Span, SpanError, Timestamp, TimestampError};

@@ -1,0 +1,1 @@
+//! Consumer kit for remediators: idempotence, outcomes, and the stock executors

@@ -1,0 +1,1 @@
+//! Playbooks, the ladder of autonomy, verification, reversal and the ledger

@@ -1,0 +1,1 @@
+//! Shards over a log: poll, step, commit, snapshot, restore, hand over

@@ -1,0 +1,1 @@
+//! Event time: watermarks, late data, tumbling and sliding windows over columns
