@@ -1,0 +1,172 @@
+//! The samples of one pane, one cell a row.
+
+use sketches_ddsketch::{Config, DDSketch};
+
+use crate::Aggregate;
+
+/// How a cell folds a sample in: the aggregate without its parameter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Fold {
+    Count,
+    Sum,
+    Min,
+    Max,
+    Last,
+    Counter,
+    Sketch,
+}
+
+impl From<Aggregate> for Fold {
+    fn from(aggregate: Aggregate) -> Self {
+        match aggregate {
+            Aggregate::Count => Self::Count,
+            Aggregate::Sum | Aggregate::Mean => Self::Sum,
+            Aggregate::Min => Self::Min,
+            Aggregate::Max => Self::Max,
+            Aggregate::Last => Self::Last,
+            Aggregate::Rate | Aggregate::Increase => Self::Counter,
+            Aggregate::Quantile(_) => Self::Sketch,
+        }
+    }
+}
+
+/// What one row has in one pane. The parts stand together because a sample touches all of them, at a row that no cache
+/// could foresee: one line of memory a sample instead of four is what keeps the cost flat in the number of series.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Cell {
+    /// The sum, extreme, last value or increase so far; means nothing while `count` is 0.
+    pub(crate) acc: f64,
+    /// Time of the newest sample.
+    pub(crate) last: i64,
+    /// How many samples.
+    pub(crate) count: u32,
+    pub(crate) fold: Fold,
+}
+
+/// What a counter has in one pane beside its cell, whose `acc` is the increase from the first to the newest sample.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct CounterCell {
+    pub(crate) first: f64,
+    pub(crate) first_at: i64,
+    pub(crate) newest: f64,
+    /// Milliseconds over which `acc` was gained; set when the pane closes.
+    pub(crate) elapsed: i64,
+}
+
+/// One piece of time as long as the slide.
+#[derive(Default)]
+pub(crate) struct Pane {
+    /// Its start divided by the slide.
+    pub(crate) index: i64,
+    /// Whether it has a sample.
+    pub(crate) used: bool,
+    pub(crate) cells: Vec<Cell>,
+    pub(crate) counters: Vec<CounterCell>,
+    pub(crate) sketches: Vec<DDSketch>,
+}
+
+/// What became of a sample.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Taken {
+    Plainly,
+    /// A counter's sample between two others: without a reset in between it changes nothing.
+    Between,
+    /// A counter fell.
+    Reset,
+}
+
+/// How much a counter grew from one sample to the next, and whether it was reset in between.
+pub(crate) fn growth(earlier: f64, later: f64) -> (f64, bool) {
+    if later >= earlier {
+        (later - earlier, false)
+    } else {
+        (later, true)
+    }
+}
+
+impl Pane {
+    /// Makes room for rows that were added since the pane was last used.
+    #[cold]
+    pub(crate) fn grow(&mut self, folds: &[Fold], counters: usize, sketches: usize, config: Config) {
+        let known = self.cells.len();
+        self.cells.extend(folds.iter().skip(known).map(|&fold| Cell {
+            acc: 0.0,
+            last: i64::MIN,
+            count: 0,
+            fold,
+        }));
+        if self.counters.len() < counters {
+            self.counters.resize(counters, CounterCell::default());
+        }
+        if self.sketches.len() < sketches {
+            self.sketches.resize_with(sketches, || DDSketch::new(config));
+        }
+    }
+
+    /// Folds a sample into a row's cell. `side` is the row's place among counters or sketches.
+    #[inline]
+    pub(crate) fn take(&mut self, row: usize, side: &[u32], ts: i64, value: f64) -> Option<Taken> {
+        let cell = self.cells.get_mut(row)?;
+        let first = cell.count == 0;
+        let mut taken = Taken::Plainly;
+        match cell.fold {
+            Fold::Count => {}
+            Fold::Sum => cell.acc = if first { value } else { cell.acc + value },
+            Fold::Min => cell.acc = if first { value } else { cell.acc.min(value) },
+            Fold::Max => cell.acc = if first { value } else { cell.acc.max(value) },
+            Fold::Last => {
+                if first || ts >= cell.last {
+                    cell.acc = value;
+                }
+            }
+            Fold::Counter => taken = self.counters.get_mut(*side.get(row)? as usize)?.take(cell, ts, value),
+            Fold::Sketch => self.sketches.get_mut(*side.get(row)? as usize)?.add(value),
+        }
+        cell.last = if first { ts } else { cell.last.max(ts) };
+        cell.count = cell.count.saturating_add(1);
+        Some(taken)
+    }
+
+    /// Empties the pane for the piece of time that will use its place next. Memory is kept.
+    pub(crate) fn clear(&mut self, config: Config) {
+        if !self.used {
+            return;
+        }
+        self.used = false;
+        for cell in &mut self.cells {
+            cell.count = 0;
+        }
+        for sketch in &mut self.sketches {
+            *sketch = DDSketch::new(config);
+        }
+    }
+}
+
+impl CounterCell {
+    fn take(&mut self, cell: &mut Cell, ts: i64, value: f64) -> Taken {
+        if cell.count == 0 {
+            *self = Self {
+                first: value,
+                first_at: ts,
+                newest: value,
+                elapsed: 0,
+            };
+            cell.acc = 0.0;
+            return Taken::Plainly;
+        }
+        let (gain, reset) = if ts > cell.last {
+            let step = growth(self.newest, value);
+            self.newest = value;
+            step
+        } else if ts < self.first_at {
+            let step = growth(value, self.first);
+            (self.first, self.first_at) = (value, ts);
+            step
+        } else {
+            return Taken::Between;
+        };
+        cell.acc += gain;
+        if reset { Taken::Reset } else { Taken::Plainly }
+    }
+}

@@ -1,0 +1,685 @@
+//! One shard's windows: taking samples in, closing windows in order of time.
+
+use std::fmt;
+
+use sketches_ddsketch::{Config, DDSketch};
+use suture_event::{Span, Timestamp};
+
+use crate::{
+    Aggregate, Error, Gaps, Options,
+    options::Shape,
+    pane::{Fold, Pane, Taken, growth},
+};
+
+/// A window that has closed, as columns: entry `i` of each belongs to the series `rows[i]`.
+#[derive(Debug, Clone, Copy)]
+pub struct Closed<'a> {
+    /// First instant inside it.
+    pub start: Timestamp,
+    /// First instant after it.
+    pub end: Timestamp,
+    /// Event time at which it was known: `end` plus the lateness; a sample's own time where each is its own window.
+    pub at: Timestamp,
+    /// The rows that sent a sample at some time and aren't forgotten, ascending.
+    pub rows: &'a [u32],
+    /// The aggregate; NaN where there was no sample and the gap policy gives none, and for a counter's first sample.
+    pub values: &'a [f64],
+    /// How many samples of this window went in.
+    pub counts: &'a [u32],
+    /// Time of the row's newest sample up to the window's end.
+    pub last: &'a [Timestamp],
+    /// Rows that passed `forget_after` just now, ascending. They are absent from `rows` until they send again, and may
+    /// be given to another series with [`Windows::reuse`].
+    pub forgotten: &'a [u32],
+}
+
+/// What happened to samples and windows since the start; kept in snapshots.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counters {
+    /// Samples taken in.
+    pub accepted: u64,
+    /// Of these, older than the newest sample seen before.
+    pub late_taken: u64,
+    /// Dropped because their window had closed, or their series had gone further.
+    pub late_dropped: u64,
+    /// Dropped because their series already had a sample at that very time, where each sample is its own window.
+    pub repeated: u64,
+    /// Dropped because they were NaN or infinite.
+    pub not_finite: u64,
+    /// Dropped because their row was never added.
+    pub unknown_row: u64,
+    /// Counters' samples that came between two others and change nothing unless there was a reset between these.
+    pub counter_between: u64,
+    /// Falls of counters.
+    pub counter_resets: u64,
+    /// Windows reported.
+    pub closed: u64,
+    /// Windows without a sample that were jumped over, beyond `max_empty` in a row.
+    pub jumped: u64,
+    /// Rows reported as forgotten.
+    pub forgotten: u64,
+}
+
+/// Where a row is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Life {
+    /// No window with a sample of it has closed yet.
+    Unseen,
+    /// Listed in every window.
+    Live,
+    /// Idle beyond `forget_after`.
+    Forgotten,
+}
+
+/// What rows carry from window to window: a column a field, one entry a row.
+#[derive(Debug, Default)]
+pub(crate) struct Series {
+    pub(crate) aggregate: Vec<Aggregate>,
+    pub(crate) fold: Vec<Fold>,
+    /// Place among the counters or sketches; 0 for other folds.
+    pub(crate) side: Vec<u32>,
+    pub(crate) life: Vec<Life>,
+    /// Time of the newest sample up to the last closed pane.
+    pub(crate) newest: Vec<i64>,
+    /// Value of the last window with samples.
+    pub(crate) shown: Vec<f64>,
+    /// By counter: its newest value up to the last closed pane; NaN where there is none.
+    pub(crate) carried: Vec<f64>,
+    pub(crate) carried_at: Vec<i64>,
+    pub(crate) sketches: usize,
+    free_counters: Vec<u32>,
+    free_sketches: Vec<u32>,
+}
+
+impl Series {
+    pub(crate) fn push(&mut self, aggregate: Aggregate) {
+        let fold = Fold::from(aggregate);
+        let side = self.side_for(fold);
+        self.aggregate.push(aggregate);
+        self.fold.push(fold);
+        self.side.push(side);
+        self.life.push(Life::Unseen);
+        self.newest.push(i64::MIN);
+        self.shown.push(f64::NAN);
+    }
+
+    /// A place among the counters or sketches. Rows are `u32`, so these are too.
+    fn side_for(&mut self, fold: Fold) -> u32 {
+        match fold {
+            Fold::Counter => self.free_counters.pop().unwrap_or_else(|| {
+                self.carried.push(f64::NAN);
+                self.carried_at.push(i64::MIN);
+                narrow(self.carried.len() - 1)
+            }),
+            Fold::Sketch => self.free_sketches.pop().unwrap_or_else(|| {
+                self.sketches += 1;
+                narrow(self.sketches - 1)
+            }),
+            _ => 0,
+        }
+    }
+
+    fn replace(&mut self, row: usize, aggregate: Aggregate) {
+        match self.fold[row] {
+            Fold::Counter => {
+                self.carried[self.side[row] as usize] = f64::NAN;
+                self.free_counters.push(self.side[row]);
+            }
+            Fold::Sketch => self.free_sketches.push(self.side[row]),
+            _ => {}
+        }
+        self.fold[row] = Fold::from(aggregate);
+        self.side[row] = self.side_for(self.fold[row]);
+        self.aggregate[row] = aggregate;
+        self.life[row] = Life::Unseen;
+        self.newest[row] = i64::MIN;
+        self.shown[row] = f64::NAN;
+    }
+}
+
+/// Rows are counted in `u32`; what counts them can't be more.
+pub(crate) fn narrow(at: usize) -> u32 {
+    u32::try_from(at).unwrap_or(u32::MAX)
+}
+
+/// The columns of the window that closes, reused from one to the next.
+#[derive(Debug, Default)]
+struct Buffers {
+    acc: Vec<f64>,
+    all_counts: Vec<u32>,
+    all_last: Vec<i64>,
+    rows: Vec<u32>,
+    values: Vec<f64>,
+    counts: Vec<u32>,
+    last: Vec<Timestamp>,
+    forgotten: Vec<u32>,
+}
+
+/// The windows of one shard: a fold over its samples in the order they arrived. See the crate's page for the rules.
+pub struct Windows {
+    pub(crate) options: Options,
+    pub(crate) shape: Option<Shape>,
+    pub(crate) series: Series,
+    pub(crate) panes: Vec<Pane>,
+    pub(crate) counters: Counters,
+    /// Newest event time seen; `i64::MIN` before the first sample.
+    pub(crate) newest: i64,
+    /// The pane that closes next.
+    pub(crate) next: i64,
+    /// The event time at which it does: the one comparison that most samples cost.
+    pub(crate) next_close: i64,
+    /// Reported windows without a sample, in a row.
+    pub(crate) empty_run: u32,
+    pub(crate) live: usize,
+    /// The pane that the last sample went to: most go to the same.
+    pub(crate) current: Current,
+    pub(crate) config: Config,
+    buffers: Buffers,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Current {
+    start: i64,
+    end: i64,
+    slot: usize,
+}
+
+pub(crate) const NOWHERE: Current = Current {
+    start: i64::MAX,
+    end: i64::MIN,
+    slot: 0,
+};
+
+impl fmt::Debug for Windows {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut text = f.debug_struct("Windows");
+        text.field("series", &self.len())
+            .field("watermark", &self.watermark())
+            .field("counters", &self.counters);
+        text.finish_non_exhaustive()
+    }
+}
+
+impl Windows {
+    /// No series and no samples yet.
+    ///
+    /// # Errors
+    /// [`Error::Options`] with everything that is wrong with them.
+    pub fn new(options: &Options) -> Result<Self, Error> {
+        let problems = options.validate();
+        if !problems.is_empty() {
+            return Err(Error::Options { problems });
+        }
+        let shape = options.shape();
+        let panes = shape.map_or(0, |shape| usize::try_from(shape.ring).unwrap_or(0));
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // the error is within 0.0001..=0.2
+        let bins = (20.48 / options.quantile_error) as u32;
+        Ok(Self {
+            options: options.clone(),
+            shape,
+            series: Series::default(),
+            panes: (0..panes).map(|_| Pane::default()).collect(),
+            counters: Counters::default(),
+            newest: i64::MIN,
+            next: 0,
+            next_close: i64::MIN,
+            empty_run: 0,
+            live: 0,
+            current: NOWHERE,
+            config: Config::new(options.quantile_error, bins, 1e-9),
+            buffers: Buffers::default(),
+        })
+    }
+
+    /// Adds a series and gives its row: 0, 1, 2 and so on.
+    pub fn add_series(&mut self, aggregate: Aggregate) -> u32 {
+        self.series.push(aggregate);
+        narrow(self.series.fold.len() - 1)
+    }
+
+    /// Gives a forgotten row to another series, so that series that come and go need no more rows than live at a time.
+    ///
+    /// # Errors
+    /// [`Error::Row`] where the row is unknown or not forgotten.
+    pub fn reuse(&mut self, row: u32, aggregate: Aggregate) -> Result<(), Error> {
+        let at = row as usize;
+        match self.series.life.get(at) {
+            Some(Life::Forgotten) => {}
+            Some(_) => return Err(Error::Row { row, state: "in use" }),
+            None => return Err(Error::Row { row, state: "unknown" }),
+        }
+        let was_sketch = self.series.fold[at] == Fold::Sketch;
+        let side = self.series.side[at] as usize;
+        self.series.replace(at, aggregate);
+        for pane in &mut self.panes {
+            if was_sketch && let Some(sketch) = pane.sketches.get_mut(side) {
+                *sketch = DDSketch::new(self.config);
+            }
+            if let Some(cell) = pane.cells.get_mut(at) {
+                cell.count = 0;
+                cell.fold = self.series.fold[at];
+            }
+            pane.grow(
+                &self.series.fold,
+                self.series.carried.len(),
+                self.series.sketches,
+                self.config,
+            );
+        }
+        Ok(())
+    }
+
+    /// How many rows were added.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.series.fold.len()
+    }
+
+    /// Whether no row was added.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.series.fold.is_empty()
+    }
+
+    /// The newest event time seen less the lateness; [`Timestamp::MIN`] before the first sample.
+    #[must_use]
+    pub fn watermark(&self) -> Timestamp {
+        Timestamp::from_millis(self.newest).minus(self.options.lateness)
+    }
+
+    /// What happened to samples and windows since the start.
+    #[must_use]
+    pub fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    /// Takes samples in arrival order: entry `i` of each slice is one sample; what is longer than the shortest is not
+    /// read. Calls `sink` for each window that closes, in order of time, at the very sample that moved the watermark
+    /// over its end plus lateness, so that any split into batches gives the same calls.
+    ///
+    /// Allocates nothing once every pane and sketch has seen its rows.
+    pub fn push(&mut self, rows: &[u32], ts: &[Timestamp], values: &[f64], sink: &mut dyn FnMut(&Closed<'_>)) {
+        debug_assert!(rows.len() == ts.len() && ts.len() == values.len());
+        let shape = self.shape;
+        for ((&row, &ts), &value) in rows.iter().zip(ts).zip(values) {
+            let ts = ts.as_millis();
+            if !value.is_finite() {
+                self.counters.not_finite += 1;
+            } else if row as usize >= self.series.fold.len() {
+                self.counters.unknown_row += 1;
+            } else if let Some(shape) = shape {
+                self.take(shape, row as usize, ts, value, sink);
+            } else {
+                self.pass(row as usize, ts, value, sink);
+            }
+        }
+    }
+
+    #[inline]
+    fn take(&mut self, shape: Shape, row: usize, ts: i64, value: f64, sink: &mut dyn FnMut(&Closed<'_>)) {
+        if ts >= self.next_close {
+            self.advance(shape, ts, sink);
+        }
+        if ts < self.current.start || ts >= self.current.end {
+            let index = ts.div_euclid(shape.slide);
+            if index < self.next {
+                self.counters.late_dropped += 1;
+                return;
+            }
+            let slot = self.slot(shape, index);
+            let start = index * shape.slide;
+            self.current = Current {
+                start,
+                end: start + shape.slide,
+                slot,
+            };
+            let pane = &mut self.panes[slot];
+            debug_assert!(!pane.used || pane.index == index);
+            (pane.index, pane.used) = (index, true);
+        }
+        if ts >= self.newest {
+            self.newest = ts;
+        } else {
+            self.counters.late_taken += 1;
+        }
+        let pane = &mut self.panes[self.current.slot];
+        if row >= pane.cells.len() {
+            pane.grow(
+                &self.series.fold,
+                self.series.carried.len(),
+                self.series.sketches,
+                self.config,
+            );
+        }
+        match pane.take(row, &self.series.side, ts, value) {
+            Some(Taken::Between) => self.counters.counter_between += 1,
+            Some(Taken::Reset) => self.counters.counter_resets += 1,
+            _ => {}
+        }
+        self.counters.accepted += 1;
+    }
+
+    pub(crate) fn slot(&self, shape: Shape, index: i64) -> usize {
+        debug_assert!(self.panes.len() == usize::try_from(shape.ring).unwrap_or(0));
+        usize::try_from(index.rem_euclid(shape.ring)).unwrap_or(0)
+    }
+
+    /// Closes every window that a sample at `ts` lets close.
+    #[cold]
+    fn advance(&mut self, shape: Shape, ts: i64, sink: &mut dyn FnMut(&Closed<'_>)) {
+        self.current = NOWHERE;
+        let lateness = self.options.lateness.as_millis();
+        // the first pane that stays open
+        let target = (ts - lateness).div_euclid(shape.slide);
+        if self.newest == i64::MIN {
+            self.next = target;
+        }
+        while self.next < target {
+            let empty = (self.next - shape.per_window + 1..=self.next).all(|index| self.pane(shape, index).is_none());
+            if empty && (self.live == 0 || self.empty_run >= self.options.max_empty) {
+                let used = self
+                    .panes
+                    .iter()
+                    .filter(|pane| pane.used && pane.index >= self.next)
+                    .map(|pane| pane.index);
+                let to = used.min().unwrap_or(target).min(target);
+                if self.live > 0 {
+                    self.counters.jumped += to.abs_diff(self.next);
+                }
+                self.next = to;
+                continue;
+            }
+            self.empty_run = if empty { self.empty_run + 1 } else { 0 };
+            self.close(shape, sink);
+            let leaving = self.slot(shape, self.next - shape.per_window + 1);
+            self.panes[leaving].clear(self.config);
+            self.next += 1;
+        }
+        self.next_close = (self.next + 1) * shape.slide + lateness;
+    }
+
+    pub(crate) fn pane(&self, shape: Shape, index: i64) -> Option<&Pane> {
+        self.panes
+            .get(self.slot(shape, index))
+            .filter(|pane| pane.used && pane.index == index)
+    }
+
+    /// Reports the window whose last pane is `self.next`.
+    fn close(&mut self, shape: Shape, sink: &mut dyn FnMut(&Closed<'_>)) {
+        self.settle_counters(shape);
+        self.combine(shape);
+        let end = (self.next + 1) * shape.slide;
+        let start = end - shape.per_window * shape.slide;
+        self.fill_columns(shape, start, end);
+        let out = &self.buffers;
+        if out.rows.is_empty() && out.forgotten.is_empty() {
+            return;
+        }
+        self.counters.closed += 1;
+        self.counters.forgotten += out.forgotten.len() as u64;
+        let end = Timestamp::from_millis(end);
+        sink(&Closed {
+            start: Timestamp::from_millis(start),
+            end,
+            at: end.plus(self.options.lateness),
+            rows: &out.rows,
+            values: &out.values,
+            counts: &out.counts,
+            last: &out.last,
+            forgotten: &out.forgotten,
+        });
+    }
+
+    /// Adds to the closing pane's counters what they grew since the last sample of an earlier pane, and carries on.
+    fn settle_counters(&mut self, shape: Shape) {
+        let slot = self.slot(shape, self.next);
+        let pane = &mut self.panes[slot];
+        if !pane.used || pane.index != self.next || pane.counters.is_empty() {
+            return;
+        }
+        let start = self.next * shape.slide;
+        let oldest = start - (i64::from(self.options.gap_limit) + shape.per_window) * shape.slide;
+        for (cell, &side) in pane.cells.iter_mut().zip(&self.series.side) {
+            if cell.fold != Fold::Counter || cell.count == 0 {
+                continue;
+            }
+            let side = side as usize;
+            let counter = &mut pane.counters[side];
+            let (carried, carried_at) = (self.series.carried[side], self.series.carried_at[side]);
+            let mut since = counter.first_at;
+            if !carried.is_nan() && carried_at >= oldest {
+                let (gain, reset) = growth(carried, counter.first);
+                cell.acc += gain;
+                since = carried_at;
+                self.counters.counter_resets += u64::from(reset);
+            }
+            counter.elapsed = cell.last - since;
+            self.series.carried[side] = counter.newest;
+            self.series.carried_at[side] = cell.last;
+        }
+    }
+
+    /// Folds the window's panes together, oldest first, into one column each of values, counts and newest times.
+    fn combine(&mut self, shape: Shape) {
+        let rows = self.series.fold.len();
+        let mut buffers = std::mem::take(&mut self.buffers);
+        let Buffers {
+            acc,
+            all_counts,
+            all_last,
+            ..
+        } = &mut buffers;
+        acc.clear();
+        acc.resize(rows, 0.0);
+        all_counts.clear();
+        all_counts.resize(rows, 0);
+        all_last.clear();
+        all_last.resize(rows, i64::MIN);
+        for index in self.next - shape.per_window + 1..=self.next {
+            let Some(pane) = self.pane(shape, index) else { continue };
+            for (((cell, acc), count), last) in pane
+                .cells
+                .iter()
+                .zip(&mut *acc)
+                .zip(&mut *all_counts)
+                .zip(&mut *all_last)
+            {
+                if cell.count == 0 {
+                    continue;
+                }
+                let first = *count == 0;
+                match cell.fold {
+                    Fold::Sum => *acc = if first { cell.acc } else { *acc + cell.acc },
+                    Fold::Min => *acc = if first { cell.acc } else { acc.min(cell.acc) },
+                    Fold::Max => *acc = if first { cell.acc } else { acc.max(cell.acc) },
+                    Fold::Last => *acc = cell.acc,
+                    Fold::Count | Fold::Counter | Fold::Sketch => {}
+                }
+                *count = count.saturating_add(cell.count);
+                *last = cell.last;
+            }
+        }
+        self.buffers = buffers;
+    }
+
+    fn fill_columns(&mut self, shape: Shape, start: i64, end: i64) {
+        let mut out = std::mem::take(&mut self.buffers);
+        out.rows.clear();
+        out.values.clear();
+        out.counts.clear();
+        out.last.clear();
+        out.forgotten.clear();
+        let filled_from = start - i64::from(self.options.gap_limit) * shape.slide;
+        let forgotten_from = end - self.options.forget_after.as_millis();
+        for row in 0..self.series.fold.len() {
+            let count = out.all_counts[row];
+            let value = if count > 0 {
+                if self.series.life[row] != Life::Live {
+                    self.series.life[row] = Life::Live;
+                    self.live += 1;
+                }
+                self.series.newest[row] = out.all_last[row];
+                let value = self.value(shape, row, out.acc[row], count);
+                if !value.is_nan() {
+                    self.series.shown[row] = value;
+                }
+                value
+            } else if self.series.life[row] != Life::Live {
+                continue;
+            } else if self.series.newest[row] < forgotten_from && !self.is_back(row) {
+                self.series.life[row] = Life::Forgotten;
+                self.live -= 1;
+                out.forgotten.push(narrow(row));
+                continue;
+            } else if self.series.newest[row] < filled_from {
+                f64::NAN
+            } else {
+                match self.options.gaps {
+                    Gaps::Skip => f64::NAN,
+                    Gaps::Carry => self.series.shown[row],
+                    Gaps::Zero => 0.0,
+                }
+            };
+            out.rows.push(narrow(row));
+            out.values.push(value);
+            out.counts.push(count);
+            out.last.push(Timestamp::from_millis(self.series.newest[row]));
+        }
+        self.buffers = out;
+    }
+
+    /// Whether a pane that is still open has a sample of the row.
+    fn is_back(&self, row: usize) -> bool {
+        self.panes
+            .iter()
+            .any(|pane| pane.used && pane.cells.get(row).is_some_and(|cell| cell.count > 0))
+    }
+
+    fn value(&self, shape: Shape, row: usize, acc: f64, count: u32) -> f64 {
+        let value = match self.series.aggregate[row] {
+            Aggregate::Count => f64::from(count),
+            Aggregate::Mean => acc / f64::from(count),
+            Aggregate::Sum | Aggregate::Min | Aggregate::Max | Aggregate::Last => acc,
+            Aggregate::Rate => match self.gain(shape, row) {
+                (gain, elapsed) if elapsed > 0 => gain / Span::from_millis(elapsed).as_secs_f64(),
+                _ => f64::NAN,
+            },
+            Aggregate::Increase => match self.gain(shape, row) {
+                (gain, elapsed) if elapsed > 0 => gain,
+                _ => f64::NAN,
+            },
+            Aggregate::Quantile(share) => self.quantile(shape, row, share),
+        };
+        finite(value)
+    }
+
+    /// How much a counter grew over the window, and over how many milliseconds; none where it has but one sample.
+    fn gain(&self, shape: Shape, row: usize) -> (f64, i64) {
+        let mut sum = (0.0, 0);
+        for index in self.next - shape.per_window + 1..=self.next {
+            let Some(pane) = self.pane(shape, index) else { continue };
+            let (Some(cell), Some(counter)) = (pane.cells.get(row), pane.counters.get(self.series.side[row] as usize))
+            else {
+                continue;
+            };
+            if cell.count > 0 && counter.elapsed > 0 {
+                sum = (sum.0 + cell.acc, sum.1 + counter.elapsed);
+            }
+        }
+        sum
+    }
+
+    fn quantile(&self, shape: Shape, row: usize, share: f64) -> f64 {
+        let side = self.series.side[row] as usize;
+        let mut merged: Option<DDSketch> = None;
+        let mut only: Option<&DDSketch> = None;
+        for index in self.next - shape.per_window + 1..=self.next {
+            let Some(sketch) = self.pane(shape, index).and_then(|pane| pane.sketches.get(side)) else {
+                continue;
+            };
+            if sketch.count() == 0 {
+                continue;
+            }
+            match (&mut merged, only) {
+                (Some(merged), _) => {
+                    // they share one configuration, the only thing that could refuse
+                    let _ = merged.merge(sketch);
+                }
+                (None, Some(first)) => {
+                    let mut both = first.clone();
+                    let _ = both.merge(sketch);
+                    merged = Some(both);
+                }
+                (None, None) => only = Some(sketch),
+            }
+        }
+        let Some(sketch) = merged.as_ref().or(only) else {
+            return f64::NAN;
+        };
+        let (Ok(Some(value)), Some(min), Some(max)) = (sketch.quantile(share), sketch.min(), sketch.max()) else {
+            return f64::NAN;
+        };
+        value.clamp(min, max)
+    }
+
+    /// A sample that is a window of its own.
+    fn pass(&mut self, row: usize, ts: i64, value: f64, sink: &mut dyn FnMut(&Closed<'_>)) {
+        let before = self.series.newest[row];
+        if ts <= before {
+            let counter = if ts == before {
+                &mut self.counters.repeated
+            } else {
+                &mut self.counters.late_dropped
+            };
+            *counter += 1;
+            return;
+        }
+        let value = match self.series.aggregate[row] {
+            Aggregate::Count => 1.0,
+            aggregate if aggregate.reads_a_counter() => self.pass_counter(row, ts, value, before),
+            _ => value,
+        };
+        self.series.newest[row] = ts;
+        if ts >= self.newest {
+            self.newest = ts;
+        } else {
+            self.counters.late_taken += 1;
+        }
+        self.counters.accepted += 1;
+        self.counters.closed += 1;
+        let at = Timestamp::from_millis(ts);
+        sink(&Closed {
+            start: at,
+            end: at,
+            at,
+            rows: &[narrow(row)],
+            values: &[value],
+            counts: &[1],
+            last: &[at],
+            forgotten: &[],
+        });
+    }
+
+    fn pass_counter(&mut self, row: usize, ts: i64, value: f64, before: i64) -> f64 {
+        let carried = std::mem::replace(&mut self.series.carried[self.series.side[row] as usize], value);
+        if carried.is_nan() || ts - before > self.options.forget_after.as_millis() {
+            return f64::NAN;
+        }
+        let (gain, reset) = growth(carried, value);
+        self.counters.counter_resets += u64::from(reset);
+        finite(match self.series.aggregate[row] {
+            Aggregate::Rate => gain / Span::from_millis(ts - before).as_secs_f64(),
+            _ => gain,
+        })
+    }
+}
+
+/// A sum of finite samples may overflow; what leaves here doesn't.
+fn finite(value: f64) -> f64 {
+    if value.is_infinite() {
+        f64::MAX.copysign(value)
+    } else {
+        value
+    }
+}
