@@ -13,7 +13,7 @@ pub enum FaultKind {
     BadDeploy,
     /// Memory grows until instances are killed and start again; begun by a deploy, or by itself.
     MemoryLeak,
-    /// Connections are held longer and longer until the pool has none left.
+    /// Connections are taken and not given back until the pool has none left.
     SaturatedPool,
     /// What the service waits for became slow: its processor is idle meanwhile.
     SlowDependency,

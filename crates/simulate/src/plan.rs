@@ -28,7 +28,7 @@ pub(crate) enum Effect {
     Latency(f64),
     /// Share of memory that leaks a second.
     Leak(f64),
-    /// Time a connection is held, as a multiple.
+    /// Share of the pool's connections that are never given back, in the end.
     Pool(f64),
     /// Time to wait for a provider, as a multiple of the own time; share of requests that give up waiting.
     Wait(f64, f64),
@@ -163,7 +163,7 @@ fn draw_effect(kind: FaultKind, rng: &mut ChaCha8Rng) -> Effect {
         },
         // from half full to the limit in 12 to 25 minutes
         FaultKind::MemoryLeak => Effect::Leak(0.5 / rng.random_range(720.0..1_500.0)),
-        FaultKind::SaturatedPool => Effect::Pool(rng.random_range(3.5..6.0)),
+        FaultKind::SaturatedPool => Effect::Pool(rng.random_range(1.0..1.4)),
         FaultKind::SlowDependency => Effect::Wait(rng.random_range(6.0..14.0), rng.random_range(0.03..0.08)),
         FaultKind::FullDisk => Effect::Disk(0.6 / rng.random_range(480.0..900.0)),
     }

@@ -120,6 +120,7 @@ pub(crate) struct Ailment {
     pub(crate) errors: f64,
     pub(crate) cpu: f64,
     pub(crate) latency: f64,
+    /// Share of the pool's connections that are never given back.
     pub(crate) pool: f64,
     pub(crate) wait: f64,
     pub(crate) gave_up: f64,
@@ -134,7 +135,7 @@ impl Default for Ailment {
             errors: 0.0,
             cpu: 1.0,
             latency: 1.0,
-            pool: 1.0,
+            pool: 0.0,
             wait: 0.0,
             gave_up: 0.0,
             disk: 0.0,
@@ -179,7 +180,7 @@ pub(crate) fn own(spec: &Spec, ails: &Ailment, rate: f64, nominal: f64, capacity
     let mut pool = 0.0;
     if let Some(size) = spec.pool {
         // 0.4 of the pool at the busiest time; connections are held while processors are waited for, too
-        let demand = 0.4 * busy * ails.pool * (0.8 + 0.2 * queue) / capacity.max(0.05);
+        let demand = 0.4 * busy * (0.8 + 0.2 * queue) / capacity.max(0.05) + ails.pool;
         pool = size * demand.min(1.0);
         let wait = (demand - 0.9).clamp(0.0, 1.5);
         p50 += spec.base_latency * wait * 8.0;

@@ -125,7 +125,7 @@ impl Shop {
             history: vec![Vec::new(); services.len()],
             services,
             wires,
-            rng: ChaCha8Rng::seed_from_u64(options.seed ^ 0x6e6f_6973_65),
+            rng: ChaCha8Rng::seed_from_u64(options.seed ^ 0x006e_6f69_7365),
             crowd: Noise::default(),
             at: options.start,
             planned: plan.deploys.into(),
@@ -210,7 +210,7 @@ impl Shop {
         self.finish_actions(tick);
         self.deploy_planned(tick);
         self.move_faults(tick);
-        tick.changes.sort_by(|a, b| stamp(a).cmp(&stamp(b)));
+        tick.changes.sort_by_key(stamp);
         let loads = self.loads();
         self.measure(&loads, tick);
     }
@@ -280,9 +280,8 @@ impl Shop {
                 fault.healed_at = Some(fault.start.plus(lasts));
                 fault.healed_by = Some(Healer::OnCall);
                 tick.healed.push(fault.id);
-                let service = &mut self.services[ill.service];
-                if matches!(ill.effect, Effect::Leak(_)) {
-                    service.replace(self.options.seed, self.options.pod_churn);
+                if fault.change.is_some() || matches!(ill.effect, Effect::Leak(_)) {
+                    self.services[ill.service].replace(self.options.seed, self.options.pod_churn);
                 }
                 if let Some((id, taken)) = fault
                     .change
@@ -362,9 +361,10 @@ impl Shop {
         for wire in self.wires.iter().rev() {
             let callee = loads[wire.call.to];
             let caller = &mut loads[wire.call.from];
+            // slow moments of several services seldom meet, so what p99 is above p50 adds up as independent spreads do
+            let spread = (caller.p99 - caller.p50).hypot(wire.call.calls.min(1.0) * (callee.p99 - callee.p50));
             caller.p50 += wire.call.calls * (callee.p50 + HOP);
-            // slow moments of several services seldom meet
-            caller.p99 = caller.p99.hypot(wire.call.calls.min(1.0) * (callee.p99 + HOP));
+            caller.p99 = caller.p50 + spread;
             let passed_on = (wire.call.critical * wire.call.calls.min(1.0) * callee.errors).min(0.98);
             caller.errors = 1.0 - (1.0 - caller.errors) * (1.0 - passed_on);
         }
@@ -392,7 +392,7 @@ impl Shop {
                 Effect::Errors(share) => ail.errors += share * ill.level,
                 Effect::Cpu(times) => ail.cpu *= 1.0 + (times - 1.0) * ill.level,
                 Effect::Latency(times) => ail.latency *= 1.0 + (times - 1.0) * ill.level,
-                Effect::Pool(times) => ail.pool *= 1.0 + (times - 1.0) * ill.level,
+                Effect::Pool(share) => ail.pool += share * ill.level,
                 Effect::Wait(times, gave_up) => {
                     ail.wait += times * ill.level;
                     ail.gave_up += gave_up * ill.level;
@@ -466,7 +466,7 @@ fn wire(call: &Call, graph: &Graph, environment: &Arc<str>) -> Wire {
     }
 }
 
-/// The time in an event, as its text: all are written in one form, so they sort as they are.
+/// The time in an event.
 fn stamp(event: &Value) -> Option<Timestamp> {
     event.pointer("/context/timestamp")?.as_str()?.parse().ok()
 }
