@@ -1,1 +1,23 @@
-//! The two folds, observe and decide, and their snapshots
+//! The two folds of Suture and their snapshots.
+//!
+//! [`Observe`] is the fold over one input partition: it decodes, windows and detects, and says what it found as facts.
+//! [`Decide`] is the fold over one facts partition: it diagnoses, remediates, and writes incidents, action requests and
+//! the ledger. Neither knows a clock, a network or a file: time arrives in the records, and so the same records give the
+//! same outputs on every run, however they are cut into batches.
+
+mod decide;
+mod error;
+mod expression;
+mod observe;
+mod reorder;
+mod series;
+mod source;
+
+pub use decide::{Decide, DecideCounters, DecideOut};
+pub use error::EngineError;
+pub use expression::{Expressions, Filter, NoExpressions, Rows, ValueOf};
+pub use observe::{DeadLetter, Observe, ObserveCounters, ObserveOut, RecordRef, ScoreRow};
+pub use source::{Source, SourceKind};
+
+/// The version of the folds. A snapshot of another one is carried over where its shape fits, and opens a new epoch.
+pub const ENGINE_VERSION: u32 = 1;

@@ -1,0 +1,19 @@
+# syntax=docker/dockerfile:1
+FROM rust:1-bookworm AS build
+RUN apt-get update && apt-get install -y --no-install-recommends cmake libssl-dev pkg-config && rm -rf /var/lib/apt/lists/*
+WORKDIR /src
+COPY . .
+RUN --mount=type=cache,target=/usr/local/cargo/registry --mount=type=cache,target=/src/target \
+    cargo build --release --locked --package suture && cp target/release/suture /suture
+
+FROM debian:bookworm-slim
+RUN apt-get update && apt-get install -y --no-install-recommends ca-certificates libssl3 && rm -rf /var/lib/apt/lists/* \
+    && useradd --system --home /var/lib/suture --create-home suture
+COPY --from=build /suture /usr/local/bin/suture
+COPY pipelines /etc/suture/pipelines
+USER suture
+WORKDIR /var/lib/suture
+# SIGTERM finishes the batch, commits and leaves the group
+STOPSIGNAL SIGTERM
+ENTRYPOINT ["suture"]
+CMD ["--help"]

@@ -1,0 +1,303 @@
+//! The second fold: from facts to incidents, action requests and the ledger.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use serde::{Deserialize, Serialize};
+use suture_config::{Clock, Pipeline};
+use suture_diagnose::{Diagnoser, Input as Symptom};
+use suture_event::{
+    ActionRequest, Cause, Edge, Fact, FactBody, Incident, LedgerRecord, Span, Timestamp, stable_hash,
+};
+use suture_remediate::{Input as Finding, Output, Remediator};
+
+use crate::{
+    ENGINE_VERSION, EngineError,
+    reorder::{Release, Reorder},
+};
+
+/// One millisecond: the step between "before a fact of this time" and the fact.
+const TICK: Span = Span::from_millis(1);
+
+/// What decide said, in order.
+#[derive(Debug, Default)]
+pub struct DecideOut {
+    /// Every published state of every incident that changed.
+    pub incidents: Vec<Incident>,
+    /// Action requests.
+    pub remediations: Vec<ActionRequest>,
+    /// Ledger records.
+    pub ledger: Vec<LedgerRecord>,
+}
+
+/// Counts since the start of the process.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct DecideCounters {
+    /// Facts taken in, without progress marks.
+    pub facts: u64,
+    /// Facts that wait for slower shards.
+    pub held: u64,
+    /// Facts that came after their time had passed.
+    pub late: u64,
+    /// Facts handed on before their time because the bound on held facts was reached.
+    pub forced: u64,
+    /// Facts refused because the bound on scopes was reached.
+    pub scopes_refused: u64,
+}
+
+/// The rooms of one scope.
+#[derive(Serialize, Deserialize)]
+struct ScopeState {
+    diagnoser: Diagnoser,
+    remediator: Remediator,
+}
+
+/// The fold over one facts partition. Every scope in it has its own diagnosis, playbooks and ledger chain.
+pub struct Decide {
+    pipeline: Arc<Pipeline>,
+    edges: Vec<Edge>,
+    reorder: Reorder,
+    now: Timestamp,
+    scopes: BTreeMap<Arc<str>, ScopeState>,
+    facts: u64,
+    scopes_refused: u64,
+    digest: u64,
+    released: Vec<Release>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Snapshot {
+    engine: u32,
+    fingerprint: u64,
+    reorder: Reorder,
+    now: Timestamp,
+    scopes: Vec<(Arc<str>, ScopeState)>,
+    digest: u64,
+}
+
+impl Decide {
+    /// A fold with nothing in it. `edges` is the call graph known beforehand, such as from the pipeline's topology file;
+    /// every scope starts with it.
+    #[must_use]
+    pub fn new(pipeline: Arc<Pipeline>, edges: Vec<Edge>) -> Self {
+        let telemetry = pipeline.telemetry.iter().map(|source| source.topic.clone()).collect();
+        let changes = pipeline.changes.iter().map(|source| source.topic.clone()).collect();
+        let reorder = Reorder::new(telemetry, changes, pipeline.limits.pending_facts);
+        Self {
+            pipeline,
+            edges,
+            reorder,
+            now: Timestamp::MIN,
+            scopes: BTreeMap::new(),
+            facts: 0,
+            scopes_refused: 0,
+            digest: 0,
+            released: Vec::new(),
+        }
+    }
+
+    /// Takes one fact and appends what follows from it.
+    ///
+    /// # Errors
+    /// Where a scope's rooms can't be made from the pipeline's options.
+    pub fn fact(&mut self, fact: Fact, out: &mut DecideOut) -> Result<(), EngineError> {
+        let before = (out.incidents.len(), out.remediations.len(), out.ledger.len());
+        if !matches!(fact.body, FactBody::Progress(_)) {
+            self.facts += 1;
+        }
+        match self.pipeline.clock {
+            Clock::Event => {
+                let mut released = std::mem::take(&mut self.released);
+                self.reorder.push(fact, &mut released);
+                for release in released.drain(..) {
+                    match release {
+                        Release::Fact(fact) => self.apply(&fact, out)?,
+                        Release::Time(reached) => self.pass(reached, out),
+                    }
+                }
+                self.released = released;
+            }
+            Clock::Wall => match &fact.body {
+                FactBody::Progress(progress) => self.pass(progress.wall, out),
+                _ => self.apply(&fact, out)?,
+            },
+        }
+        self.note(before, out);
+        Ok(())
+    }
+
+    /// Lets time pass for every scope.
+    fn pass(&mut self, reached: Timestamp, out: &mut DecideOut) {
+        if reached <= self.now {
+            return;
+        }
+        self.now = reached;
+        for state in self.scopes.values_mut() {
+            state.pass(reached, out);
+        }
+    }
+
+    fn apply(&mut self, fact: &Fact, out: &mut DecideOut) -> Result<(), EngineError> {
+        if !self.scopes.contains_key(&fact.scope) {
+            if self.scopes.len() >= self.pipeline.limits.scopes {
+                self.scopes_refused += 1;
+                return Ok(());
+            }
+            let state = ScopeState::new(&self.pipeline, &fact.scope, &self.edges)?;
+            self.scopes.insert(fact.scope.clone(), state);
+        }
+        // timers that were due before this fact act before it, whether or not a progress mark told of them in between
+        let due = match self.pipeline.clock {
+            Clock::Event => fact.at.minus(TICK),
+            Clock::Wall => Timestamp::MIN,
+        };
+        let Some(state) = self.scopes.get_mut(&fact.scope) else { return Ok(()) };
+        if due > self.now {
+            state.pass(due, out);
+        }
+        state.apply(fact, out);
+        Ok(())
+    }
+
+    /// Folds what was just said into the digest.
+    fn note(&mut self, before: (usize, usize, usize), out: &DecideOut) {
+        let (incidents, remediations, ledger) = before;
+        for incident in out.incidents.iter().skip(incidents) {
+            self.digest = chain(self.digest, incident.id.as_bytes(), u64::from(incident.revision));
+        }
+        for request in out.remediations.iter().skip(remediations) {
+            self.digest = chain(self.digest, request.id.as_bytes(), u64::from(request.attempt));
+        }
+        for record in out.ledger.iter().skip(ledger) {
+            self.digest = chain(self.digest, record.hash.as_bytes(), record.seq);
+        }
+    }
+
+    /// A number that differs, but for chance, where two runs have said different things.
+    #[must_use]
+    pub const fn digest(&self) -> u64 {
+        self.digest
+    }
+
+    /// What was counted.
+    #[must_use]
+    pub fn counters(&self) -> DecideCounters {
+        DecideCounters {
+            facts: self.facts,
+            held: self.reorder.held() as u64,
+            late: self.reorder.late,
+            forced: self.reorder.forced,
+            scopes_refused: self.scopes_refused,
+        }
+    }
+
+    /// Event time up to which everything was decided, or the wall time by the pipeline's clock.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        match self.pipeline.clock {
+            Clock::Event => self.reorder.frontier(),
+            Clock::Wall => self.now,
+        }
+    }
+
+    /// The whole state, to continue from elsewhere.
+    ///
+    /// # Errors
+    /// [`EngineError::Snapshot`] where the state can't be written.
+    pub fn snapshot(&self) -> Result<Vec<u8>, EngineError> {
+        let scopes: Vec<(&Arc<str>, &ScopeState)> = self.scopes.iter().collect();
+        let view = SnapshotView {
+            engine: ENGINE_VERSION,
+            fingerprint: self.pipeline.fingerprint(),
+            reorder: &self.reorder,
+            now: self.now,
+            scopes,
+            digest: self.digest,
+        };
+        rmp_serde::to_vec_named(&view).map_err(|e| snapshot_error(&e))
+    }
+
+    /// Continues from a snapshot.
+    ///
+    /// # Errors
+    /// [`EngineError::Snapshot`] where the bytes are no snapshot of this fold; the state is then as it was.
+    pub fn restore(&mut self, bytes: &[u8]) -> Result<(), EngineError> {
+        let snapshot: Snapshot = rmp_serde::from_slice(bytes).map_err(|e| snapshot_error(&e))?;
+        if snapshot.engine != ENGINE_VERSION {
+            let reason = format!("it is of engine version {}, this is {ENGINE_VERSION}", snapshot.engine);
+            return Err(EngineError::Snapshot { shard: "decide".to_owned(), reason });
+        }
+        self.reorder = snapshot.reorder;
+        self.now = snapshot.now;
+        self.scopes = snapshot.scopes.into_iter().collect();
+        self.digest = snapshot.digest;
+        Ok(())
+    }
+}
+
+/// [`Snapshot`], borrowed.
+#[derive(Serialize)]
+struct SnapshotView<'a> {
+    engine: u32,
+    fingerprint: u64,
+    reorder: &'a Reorder,
+    now: Timestamp,
+    scopes: Vec<(&'a Arc<str>, &'a ScopeState)>,
+    digest: u64,
+}
+
+fn snapshot_error(reason: &dyn std::fmt::Display) -> EngineError {
+    EngineError::Snapshot { shard: "decide".to_owned(), reason: reason.to_string() }
+}
+
+fn chain(digest: u64, what: &[u8], number: u64) -> u64 {
+    stable_hash([digest.to_le_bytes().as_slice(), what, &number.to_le_bytes()])
+}
+
+impl ScopeState {
+    fn new(pipeline: &Pipeline, scope: &Arc<str>, edges: &[Edge]) -> Result<Self, EngineError> {
+        let mut diagnoser = Diagnoser::new(pipeline.diagnose.clone(), scope.clone());
+        for edge in edges {
+            diagnoser.step(Symptom::Edge(edge));
+        }
+        let remediator = Remediator::new(pipeline.remediate.clone(), scope.clone())
+            .map_err(|e| EngineError::Remediate { scope: scope.to_string(), reason: e.to_string() })?;
+        Ok(Self { diagnoser, remediator })
+    }
+
+    fn apply(&mut self, fact: &Fact, out: &mut DecideOut) {
+        let cause = Cause { shard: fact.shard.clone(), seq: fact.seq };
+        let incidents = match &fact.body {
+            FactBody::Edge(edge) => self.diagnoser.step(Symptom::Edge(edge)),
+            FactBody::Change(change) => self.diagnoser.step(Symptom::Change(change)),
+            FactBody::Anomaly(anomaly) => self.diagnoser.step(Symptom::Anomaly(anomaly)),
+            FactBody::Outcome(outcome) => return collect(self.remediator.step(Finding::Outcome(outcome), Some(&cause)), out),
+            FactBody::Command(command) => return collect(self.remediator.step(Finding::Command(command), Some(&cause)), out),
+            FactBody::Progress(_) => return,
+        };
+        self.hand_on(incidents, Some(&cause), out);
+    }
+
+    fn pass(&mut self, reached: Timestamp, out: &mut DecideOut) {
+        let incidents = self.diagnoser.step(Symptom::Time(reached));
+        self.hand_on(incidents, None, out);
+        collect(self.remediator.step(Finding::Time(reached), None), out);
+    }
+
+    /// Incidents go to remediation in order, each after the timers that were due before it.
+    fn hand_on(&mut self, incidents: Vec<Incident>, cause: Option<&Cause>, out: &mut DecideOut) {
+        for incident in incidents {
+            collect(self.remediator.step(Finding::Time(incident.updated_at.minus(TICK)), None), out);
+            collect(self.remediator.step(Finding::Incident(&incident), cause), out);
+            out.incidents.push(incident);
+        }
+    }
+}
+
+fn collect(outputs: Vec<Output>, out: &mut DecideOut) {
+    for output in outputs {
+        match output {
+            Output::Request(request) => out.remediations.push(request),
+            Output::Ledger(record) => out.ledger.push(record),
+        }
+    }
+}

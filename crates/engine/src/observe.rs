@@ -1,0 +1,319 @@
+//! The first fold: from the records of one input partition to facts.
+
+mod intake;
+mod judge;
+mod state;
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use serde::{Deserialize, Serialize};
+use suture_config::{Pipeline, SignalMatcher};
+use suture_event::{
+    Change, Fact, FactBody, Labels, Progress, ShardId, Span, Timestamp, codec::Limits, stable_hash,
+};
+use suture_window::{Counters as WindowCounters, Windows};
+
+use self::{
+    intake::{Decoded, Decoders, Taken},
+    judge::Judge,
+};
+use crate::{EngineError, Source, SourceKind, series::SeriesTable};
+
+/// Samples are judged at the latest when this many wait.
+const PENDING: usize = 8_192;
+/// Everything before a watermark has been said, but samples of the very same millisecond may still come.
+const TICK: Span = Span::from_millis(1);
+
+/// A record as it lies in its partition.
+#[derive(Debug, Clone, Copy)]
+pub struct RecordRef<'a> {
+    /// Its place in the partition; a line's number in a replay.
+    pub offset: i64,
+    /// When the producer or the broker stamped it; absent in a replay.
+    pub timestamp: Option<Timestamp>,
+    /// Its key.
+    pub key: Option<&'a [u8]>,
+    /// Its headers, in order.
+    pub headers: &'a [(&'a str, &'a [u8])],
+    /// Its value.
+    pub value: Option<&'a [u8]>,
+}
+
+/// A record that could not be taken in, or not wholly.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeadLetter {
+    /// The record.
+    pub offset: i64,
+    /// What is wrong and what to do, in words; of a record with several bad samples, of the first ones.
+    pub reason: String,
+    /// How many samples of it were refused; 0 where the record as a whole could not be read.
+    pub samples: u64,
+}
+
+/// One window of one series with its score, for `--scores`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ScoreRow {
+    /// Time of the window's last sample.
+    pub ts: Timestamp,
+    /// The metric's name.
+    pub metric: Arc<str>,
+    /// The series' labels.
+    pub labels: Labels,
+    /// The window's value.
+    pub value: f64,
+    /// 1 less the probability of a window as unusual, in 0..=1.
+    pub score: f64,
+}
+
+/// What observe said, in order.
+#[derive(Debug, Default)]
+pub struct ObserveOut {
+    /// Facts. Progress marks have an empty scope and belong in every facts partition.
+    pub facts: Vec<Fact>,
+    /// Records for the dead-letter topic.
+    pub dead_letters: Vec<DeadLetter>,
+    /// Scores, where asked for.
+    pub scores: Vec<ScoreRow>,
+}
+
+/// Counts since the start of the process, but for the windows', which are the shard's.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ObserveCounters {
+    /// Records taken.
+    pub records: u64,
+    /// Samples decoded.
+    pub samples: u64,
+    /// Samples that the pipeline's conditions left out.
+    pub left_out: u64,
+    /// Records that went to the dead letters, wholly or in part.
+    pub dead_letters: u64,
+    /// Samples refused because the bound on series was reached.
+    pub series_refused: u64,
+    /// Well-formed events that are none of this program's business.
+    pub ignored: u64,
+    /// Series known.
+    pub series: u64,
+    /// What became of samples in the windows.
+    pub windows: WindowCounters,
+}
+
+/// The fold over one input partition.
+pub struct Observe {
+    pipeline: Arc<Pipeline>,
+    shard: ShardId,
+    source: Source,
+    matcher: SignalMatcher,
+    /// Absent only while a record is being decoded.
+    decoders: Option<Decoders>,
+    taken: Taken,
+    table: SeriesTable,
+    windows: Windows,
+    judge: Judge,
+    pending: Pending,
+    /// Newest time seen in a change, outcome or command; telemetry's is the windows'.
+    newest: Timestamp,
+    seq: u64,
+    digest: u64,
+    /// Last version seen of each service, to notice deploys that nobody announced.
+    versions: BTreeMap<Arc<str>, Arc<str>>,
+    /// Call edges already said.
+    edges: std::collections::BTreeSet<(Arc<str>, Arc<str>)>,
+    roster: Vec<ShardId>,
+    counters: ObserveCounters,
+    with_scores: bool,
+}
+
+/// Samples that wait to be judged, as columns.
+#[derive(Debug, Default)]
+struct Pending {
+    rows: Vec<u32>,
+    ts: Vec<Timestamp>,
+    values: Vec<f64>,
+}
+
+impl Pending {
+    fn clear(&mut self) {
+        self.rows.clear();
+        self.ts.clear();
+        self.values.clear();
+    }
+}
+
+impl Observe {
+    /// A fold with nothing in it.
+    ///
+    /// # Errors
+    /// Where the pipeline's window or detector options can't be.
+    pub fn new(pipeline: Arc<Pipeline>, shard: ShardId, source: Source) -> Result<Self, EngineError> {
+        let matcher = SignalMatcher::new(&pipeline)
+            .map_err(|e| EngineError::Detect { signal: String::new(), reason: e.to_string() })?;
+        let windows = Windows::new(&pipeline.window).map_err(|e| EngineError::Window(e.to_string()))?;
+        let judge = Judge::new(&matcher)?;
+        let limits = Limits {
+            labels: pipeline.limits.labels,
+            value_bytes: pipeline.limits.label_bytes,
+            histograms: pipeline.limits.series,
+            ..Limits::default()
+        };
+        Ok(Self {
+            pipeline,
+            shard,
+            source,
+            matcher,
+            decoders: Some(Decoders::new(limits)),
+            taken: Taken::default(),
+            table: SeriesTable::default(),
+            windows,
+            judge,
+            pending: Pending::default(),
+            newest: Timestamp::MIN,
+            seq: 0,
+            digest: 0,
+            versions: BTreeMap::new(),
+            edges: std::collections::BTreeSet::new(),
+            roster: Vec::new(),
+            counters: ObserveCounters::default(),
+            with_scores: false,
+        })
+    }
+
+    /// Also writes the score of every window of every series.
+    #[must_use]
+    pub fn with_scores(mut self) -> Self {
+        self.with_scores = true;
+        self
+    }
+
+    /// The shard this is.
+    #[must_use]
+    pub const fn shard(&self) -> &ShardId {
+        &self.shard
+    }
+
+    /// Takes one record. What follows from its samples may be appended only by the next [`Self::flush`], which must come
+    /// before a commit, a snapshot or a progress mark.
+    pub fn record(&mut self, record: RecordRef<'_>, out: &mut ObserveOut) {
+        self.counters.records += 1;
+        match self.source.kind {
+            SourceKind::Telemetry(format) => {
+                self.telemetry(format, record, out);
+                if self.pending.rows.len() >= PENDING {
+                    self.flush(out);
+                }
+            }
+            SourceKind::Changes | SourceKind::Outcomes | SourceKind::Commands => {
+                match intake::decode(self.source.kind, record, self.pipeline.limits.record_bytes) {
+                    Ok(Decoded::Change(change)) => self.change(change, out),
+                    Ok(Decoded::Outcome(outcome)) => {
+                        let (scope, at) = (outcome.scope.clone(), outcome.at);
+                        self.say(scope, at, FactBody::Outcome(outcome), out);
+                    }
+                    Ok(Decoded::Command(command)) => {
+                        let (scope, at) = (command.scope.clone(), command.at);
+                        self.say(scope, at, FactBody::Command(command), out);
+                    }
+                    Ok(Decoded::Ignored) => self.counters.ignored += 1,
+                    Err(reason) => self.refuse(record.offset, reason, 0, out),
+                }
+            }
+        }
+    }
+
+    fn change(&mut self, change: Change, out: &mut ObserveOut) {
+        let scope = change.environment.clone().unwrap_or_else(|| self.pipeline.scope.default.as_str().into());
+        self.newest = self.newest.max(change.at);
+        let at = change.at;
+        self.say(scope, at, FactBody::Change(change), out);
+    }
+
+    /// Judges the samples that wait.
+    pub fn flush(&mut self, out: &mut ObserveOut) {
+        if self.pending.rows.is_empty() {
+            return;
+        }
+        let mut pending = std::mem::take(&mut self.pending);
+        let mut judge = std::mem::take(&mut self.judge);
+        let from = judge.said.len();
+        {
+            let table = &self.table;
+            let scores = self.with_scores.then_some(&mut out.scores);
+            let mut digest = self.digest;
+            judge.take_in(&mut self.windows, &pending.rows, &pending.ts, &pending.values, table, scores, &mut digest);
+            self.digest = digest;
+        }
+        for anomaly in judge.said.drain(from..) {
+            let scope = anomaly.1;
+            let at = anomaly.0.at;
+            self.say(scope, at, FactBody::Anomaly(anomaly.0), out);
+        }
+        self.judge = judge;
+        pending.clear();
+        self.pending = pending;
+    }
+
+    /// Says how far the shard is. `roster` names every shard of the pipeline's sources; it is passed on when it has changed.
+    pub fn tick(&mut self, wall: Timestamp, idle: bool, roster: &[ShardId], out: &mut ObserveOut) {
+        self.flush(out);
+        let watermark = self.watermark();
+        let changed = self.roster != roster;
+        if changed {
+            self.roster = roster.to_vec();
+        }
+        let roster = if changed { roster.to_vec() } else { Vec::new() };
+        let body = FactBody::Progress(Progress { watermark, wall, idle, roster });
+        // a mark is not replayed, so it must not count among the facts that are
+        out.facts.push(Fact { scope: "".into(), at: watermark, shard: self.shard.clone(), seq: self.seq, body });
+    }
+
+    /// Event time before which everything was said.
+    #[must_use]
+    pub fn watermark(&self) -> Timestamp {
+        match self.source.kind {
+            SourceKind::Telemetry(_) if self.windows.watermark() == Timestamp::MIN => Timestamp::MIN,
+            SourceKind::Telemetry(_) => {
+                let lateness = if self.pipeline.window.size.is_some() { self.pipeline.window.lateness } else { Span::ZERO };
+                self.windows.watermark().plus(lateness).minus(TICK)
+            }
+            _ if self.newest == Timestamp::MIN => Timestamp::MIN,
+            _ => self.newest.minus(TICK),
+        }
+    }
+
+    /// A number that differs, but for chance, where two runs took in other samples or said other things.
+    #[must_use]
+    pub const fn digest(&self) -> u64 {
+        self.digest
+    }
+
+    /// What was counted.
+    #[must_use]
+    pub fn counters(&self) -> ObserveCounters {
+        ObserveCounters { series: self.table.len() as u64, windows: self.windows.counters(), ..self.counters }
+    }
+
+    /// Why the detectors of a series judge it as they do, in words; `None` for a series that is not known.
+    #[must_use]
+    pub fn explain(&self, hash: u64) -> Option<String> {
+        match self.table.slot(hash)? {
+            crate::series::Slot::Row(row) => self.judge.explain(self.table.get(row)?),
+            crate::series::Slot::LeftOut => Some("left out by the pipeline's condition".to_owned()),
+            crate::series::Slot::Refused => Some("refused: the bound on series was reached".to_owned()),
+        }
+    }
+
+    fn say(&mut self, scope: Arc<str>, at: Timestamp, body: FactBody, out: &mut ObserveOut) {
+        self.digest = stable_hash([
+            self.digest.to_le_bytes().as_slice(),
+            &self.seq.to_le_bytes(),
+            &at.as_millis().to_le_bytes(),
+            &[body.rank()],
+        ]);
+        out.facts.push(Fact { scope, at, shard: self.shard.clone(), seq: self.seq, body });
+        self.seq += 1;
+    }
+
+    fn refuse(&mut self, offset: i64, reason: String, samples: u64, out: &mut ObserveOut) {
+        self.counters.dead_letters += 1;
+        out.dead_letters.push(DeadLetter { offset, reason, samples });
+    }
+}

@@ -1,0 +1,298 @@
+//! From record bytes to samples with rows, and to changes, outcomes and commands.
+
+use std::sync::Arc;
+
+use suture_config::TelemetryFormat;
+use suture_detect::SeriesHints;
+use suture_event::{
+    Change, ChangeKind, Command, Edge, EdgeSource, FactBody, Outcome, SeriesKey, Timestamp,
+    codec::{self, Limits, PointKind, SampleRef, ServiceVersion, cdevents, records},
+};
+use suture_window::Aggregate;
+
+use super::{Observe, ObserveOut, RecordRef};
+use crate::{
+    Rows, SourceKind,
+    series::{Series, Slot},
+};
+
+/// Reasons of one record that are written out; the rest is counted.
+const REASONS: usize = 5;
+
+/// A record that is no telemetry.
+pub(super) enum Decoded {
+    Change(Change),
+    Outcome(Outcome),
+    Command(Command),
+    Ignored,
+}
+
+/// The decoders of telemetry, which keep their memory from record to record.
+pub(super) struct Decoders {
+    json: codec::json::Decoder,
+    otlp: codec::otlp::Decoder,
+}
+
+impl Decoders {
+    pub(super) fn new(limits: Limits) -> Self {
+        Self { json: codec::json::Decoder::new(limits), otlp: codec::otlp::Decoder::new(limits) }
+    }
+}
+
+/// The samples of one record that have a row.
+#[derive(Default)]
+pub(super) struct Taken {
+    rows: Vec<u32>,
+    ts: Vec<Timestamp>,
+    values: Vec<f64>,
+    /// Samples refused because the bound on series was reached.
+    refused: u64,
+    /// Samples from too far in the future, and the first of them.
+    future: u64,
+    furthest: Timestamp,
+}
+
+impl Taken {
+    fn clear(&mut self) {
+        *self = Self {
+            rows: std::mem::take(&mut self.rows),
+            ts: std::mem::take(&mut self.ts),
+            values: std::mem::take(&mut self.values),
+            ..Self::default()
+        };
+        self.rows.clear();
+        self.ts.clear();
+        self.values.clear();
+    }
+}
+
+/// Decodes a record of a topic that carries no telemetry.
+pub(super) fn decode(kind: SourceKind, record: RecordRef<'_>, limit: usize) -> Result<Decoded, String> {
+    let bytes = record.value.unwrap_or_default();
+    if bytes.len() > limit {
+        return Err(format!(
+            "the record has {} bytes, at most {limit} are taken: send less or raise limits.record_bytes",
+            bytes.len()
+        ));
+    }
+    match kind {
+        SourceKind::Changes => match cdevents::read(record.headers, bytes) {
+            Ok(cdevents::Event::Change(change)) => Ok(Decoded::Change(change)),
+            Ok(cdevents::Event::Ignored(_)) => Ok(Decoded::Ignored),
+            Err(error) => Err(error.to_string()),
+        },
+        SourceKind::Outcomes => records::outcome(bytes).map(Decoded::Outcome).map_err(|e| e.to_string()),
+        SourceKind::Commands => records::command(bytes).map(Decoded::Command).map_err(|e| e.to_string()),
+        SourceKind::Telemetry(_) => Ok(Decoded::Ignored),
+    }
+}
+
+impl Observe {
+    /// Takes the samples of one record in. The decoders are lent out while their samples are looked up.
+    pub(super) fn telemetry(&mut self, format: TelemetryFormat, record: RecordRef<'_>, out: &mut ObserveOut) {
+        let bytes = record.value.unwrap_or_default();
+        if bytes.len() > self.pipeline.limits.record_bytes {
+            let reason = format!(
+                "the record has {} bytes, at most {} are taken: send less or raise limits.record_bytes",
+                bytes.len(),
+                self.pipeline.limits.record_bytes
+            );
+            return self.refuse(record.offset, reason, 0, out);
+        }
+        let Some(mut decoders) = self.decoders.take() else { return };
+        let mut taken = std::mem::take(&mut self.taken);
+        let latest = record.timestamp.map(|at| at.plus(self.pipeline.limits.future));
+        let mut sink = |sample: SampleRef<'_>| self.sample(&sample, latest, &mut taken, out);
+        let decoded = match format {
+            TelemetryFormat::Json => decoders.json.decode(bytes, &mut sink),
+            TelemetryFormat::OtlpProto => decoders.otlp.decode_proto(bytes, &mut sink),
+            TelemetryFormat::OtlpJson => decoders.otlp.decode_json(bytes, &mut sink),
+        };
+        self.decoders = Some(decoders);
+        match decoded {
+            Err(error) => self.refuse(record.offset, error.to_string(), 0, out),
+            Ok(decoded) => {
+                self.counters.samples += decoded.accepted as u64;
+                for version in decoded.versions {
+                    self.version(version, out);
+                }
+                self.express(&mut taken, record.offset, out);
+                self.complain(record.offset, &decoded.rejected, &taken, out);
+                self.pending.rows.append(&mut taken.rows);
+                self.pending.ts.append(&mut taken.ts);
+                self.pending.values.append(&mut taken.values);
+            }
+        }
+        taken.clear();
+        self.taken = taken;
+    }
+
+    fn sample(&mut self, sample: &SampleRef<'_>, latest: Option<Timestamp>, taken: &mut Taken, out: &mut ObserveOut) {
+        if latest.is_some_and(|latest| sample.ts > latest) {
+            taken.future += 1;
+            taken.furthest = taken.furthest.max(sample.ts);
+            return;
+        }
+        let slot = match self.table.slot(sample.hash) {
+            Some(slot) => slot,
+            None => self.register(sample, out),
+        };
+        match slot {
+            Slot::Row(row) => {
+                taken.rows.push(row);
+                taken.ts.push(sample.ts);
+                taken.values.push(sample.value);
+            }
+            Slot::LeftOut => self.counters.left_out += 1,
+            Slot::Refused => taken.refused += 1,
+        }
+    }
+
+    /// Meets a series for the first time.
+    fn register(&mut self, sample: &SampleRef<'_>, out: &mut ObserveOut) -> Slot {
+        let Ok(key) = sample.key() else { return Slot::Refused };
+        let limit = self.pipeline.limits.series;
+        if !self.identity_kept(&key, sample) {
+            self.table.exclude(sample.hash, Slot::LeftOut, limit);
+            return Slot::LeftOut;
+        }
+        if self.table.len() >= limit {
+            self.table.exclude(sample.hash, Slot::Refused, limit);
+            return Slot::Refused;
+        }
+        let index = self.matcher.index(&key.metric, |name| key.labels.get(name));
+        let Some(rule) = self.matcher.rules().get(index).cloned() else { return Slot::Refused };
+        let told = matches!(sample.kind, PointKind::Cumulative { monotonic: true });
+        let aggregate = match (rule.aggregate, sample.kind) {
+            (None, PointKind::Delta { .. }) => Aggregate::Sum,
+            _ => rule.aggregate_of(told),
+        };
+        let kind = rule.kind.or(sample.signal).unwrap_or_else(|| rule.kind_of(&key.metric));
+        let row = self.windows.add_series(aggregate);
+        let hints =
+            SeriesHints { metric: &key.metric, kind, counter: rule.is_counter(told), hash: sample.hash };
+        #[allow(clippy::cast_possible_truncation)] // as many as the pipeline file has rules
+        let rule = index as u32;
+        let bank_row = self.judge.add(rule, row, hints);
+        self.edge(&key, sample.ts, out);
+        let scope = key.labels.get(&self.pipeline.scope.label).unwrap_or(&self.pipeline.scope.default).into();
+        let service = key.labels.get(&self.pipeline.entity).map(Arc::from);
+        self.table.add(Series { key, hash: sample.hash, scope, service, kind, rule, bank_row });
+        Slot::Row(row)
+    }
+
+    /// Whether the pipeline's condition keeps a series, as far as that can be told from its name and labels.
+    fn identity_kept(&self, key: &SeriesKey, sample: &SampleRef<'_>) -> bool {
+        let Some(filter) = self.source.filter.as_ref().filter(|filter| !filter.reads_sample()) else { return true };
+        let rows = Rows { metric: &[&key.metric], labels: &[&key.labels], value: &[sample.value], ts: &[sample.ts] };
+        filter.keep(rows).is_ok_and(|kept| kept == [true])
+    }
+
+    /// Says an edge of the call graph where a series' labels name both ends.
+    fn edge(&mut self, key: &SeriesKey, at: Timestamp, out: &mut ObserveOut) {
+        for pair in 0..self.pipeline.topology.from_labels.len() {
+            let Some(ends) = self.pipeline.topology.from_labels.get(pair) else { continue };
+            let (Some(from), Some(to)) = (key.labels.get(&ends.from), key.labels.get(&ends.to)) else { continue };
+            let ends: (Arc<str>, Arc<str>) = (from.into(), to.into());
+            if self.edges.contains(&ends) || self.edges.len() >= self.pipeline.limits.series {
+                continue;
+            }
+            self.edges.insert(ends.clone());
+            let scope = key.labels.get(&self.pipeline.scope.label).unwrap_or(&self.pipeline.scope.default).into();
+            let edge = Edge { from: ends.0, to: ends.1, source: EdgeSource::Telemetry };
+            self.say(scope, at, FactBody::Edge(edge), out);
+        }
+    }
+
+    /// A version of a service that was not there before is a deploy, announced or not.
+    fn version(&mut self, seen: ServiceVersion, out: &mut ObserveOut) {
+        let known = self.versions.get(&seen.service);
+        if known == Some(&seen.version) {
+            return;
+        }
+        let first = known.is_none();
+        if first && self.versions.len() >= self.pipeline.limits.series {
+            return;
+        }
+        self.versions.insert(seen.service.clone(), seen.version.clone());
+        if first {
+            return;
+        }
+        self.change(
+            Change {
+                id: format!("version-{}-{}", seen.service, seen.version).into(),
+                at: seen.at,
+                kind: ChangeKind::Deploy,
+                service: seen.service,
+                environment: seen.environment,
+                artifact: Some(seen.version),
+                source: "telemetry".into(),
+                event_type: "service.version".into(),
+            },
+            out,
+        );
+    }
+
+    /// Applies what the pipeline file says of the samples' values to those of one record.
+    fn express(&mut self, taken: &mut Taken, offset: i64, out: &mut ObserveOut) {
+        let filter = self.source.filter.clone().filter(|filter| filter.reads_sample());
+        let value = self.source.value.clone();
+        if taken.rows.is_empty() || (filter.is_none() && value.is_none()) {
+            return;
+        }
+        let known: Vec<&Series> = taken.rows.iter().filter_map(|row| self.table.get(*row)).collect();
+        let metric: Vec<&str> = known.iter().map(|series| series.key.metric.as_ref()).collect();
+        let labels: Vec<_> = known.iter().map(|series| &series.key.labels).collect();
+        let rows = Rows { metric: &metric, labels: &labels, value: &taken.values, ts: &taken.ts };
+        let kept = filter.map_or_else(|| Ok(vec![true; taken.rows.len()]), |filter| filter.keep(rows));
+        let values = value
+            .map_or_else(|| Ok(taken.values.iter().copied().map(Some).collect()), |value| value.value(rows));
+        let (kept, values) = match (kept, values) {
+            (Ok(kept), Ok(values)) => (kept, values),
+            (Err(reason), _) | (_, Err(reason)) => {
+                let samples = taken.rows.len() as u64;
+                taken.clear();
+                return self.refuse(offset, format!("an expression of the pipeline failed: {reason}"), samples, out);
+            }
+        };
+        let mut to = 0;
+        for (from, (kept, value)) in kept.into_iter().zip(values).enumerate() {
+            let Some(value) = value.filter(|value| kept && value.is_finite()) else { continue };
+            taken.rows.swap(to, from);
+            taken.ts.swap(to, from);
+            if let Some(slot) = taken.values.get_mut(to) {
+                *slot = value;
+            }
+            to += 1;
+        }
+        self.counters.left_out += (taken.rows.len() - to) as u64;
+        taken.rows.truncate(to);
+        taken.ts.truncate(to);
+        taken.values.truncate(to);
+    }
+
+    /// One dead letter for all that was wrong with a record.
+    fn complain(&mut self, offset: i64, rejected: &[codec::Rejected], taken: &Taken, out: &mut ObserveOut) {
+        let mut reasons: Vec<String> = rejected.iter().take(REASONS).map(ToString::to_string).collect();
+        if rejected.len() > REASONS {
+            reasons.push(format!("and {} more like these", rejected.len() - REASONS));
+        }
+        if taken.refused > 0 {
+            self.counters.series_refused += taken.refused;
+            reasons.push(format!(
+                "{} samples of new series, but the shard has {} already: raise limits.series, or send fewer",
+                taken.refused, self.pipeline.limits.series
+            ));
+        }
+        if taken.future > 0 {
+            reasons.push(format!(
+                "{} samples from the future, up to {}: set the producer's clock, or raise limits.future ({})",
+                taken.future, taken.furthest, self.pipeline.limits.future
+            ));
+        }
+        if !reasons.is_empty() {
+            let samples = rejected.len() as u64 + taken.refused + taken.future;
+            self.refuse(offset, reasons.join("; "), samples, out);
+        }
+    }
+}

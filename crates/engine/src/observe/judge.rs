@@ -1,0 +1,212 @@
+//! From closed windows to anomalies: each series' column entry goes to the bank of its signal rule.
+
+use std::sync::Arc;
+
+use suture_config::SignalMatcher;
+use suture_detect::{Bank, Column, Episode, SeriesHints};
+use suture_event::{Anomaly, SeriesKey, Timestamp, hex16, stable_hash};
+use suture_window::{Closed, Windows};
+use xxhash_rust::xxh3::xxh3_64_with_seed;
+
+use super::ScoreRow;
+use crate::{
+    EngineError,
+    series::{Series, SeriesTable},
+};
+
+/// One signal rule's detectors, with the columns they are fed from.
+struct RuleBank {
+    bank: Bank,
+    /// Row in the windows, by row in the bank.
+    rows: Vec<u32>,
+    bank_rows: Vec<u32>,
+    values: Vec<f64>,
+    last: Vec<Timestamp>,
+    scores: Vec<f64>,
+}
+
+/// The detectors of a shard. The last bank is that of series which no rule names.
+#[derive(Default)]
+pub(super) struct Judge {
+    banks: Vec<RuleBank>,
+    episodes: Vec<Episode>,
+    /// Anomalies to be said, with their scopes, in order.
+    pub(super) said: Vec<(Anomaly, Arc<str>)>,
+}
+
+impl Judge {
+    pub(super) fn new(matcher: &SignalMatcher) -> Result<Self, EngineError> {
+        let mut banks = Vec::with_capacity(matcher.rules().len());
+        for rule in matcher.rules() {
+            let bank = Bank::new(&rule.detect)
+                .map_err(|e| EngineError::Detect { signal: rule.name.clone(), reason: e.to_string() })?;
+            banks.push(RuleBank {
+                bank,
+                rows: Vec::new(),
+                bank_rows: Vec::new(),
+                values: Vec::new(),
+                last: Vec::new(),
+                scores: Vec::new(),
+            });
+        }
+        Ok(Self { banks, episodes: Vec::new(), said: Vec::new() })
+    }
+
+    /// Gives a series a row in the bank of its rule, and returns it. `row` is its row in the windows.
+    pub(super) fn add(&mut self, rule: u32, row: u32, hints: SeriesHints<'_>) -> u32 {
+        let Some(bank) = self.banks.get_mut(rule as usize) else { return 0 };
+        bank.rows.push(row);
+        bank.bank.add_series(hints)
+    }
+
+    pub(super) fn explain(&self, series: &Series) -> Option<String> {
+        Some(self.banks.get(series.rule as usize)?.bank.explain(series.bank_row))
+    }
+
+    /// Pushes samples into the windows and judges every window that closes on the way.
+    #[allow(clippy::too_many_arguments)] // the parts of one fold, borrowed apart
+    pub(super) fn take_in(
+        &mut self,
+        windows: &mut Windows,
+        rows: &[u32],
+        ts: &[Timestamp],
+        values: &[f64],
+        table: &SeriesTable,
+        mut scores: Option<&mut Vec<ScoreRow>>,
+        digest: &mut u64,
+    ) {
+        windows.push(rows, ts, values, &mut |closed| {
+            *digest = fold_column(*digest, closed);
+            self.judge(closed, table, scores.as_deref_mut());
+        });
+    }
+
+    fn judge(&mut self, closed: &Closed<'_>, table: &SeriesTable, scores: Option<&mut Vec<ScoreRow>>) {
+        self.split(closed, table);
+        let scored = scores.is_some();
+        for rule in &mut self.banks {
+            if rule.bank_rows.is_empty() {
+                continue;
+            }
+            let column = Column {
+                start: closed.start,
+                end: closed.end,
+                at: closed.at,
+                rows: &rule.bank_rows,
+                values: &rule.values,
+            };
+            rule.scores.clear();
+            self.episodes.clear();
+            rule.bank.update(&column, scored.then_some(&mut rule.scores), &mut self.episodes);
+            for episode in self.episodes.drain(..) {
+                let row = rule.rows.get(episode.row as usize).copied();
+                if let Some(series) = row.and_then(|row| table.get(row)) {
+                    self.said.push((anomaly(series, episode), series.scope.clone()));
+                }
+            }
+        }
+        if let Some(scores) = scores {
+            self.write_scores(table, scores);
+        }
+    }
+
+    /// Deals the window's entries out to the banks.
+    fn split(&mut self, closed: &Closed<'_>, table: &SeriesTable) {
+        for rule in &mut self.banks {
+            rule.bank_rows.clear();
+            rule.values.clear();
+            rule.last.clear();
+        }
+        for ((&row, &value), &last) in closed.rows.iter().zip(closed.values).zip(closed.last) {
+            let Some(series) = table.get(row) else { continue };
+            let Some(rule) = self.banks.get_mut(series.rule as usize) else { continue };
+            rule.bank_rows.push(series.bank_row);
+            rule.values.push(value);
+            rule.last.push(last);
+        }
+    }
+
+    fn write_scores(&mut self, table: &SeriesTable, scores: &mut Vec<ScoreRow>) {
+        for rule in &self.banks {
+            let entries = rule.bank_rows.iter().zip(&rule.values).zip(&rule.last).zip(&rule.scores);
+            for (((&bank_row, &value), &ts), &score) in entries {
+                let row = rule.rows.get(bank_row as usize).copied();
+                let Some(series) = row.and_then(|row| table.get(row)) else { continue };
+                if value.is_nan() {
+                    continue;
+                }
+                let SeriesKey { metric, labels } = series.key.clone();
+                scores.push(ScoreRow { ts, metric, labels, value, score });
+            }
+        }
+    }
+
+    pub(super) fn banks(&self) -> impl Iterator<Item = &Bank> {
+        self.banks.iter().map(|rule| &rule.bank)
+    }
+
+    pub(super) fn banks_mut(&mut self) -> impl Iterator<Item = &mut Bank> {
+        self.banks.iter_mut().map(|rule| &mut rule.bank)
+    }
+
+    /// Says again which window row each bank row belongs to, after a restore.
+    pub(super) fn link<'a>(&mut self, series: impl Iterator<Item = &'a Series>) {
+        for rule in &mut self.banks {
+            rule.rows.clear();
+        }
+        for (row, one) in series.enumerate() {
+            if let Some(rule) = self.banks.get_mut(one.rule as usize) {
+                let place = one.bank_row as usize;
+                if rule.rows.len() <= place {
+                    rule.rows.resize(place + 1, u32::MAX);
+                }
+                #[allow(clippy::cast_possible_truncation)] // bounded by the limit on series
+                let row = row as u32;
+                if let Some(slot) = rule.rows.get_mut(place) {
+                    *slot = row;
+                }
+            }
+        }
+    }
+}
+
+/// What was taken in so far, in 64 bits: each closed window's rows and values go into it, at some bytes a nanosecond.
+fn fold_column(digest: u64, closed: &Closed<'_>) -> u64 {
+    let mut digest = digest ^ closed.end.as_millis().unsigned_abs();
+    let mut bytes = [0_u8; 1024];
+    for values in closed.values.chunks(128) {
+        for (place, value) in bytes.chunks_exact_mut(8).zip(values) {
+            place.copy_from_slice(&value.to_bits().to_le_bytes());
+        }
+        digest = xxh3_64_with_seed(bytes.get(..values.len() * 8).unwrap_or(&bytes), digest);
+    }
+    digest
+}
+
+fn anomaly(series: &Series, episode: Episode) -> Anomaly {
+    let identity = [
+        series.hash.to_le_bytes().as_slice(),
+        episode.detector.as_bytes(),
+        &episode.onset.as_millis().to_le_bytes(),
+    ];
+    Anomaly {
+        id: format!("a-{}", hex16(stable_hash(identity))).into(),
+        at: episode.at,
+        onset: episode.onset,
+        phase: episode.phase,
+        end: episode.end,
+        metric: series.key.metric.clone(),
+        labels: series.key.labels.clone(),
+        service: series.service.clone(),
+        signal: series.kind,
+        detector: episode.detector.into(),
+        score: episode.score,
+        deviation: episode.deviation,
+        value: episode.value,
+        expected: episode.expected,
+        lower: episode.lower,
+        upper: episode.upper,
+        direction: episode.direction,
+        detail: episode.detail,
+    }
+}

@@ -1,0 +1,127 @@
+//! Snapshots of the first fold: the rooms' own Arrow columns in one envelope.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use suture_event::Timestamp;
+
+use super::{Judge, Observe};
+use crate::{
+    ENGINE_VERSION, EngineError,
+    series::{Series, SeriesTable},
+};
+
+#[derive(Serialize, Deserialize)]
+struct Snapshot {
+    engine: u32,
+    fingerprint: u64,
+    seq: u64,
+    digest: u64,
+    newest: Timestamp,
+    series: Vec<Series>,
+    #[serde(with = "blob")]
+    windows: Vec<u8>,
+    banks: Vec<Blob>,
+    versions: Vec<(Arc<str>, Arc<str>)>,
+    edges: Vec<(Arc<str>, Arc<str>)>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Blob(#[serde(with = "blob")] Vec<u8>);
+
+impl Observe {
+    /// The whole state, to continue from elsewhere. Nothing may wait to be judged: call [`Observe::flush`] before.
+    ///
+    /// # Errors
+    /// [`EngineError::Snapshot`] where samples wait or a room's state can't be written.
+    pub fn snapshot(&self) -> Result<Vec<u8>, EngineError> {
+        if !self.pending.rows.is_empty() {
+            return Err(self.snapshot_error(&"samples wait to be judged: flush first"));
+        }
+        let mut banks = Vec::new();
+        for bank in self.judge.banks() {
+            banks.push(Blob(bank.snapshot().map_err(|e| self.snapshot_error(&e))?));
+        }
+        let snapshot = Snapshot {
+            engine: ENGINE_VERSION,
+            fingerprint: self.pipeline.fingerprint(),
+            seq: self.seq,
+            digest: self.digest,
+            newest: self.newest,
+            series: self.table.iter().cloned().collect(),
+            windows: self.windows.snapshot().map_err(|e| self.snapshot_error(&e))?,
+            banks,
+            versions: self.versions.iter().map(|(s, v)| (s.clone(), v.clone())).collect(),
+            edges: self.edges.iter().cloned().collect(),
+        };
+        rmp_serde::to_vec_named(&snapshot).map_err(|e| self.snapshot_error(&e))
+    }
+
+    /// Continues from a snapshot. It must come from the same engine version and a pipeline that decides the same.
+    ///
+    /// # Errors
+    /// [`EngineError::Snapshot`] where it does not, or where the bytes are no snapshot; the fold must then not be used on.
+    pub fn restore(&mut self, bytes: &[u8]) -> Result<(), EngineError> {
+        let snapshot: Snapshot = rmp_serde::from_slice(bytes).map_err(|e| self.snapshot_error(&e))?;
+        if snapshot.engine != ENGINE_VERSION {
+            return Err(self.snapshot_error(&format!(
+                "it is of engine version {}, this is {ENGINE_VERSION}",
+                snapshot.engine
+            )));
+        }
+        if snapshot.fingerprint != self.pipeline.fingerprint() {
+            return Err(self.snapshot_error(&"it was made under a pipeline that decides otherwise"));
+        }
+        let mut judge = Judge::new(&self.matcher)?;
+        if judge.banks().count() != snapshot.banks.len() {
+            return Err(self.snapshot_error(&"it has another number of signal rules"));
+        }
+        for (bank, Blob(bytes)) in judge.banks_mut().zip(&snapshot.banks) {
+            bank.restore(bytes).map_err(|e| self.snapshot_error(&e))?;
+        }
+        judge.link(snapshot.series.iter());
+        self.windows.restore(&snapshot.windows).map_err(|e| self.snapshot_error(&e))?;
+        self.judge = judge;
+        self.table = SeriesTable::of(snapshot.series);
+        self.pending.clear();
+        self.seq = snapshot.seq;
+        self.digest = snapshot.digest;
+        self.newest = snapshot.newest;
+        self.versions = snapshot.versions.into_iter().collect();
+        self.edges = snapshot.edges.into_iter().collect();
+        self.roster.clear();
+        Ok(())
+    }
+
+    fn snapshot_error(&self, reason: &dyn std::fmt::Display) -> EngineError {
+        EngineError::Snapshot { shard: self.shard.to_string(), reason: reason.to_string() }
+    }
+}
+
+/// Bytes as bytes: serde would write a list of numbers.
+mod blob {
+    use std::fmt;
+
+    use serde::{Deserializer, Serializer, de};
+
+    pub(super) fn serialize<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(bytes)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
+        struct Visitor;
+        impl de::Visitor<'_> for Visitor {
+            type Value = Vec<u8>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("bytes")
+            }
+            fn visit_bytes<E: de::Error>(self, v: &[u8]) -> Result<Vec<u8>, E> {
+                Ok(v.to_vec())
+            }
+            fn visit_byte_buf<E: de::Error>(self, v: Vec<u8>) -> Result<Vec<u8>, E> {
+                Ok(v)
+            }
+        }
+        deserializer.deserialize_byte_buf(Visitor)
+    }
+}
