@@ -1,0 +1,60 @@
+//! One number that stands for what a pipeline decides.
+
+use serde_json::Value;
+use suture_event::stable_hash;
+
+use crate::{Limits, Pipeline};
+
+impl Pipeline {
+    /// A hash of everything in the file that decides what comes out: two files with the same fingerprint give the same
+    /// results from the same input, and a snapshot made under one can be read under the other. Left out: the broker's
+    /// settings and topics' names of its own, the pipeline's and the rules' names, and bounds that only estimate.
+    ///
+    /// The texts of files that the pipeline names, such as its topology, are not in it.
+    #[must_use]
+    pub fn fingerprint(&self) -> u64 {
+        let mut deciding = self.clone();
+        deciding.name = String::new();
+        deciding.kafka = crate::Kafka::default();
+        deciding.limits.shards = Limits::default().shards;
+        deciding.limits.memory = None;
+        for rule in &mut deciding.signals {
+            rule.name = String::new();
+            // already part of `detect`
+            rule.direction = None;
+            rule.least_effect = None;
+        }
+        let mut text = String::new();
+        // every field is a text, number, list or mapping with text keys: none fails to become JSON
+        let json = serde_json::to_value(&deciding).unwrap_or_default();
+        canonical(&json, &mut text);
+        stable_hash([b"pipeline".as_slice(), text.as_bytes()])
+    }
+}
+
+/// JSON with sorted keys, whatever order the map keeps.
+fn canonical(value: &Value, out: &mut String) {
+    match value {
+        Value::Object(object) => {
+            let mut entries: Vec<_> = object.iter().collect();
+            entries.sort_by_key(|(key, _)| *key);
+            out.push('{');
+            for (key, value) in entries {
+                out.push_str(&Value::from(key.as_str()).to_string());
+                out.push(':');
+                canonical(value, out);
+                out.push(',');
+            }
+            out.push('}');
+        }
+        Value::Array(items) => {
+            out.push('[');
+            for item in items {
+                canonical(item, out);
+                out.push(',');
+            }
+            out.push(']');
+        }
+        scalar => out.push_str(&scalar.to_string()),
+    }
+}

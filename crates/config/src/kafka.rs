@@ -1,0 +1,106 @@
+//! The broker, and the topics that the program owns there.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Deserializer, Serialize, de};
+use suture_event::Span;
+
+/// The broker, and the topics the program owns there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Kafka {
+    /// Settings of librdkafka, each passed on as it is written: `bootstrap.servers`, `security.protocol`, … Those on
+    /// which exactly-once rests are set by the program and refused here.
+    #[serde(deserialize_with = "settings")]
+    #[schemars(with = "BTreeMap<String, Setting>")]
+    pub client: BTreeMap<String, String>,
+    /// Beginning of the names of the topics that the program owns: `PREFIX.facts`, `PREFIX.incidents`, …
+    #[schemars(regex(pattern = r"^[A-Za-z0-9._-]{1,200}$"))]
+    pub prefix: String,
+    /// Beginning of the consumer groups' names; `PREFIX-NAME` where absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = r"^[A-Za-z0-9._-]{1,200}$"))]
+    pub group: Option<String>,
+    /// Longest time between two commits of outputs and offsets, in one transaction.
+    pub commit_interval: Span,
+    /// A partition whose end was reached and which brought nothing for this long counts as idle: nobody waits for it.
+    pub idle_after: Span,
+    /// How often a shard's state is saved, so that a restart need not read more than about this much again.
+    pub snapshot_interval: Span,
+    /// How owned topics are made, where the program is told to create them.
+    pub topics: OwnedTopics,
+}
+
+impl Default for Kafka {
+    fn default() -> Self {
+        Self {
+            client: BTreeMap::new(),
+            prefix: "suture".to_owned(),
+            group: None,
+            commit_interval: crate::pipeline::DEFAULT_COMMIT,
+            idle_after: Span::from_secs(5),
+            snapshot_interval: Span::from_mins(1),
+            topics: OwnedTopics::default(),
+        }
+    }
+}
+
+/// How owned topics are made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct OwnedTopics {
+    /// Partitions of the topics that are keyed by scope or target. A scope lives in one of them, so more than the
+    /// number of scopes are of no use.
+    #[schemars(range(min = 1, max = 10_000))]
+    pub partitions: u32,
+    /// Copies of each partition; -1 takes the broker's default.
+    #[schemars(range(min = -1, max = 100))]
+    pub replication: i16,
+    /// How long facts are kept: the time within which an audit can decide again.
+    pub facts_retention: Span,
+    /// How long action requests, outcomes, commands and dead letters are kept.
+    pub retention: Span,
+}
+
+impl Default for OwnedTopics {
+    fn default() -> Self {
+        Self {
+            partitions: 6,
+            replication: -1,
+            facts_retention: Span::from_hours(24 * 90),
+            retention: Span::from_hours(24 * 14),
+        }
+    }
+}
+
+/// The value of a librdkafka setting: a text, a number or a boolean.
+#[derive(Deserialize, JsonSchema)]
+#[serde(untagged)]
+#[schemars(inline)]
+#[allow(dead_code)] // only its shape is used, in the schema
+enum Setting {
+    Text(String),
+    Number(f64),
+    Flag(bool),
+}
+
+fn settings<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, String>, D::Error> {
+    let values = BTreeMap::<String, serde_json::Value>::deserialize(deserializer)?;
+    values
+        .into_iter()
+        .map(|(key, value)| {
+            let text = match value {
+                serde_json::Value::String(text) => text,
+                serde_json::Value::Number(number) => number.to_string(),
+                serde_json::Value::Bool(flag) => flag.to_string(),
+                _ => {
+                    return Err(de::Error::custom(format!(
+                        "{key} is neither a text, a number nor a boolean"
+                    )));
+                }
+            };
+            Ok((key, text))
+        })
+        .collect()
+}

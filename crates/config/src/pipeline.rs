@@ -1,0 +1,287 @@
+//! What a pipeline file says, once read: every default filled in.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use suture_event::Span;
+
+use crate::{Bytes, kafka::Kafka, signal::SignalRule};
+
+/// A pipeline: where telemetry and changes come from, how they are watched, and what may be done about it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Pipeline {
+    /// Version of this file's format: 1.
+    #[serde(default = "version")]
+    #[schemars(range(min = 1, max = 1))]
+    pub version: u32,
+    /// Name of the pipeline: part of the consumer groups and transactional ids. Letters, digits, `.`, `_` and `-`.
+    #[schemars(regex(pattern = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$"))]
+    pub name: String,
+    /// What keeps environments apart: incidents never span two scopes.
+    #[serde(default)]
+    pub scope: Scope,
+    /// Label that names the service a series belongs to.
+    #[serde(default = "entity")]
+    #[schemars(length(min = 1))]
+    pub entity: String,
+    /// The time on which incidents' and actions' timers run.
+    #[serde(default)]
+    pub clock: Clock,
+    /// The broker, and the topics the program owns there.
+    #[serde(default)]
+    pub kafka: Kafka,
+    /// Topics that carry telemetry. At least one.
+    #[schemars(length(min = 1))]
+    pub telemetry: Vec<TelemetrySource>,
+    /// Topics that carry changes, such as deploys.
+    #[serde(default)]
+    pub changes: Vec<ChangeSource>,
+    /// Who calls whom, as far as it is known beforehand.
+    #[serde(default)]
+    pub topology: Topology,
+    /// How samples become windows. Without it every sample is a window of its own.
+    #[serde(default)]
+    pub window: suture_window::Options,
+    /// Bounds on what one process takes in and keeps.
+    #[serde(default)]
+    pub limits: Limits,
+    /// What is known about series, by metric and labels. The first rule that matches a series counts; series that none
+    /// matches are treated by the defaults of a rule.
+    #[serde(default)]
+    pub signals: Vec<SignalRule>,
+    /// How series are watched, where a rule under `signals` does not say otherwise.
+    #[serde(default)]
+    pub detect: suture_detect::Options,
+    /// How anomalies become incidents with ranked causes.
+    #[serde(default)]
+    pub diagnose: suture_diagnose::Options,
+    /// What may be done about incidents.
+    #[serde(default)]
+    pub remediate: suture_remediate::Options,
+}
+
+const fn version() -> u32 {
+    1
+}
+
+fn entity() -> String {
+    "service".to_owned()
+}
+
+/// What keeps environments apart.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Scope {
+    /// Label that names the environment or cluster of a series.
+    #[schemars(length(min = 1))]
+    pub label: String,
+    /// Scope of series and changes that do not name one.
+    #[schemars(length(min = 1))]
+    pub default: String,
+}
+
+impl Default for Scope {
+    fn default() -> Self {
+        Self {
+            label: "environment".to_owned(),
+            default: "default".to_owned(),
+        }
+    }
+}
+
+/// The time on which incidents' and actions' timers run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Clock {
+    /// The clock on the wall, as journaled in progress marks: for live operation.
+    #[default]
+    Wall,
+    /// The time in the data: for backfills and replays, whose result then does not depend on when they run.
+    Event,
+}
+
+/// A topic that carries telemetry.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TelemetrySource {
+    /// The topic.
+    #[schemars(regex(pattern = r"^[A-Za-z0-9._-]{1,249}$"))]
+    pub topic: String,
+    /// How its records are written.
+    #[serde(default)]
+    pub format: TelemetryFormat,
+    /// SQL condition over `ts`, `metric`, `value` and `labels`: samples for which it is not true are dropped.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1))]
+    pub r#where: Option<String>,
+    /// SQL expression over `ts`, `metric`, `value` and `labels` that takes the place of the value.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1))]
+    pub value: Option<String>,
+}
+
+/// How telemetry records are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum TelemetryFormat {
+    /// `{"ts": …, "metric": …, "value": …, "labels": {…}}`, or an array of such.
+    #[default]
+    Json,
+    /// OTLP export requests as Protocol Buffers: the OpenTelemetry Collector's `otlp_proto`.
+    OtlpProto,
+    /// OTLP export requests as JSON: the OpenTelemetry Collector's `otlp_json`.
+    OtlpJson,
+}
+
+/// A topic that carries changes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ChangeSource {
+    /// The topic.
+    #[schemars(regex(pattern = r"^[A-Za-z0-9._-]{1,249}$"))]
+    pub topic: String,
+    /// How its records are written.
+    #[serde(default)]
+    pub format: ChangeFormat,
+}
+
+/// How change records are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ChangeFormat {
+    /// CDEvents 0.3 to 0.5, plain or in a CloudEvents envelope, structured or binary.
+    #[default]
+    Cdevents,
+}
+
+/// Who calls whom, as far as it is known beforehand.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Topology {
+    /// A file `{"edges": [{"from": CALLER, "to": CALLEE}]}`, by a path relative to the pipeline file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
+    /// Pairs of labels which, where a series has both, name the caller and the callee.
+    pub from_labels: Vec<LabelEdge>,
+    /// Edges written out here.
+    pub edges: Vec<ServiceEdge>,
+}
+
+/// Two labels that name the two ends of a call.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LabelEdge {
+    /// Label that names the caller.
+    #[schemars(length(min = 1))]
+    pub from: String,
+    /// Label that names the callee.
+    #[schemars(length(min = 1))]
+    pub to: String,
+}
+
+/// `from` calls `to`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ServiceEdge {
+    /// The service that calls.
+    #[schemars(length(min = 1))]
+    pub from: String,
+    /// The service that is called.
+    #[schemars(length(min = 1))]
+    pub to: String,
+}
+
+/// Bounds on what one process takes in and keeps.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// Series in one shard, which is one input partition. Samples of further series go to the dead letters.
+    #[schemars(range(min = 1, max = 100_000_000))]
+    pub series: usize,
+    /// Labels of one series. Samples with more go to the dead letters.
+    #[schemars(range(min = 1, max = 10_000))]
+    pub labels: usize,
+    /// Bytes of all label names and values of one series together. Samples with more go to the dead letters.
+    #[schemars(range(min = 1, max = 1_048_576))]
+    pub label_bytes: usize,
+    /// Bytes of one record's value. Larger records go to the dead letters.
+    #[schemars(range(min = 1, max = 1_073_741_824))]
+    pub record_bytes: usize,
+    /// Facts that decide holds back at once to bring them into order of time, where the clock is `event`. At the bound
+    /// the oldest is let through early.
+    #[schemars(range(min = 1, max = 100_000_000))]
+    pub held_facts: usize,
+    /// Scopes that one facts partition keeps state for. Facts of further scopes are counted and dropped.
+    #[schemars(range(min = 1, max = 100_000))]
+    pub scopes: usize,
+    /// Shards that one process is expected to serve, for the estimate of memory.
+    #[schemars(range(min = 1, max = 10_000))]
+    pub shards: usize,
+    /// Memory that the estimate for one process must not exceed, such as `2GiB`. Absent: not checked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory: Option<Bytes>,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            series: 100_000,
+            labels: suture_event::MAX_LABELS,
+            label_bytes: 16 << 10,
+            record_bytes: 1 << 20,
+            held_facts: 100_000,
+            scopes: 100,
+            shards: 1,
+            memory: None,
+        }
+    }
+}
+
+/// The consumer groups, transactional ids and topics of a pipeline follow from its name and prefix.
+impl Pipeline {
+    /// The consumer group of observe: `kafka.group`, or `PREFIX-NAME`, with `-observe`.
+    #[must_use]
+    pub fn observe_group(&self) -> String {
+        format!("{}-observe", self.group())
+    }
+
+    /// The consumer group of decide.
+    #[must_use]
+    pub fn decide_group(&self) -> String {
+        format!("{}-decide", self.group())
+    }
+
+    /// `kafka.group`, or `PREFIX-NAME` where it is absent.
+    #[must_use]
+    pub fn group(&self) -> String {
+        self.kafka
+            .group
+            .clone()
+            .unwrap_or_else(|| format!("{}-{}", self.kafka.prefix, self.name))
+    }
+
+    /// Every topic that is read as an input of observe, in the order of the file, without repeats.
+    #[must_use]
+    pub fn input_topics(&self) -> Vec<&str> {
+        let mut topics: Vec<&str> = Vec::new();
+        let all = self
+            .telemetry
+            .iter()
+            .map(|s| s.topic.as_str())
+            .chain(self.changes.iter().map(|s| s.topic.as_str()));
+        for topic in all {
+            if !topics.contains(&topic) {
+                topics.push(topic);
+            }
+        }
+        topics
+    }
+
+    /// The edges written in the file itself, as pairs of caller and callee.
+    pub fn edges(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.topology.edges.iter().map(|e| (e.from.as_str(), e.to.as_str()))
+    }
+}
+
+/// A span that is used where a file leaves one out.
+pub(crate) const DEFAULT_COMMIT: Span = Span::from_millis(100);
