@@ -210,7 +210,7 @@ pub struct Limits {
     /// Facts that decide holds back at once to bring them into order of time, where the clock is `event`. At the bound
     /// the oldest is let through early.
     #[schemars(range(min = 1, max = 100_000_000))]
-    pub held_facts: usize,
+    pub pending_facts: usize,
     /// Scopes that one facts partition keeps state for. Facts of further scopes are counted and dropped.
     #[schemars(range(min = 1, max = 100_000))]
     pub scopes: usize,
@@ -229,7 +229,7 @@ impl Default for Limits {
             labels: suture_event::MAX_LABELS,
             label_bytes: 16 << 10,
             record_bytes: 1 << 20,
-            held_facts: 100_000,
+            pending_facts: 100_000,
             scopes: 100,
             shards: 1,
             memory: None,
