@@ -1,0 +1,152 @@
+//! How far an action may go by itself.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use suture_event::{Rung, Timestamp};
+
+use crate::{Budget, Options, Playbook, state::State};
+
+/// What can keep an action below autonomous.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Limit {
+    /// The pipeline's `mode`.
+    Mode,
+    /// What the playbook asks.
+    Playbook,
+    /// Nothing undoes the action.
+    Reversibility,
+    /// The playbook's safety case is incomplete.
+    SafetyCase,
+    /// The hypothesis is not probable enough.
+    Probability,
+    /// A budget is spent.
+    Budget,
+    /// The scope is frozen.
+    Freeze,
+}
+
+/// One thing that keeps an action below autonomous, and how low.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LimitedBy {
+    /// What.
+    pub limit: Limit,
+    /// The highest rung it leaves.
+    pub rung: Rung,
+    /// Why, in words.
+    pub why: String,
+}
+
+/// The rung an action may use, everything that limits it, and when a budget that does has room again.
+pub(crate) struct Standing {
+    pub(crate) rung: Rung,
+    pub(crate) limited_by: Vec<LimitedBy>,
+    pub(crate) again_at: Option<Timestamp>,
+}
+
+/// The least of what every limit leaves.
+pub(crate) fn climb(options: &Options, playbook: &Playbook, probability: f64, target: &str, state: &State) -> Standing {
+    let mut limited_by = Vec::new();
+    let mut cap = |limit, rung, why: String| limited_by.push(LimitedBy { limit, rung, why });
+    if options.mode < Rung::Autonomous {
+        cap(Limit::Mode, options.mode, "the pipeline's mode".to_owned());
+    }
+    if playbook.rung < Rung::Autonomous {
+        cap(
+            Limit::Playbook,
+            playbook.rung,
+            "the playbook asks for no more".to_owned(),
+        );
+    }
+    if playbook.reversal.is_none() {
+        cap(
+            Limit::Reversibility,
+            Rung::Supervised,
+            "nothing undoes the action".to_owned(),
+        );
+    }
+    let missing = playbook.missing_from_safety_case();
+    if !missing.is_empty() {
+        cap(
+            Limit::SafetyCase,
+            Rung::Advise,
+            format!("the safety case lacks {}", missing.join(", ")),
+        );
+    }
+    let minimum = playbook
+        .limits
+        .minimum_probability
+        .unwrap_or(options.minimum_probability);
+    if probability < minimum {
+        cap(
+            Limit::Probability,
+            Rung::Advise,
+            format!("the hypothesis must be at least {minimum} probable"),
+        );
+    }
+    if let Some(by) = &state.frozen_by {
+        cap(Limit::Freeze, Rung::Advise, format!("{by} froze the scope"));
+    }
+    let spent = budgets(options, playbook, target, state);
+    for why in &spent.whys {
+        cap(Limit::Budget, Rung::Advise, why.clone());
+    }
+    let rung = limited_by
+        .iter()
+        .map(|limited| limited.rung)
+        .min()
+        .unwrap_or(Rung::Autonomous);
+    limited_by.sort_by_key(|limited| limited.limit);
+    Standing {
+        rung,
+        limited_by,
+        again_at: spent.until,
+    }
+}
+
+/// The budgets that leave no room, in words, and when all of them do again.
+#[derive(Default)]
+pub(crate) struct SpentBudgets {
+    pub(crate) whys: Vec<String>,
+    pub(crate) until: Option<Timestamp>,
+}
+
+/// Looks at every budget that an action of a playbook on a service would be counted in.
+pub(crate) fn budgets(options: &Options, playbook: &Playbook, target: &str, state: &State) -> SpentBudgets {
+    let now = state.clock;
+    let history = &state.history;
+    let mut found = SpentBudgets::default();
+    let mut never = false;
+    let mut look = |name: &str, budget: Option<Budget>, ours: bool, here: bool| {
+        let Some(budget) = budget else { return };
+        let counts = |past: &crate::state::Past| {
+            (!ours || past.playbook.as_ref() == playbook.name) && (!here || past.target.as_ref() == target)
+        };
+        if let Some(spent) = history.spent(budget, now, counts) {
+            found.whys.push(format!(
+                "{} of {} actions in {} are used {name}",
+                spent.used, budget.actions, budget.per
+            ));
+            never |= spent.until.is_none();
+            found.until = found.until.max(spent.until);
+        }
+    };
+    look("on the service", Some(options.budget.service), false, true);
+    look("in the scope", Some(options.budget.scope), false, false);
+    look("by the playbook", playbook.safety.budget, true, false);
+    look(
+        "by the playbook on the service",
+        playbook.limits.per_service,
+        true,
+        true,
+    );
+    if history.len() >= options.bounds.history {
+        found
+            .whys
+            .push(format!("{} past actions are all that can be counted", history.len()));
+    }
+    if never {
+        found.until = None;
+    }
+    found
+}

@@ -1,0 +1,365 @@
+//! The remediation section of a pipeline file, and every problem in it.
+
+use std::collections::BTreeMap;
+
+use globset::Glob;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use suture_event::{ActionStep, Rung, Span};
+
+use crate::{
+    Playbook, Problem,
+    template::{self, Flaw, PLACEHOLDERS},
+};
+
+/// What may be done about incidents, and by itself how far.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Options {
+    /// The highest rung that any action of this pipeline may use.
+    pub mode: Rung,
+    /// How long a hypothesis must have been first before it is acted on.
+    pub hold: Span,
+    /// The first hypothesis must be at least this probable to do more than advise, 0 to 1.
+    pub minimum_probability: f64,
+    /// How long a supervised action waits for its approval.
+    pub approval_within: Span,
+    /// How long after a request's expiry a word from an executor may still be on its way.
+    pub outcome_grace: Span,
+    /// How often anything may be acted on.
+    pub budget: Budgets,
+    /// How many actions may be under way in the scope at once.
+    pub concurrent: u32,
+    /// How much is remembered.
+    pub bounds: Bounds,
+    /// What to do about which diagnosis; the first that fits is used.
+    pub playbooks: Vec<Playbook>,
+}
+
+/// A number of actions in a sliding span of time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Budget {
+    /// How many.
+    pub actions: u32,
+    /// In how long.
+    pub per: Span,
+}
+
+/// How often anything may be acted on, all playbooks together. Reversals are not counted and never refused for budget.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Budgets {
+    /// Actions on any one service.
+    pub service: Budget,
+    /// Actions in the whole scope.
+    pub scope: Budget,
+}
+
+/// How much is remembered.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Bounds {
+    /// Open incidents. Beyond it a new incident is left to humans, which the ledger says.
+    pub incidents: usize,
+    /// Requests published for one incident, advice and reversals included. Beyond it the incident goes to a human.
+    pub requests_per_incident: u32,
+    /// Ended actions and incidents whose ids are known. Beyond it the oldest are forgotten: their late outcomes are then
+    /// recorded as unknown.
+    pub remembered: usize,
+    /// Actions counted against budgets and cooldowns. Beyond it nothing is done by itself until the oldest leave their
+    /// budgets' spans.
+    pub history: usize,
+    /// Changes whose artifacts can fill placeholders. Beyond it the oldest are forgotten.
+    pub changes: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            mode: Rung::Advise,
+            hold: Span::ZERO,
+            minimum_probability: 0.5,
+            approval_within: Span::from_mins(30),
+            outcome_grace: Span::from_secs(30),
+            budget: Budgets::default(),
+            concurrent: 3,
+            bounds: Bounds::default(),
+            playbooks: Vec::new(),
+        }
+    }
+}
+
+impl Default for Budgets {
+    fn default() -> Self {
+        Self {
+            service: Budget {
+                actions: 3,
+                per: Span::from_hours(1),
+            },
+            scope: Budget {
+                actions: 10,
+                per: Span::from_hours(1),
+            },
+        }
+    }
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self {
+            incidents: 1_000,
+            requests_per_incident: 10,
+            remembered: 10_000,
+            history: 10_000,
+            changes: 1_000,
+        }
+    }
+}
+
+impl Options {
+    /// Every problem, in the order of the file. Empty where a [`Remediator`](crate::Remediator) can be made.
+    #[must_use]
+    pub fn validate(&self) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        share(&mut problems, "minimum_probability", self.minimum_probability);
+        longer_than_nothing(&mut problems, "approval_within", self.approval_within);
+        budget(&mut problems, "budget.service", self.budget.service);
+        budget(&mut problems, "budget.scope", self.budget.scope);
+        let bounds = &self.bounds;
+        for (path, bound) in [
+            ("concurrent", self.concurrent as usize),
+            ("bounds.incidents", bounds.incidents),
+            ("bounds.requests_per_incident", bounds.requests_per_incident as usize),
+            ("bounds.remembered", bounds.remembered),
+            ("bounds.history", bounds.history),
+            ("bounds.changes", bounds.changes),
+        ] {
+            if bound == 0 {
+                problems.push(Problem::new(
+                    path,
+                    "is 0, with which nothing could ever be done",
+                    "write 1 or more",
+                ));
+            }
+        }
+        let mut names: BTreeMap<&str, usize> = BTreeMap::new();
+        for (index, playbook) in self.playbooks.iter().enumerate() {
+            let path = format!("playbooks[{index}]");
+            if let Some(first) = names.insert(&playbook.name, index) {
+                problems.push(Problem::new(
+                    format!("{path}.name"),
+                    format!("{:?} is already the name of playbooks[{first}]", playbook.name),
+                    "give each playbook a name of its own: budgets and the ledger go by it",
+                ));
+            }
+            self.validate_playbook(&path, playbook, &mut problems);
+        }
+        problems
+    }
+
+    /// What a playbook asks for and will not get: not wrong, but most likely not what was meant.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<Problem> {
+        let mut warnings = Vec::new();
+        for (index, playbook) in self.playbooks.iter().enumerate().filter(|(_, p)| p.rung > Rung::Advise) {
+            let missing = playbook.missing_from_safety_case();
+            if !missing.is_empty() {
+                warnings.push(Problem::new(
+                    format!("playbooks[{index}].safety"),
+                    format!(
+                        "the safety case is incomplete, so the playbook can only advise: no {}",
+                        missing.join(", no ")
+                    ),
+                    "fill these in, or write `rung: advise`",
+                ));
+            }
+            if playbook.rung == Rung::Autonomous && playbook.reversal.is_none() {
+                warnings.push(Problem::new(
+                    format!("playbooks[{index}].rung"),
+                    "asks for autonomous, but nothing undoes the action, so it is supervised at most",
+                    "give a `reversal`, or write `rung: supervised`",
+                ));
+            }
+        }
+        warnings
+    }
+
+    fn validate_playbook(&self, path: &str, playbook: &Playbook, problems: &mut Vec<Problem>) {
+        if playbook.name.trim().is_empty() {
+            problems.push(Problem::new(format!("{path}.name"), "is empty", "name the playbook"));
+        }
+        let matches = &playbook.matches;
+        for (field, globs) in [
+            ("class", &matches.class),
+            ("service", &matches.service),
+            ("except_service", &matches.except_service),
+        ] {
+            for (at, glob) in globs.iter().enumerate() {
+                if let Err(error) = Glob::new(glob) {
+                    problems.push(Problem::new(
+                        format!("{path}.match.{field}[{at}]"),
+                        format!("{glob:?} is no glob: {}", error.kind()),
+                        "write a name, or one with * and ? in it",
+                    ));
+                }
+            }
+        }
+        share(problems, &format!("{path}.match.probability"), matches.probability);
+        placeholders(problems, &format!("{path}.target"), &playbook.target);
+        if playbook.target.trim().is_empty() {
+            problems.push(Problem::new(
+                format!("{path}.target"),
+                "is empty",
+                "write \"{{service}}\"",
+            ));
+        }
+        step(problems, &format!("{path}.action"), &playbook.action);
+        if let Some(reversal) = &playbook.reversal {
+            step(problems, &format!("{path}.reversal"), reversal);
+        }
+        if let Some(limit) = playbook.safety.budget {
+            budget(problems, &format!("{path}.safety.budget"), limit);
+        }
+        self.validate_limits(path, playbook, problems);
+    }
+
+    fn validate_limits(&self, path: &str, playbook: &Playbook, problems: &mut Vec<Problem>) {
+        let limits = &playbook.limits;
+        if let Some(limit) = limits.per_service {
+            budget(problems, &format!("{path}.limits.per_service"), limit);
+        }
+        if let Some(minimum) = limits.minimum_probability {
+            share(problems, &format!("{path}.limits.minimum_probability"), minimum);
+        }
+        longer_than_nothing(problems, &format!("{path}.limits.expires_after"), limits.expires_after);
+        if limits.verify_within.as_millis() <= limits.expires_after.as_millis() {
+            problems.push(Problem::new(
+                format!("{path}.limits.verify_within"),
+                format!(
+                    "is {}, which is not longer than expires_after, {}: an action started late could never be verified",
+                    limits.verify_within, limits.expires_after
+                ),
+                "count from the request: the time to start, to act, and for the signals to come back",
+            ));
+        }
+        if limits.attempts == 0 {
+            problems.push(Problem::new(
+                format!("{path}.limits.attempts"),
+                "is 0, with which the playbook could never be used",
+                "write 1 or more, or `rung: advise`",
+            ));
+        }
+    }
+}
+
+fn share(problems: &mut Vec<Problem>, path: &str, value: f64) {
+    if !(0.0..=1.0).contains(&value) {
+        problems.push(Problem::new(
+            path,
+            format!("{value} is no probability"),
+            "write a number from 0 to 1",
+        ));
+    }
+}
+
+fn longer_than_nothing(problems: &mut Vec<Problem>, path: &str, span: Span) {
+    if span.as_millis() <= 0 {
+        problems.push(Problem::new(path, "is no time at all", "write a span such as 2m"));
+    }
+}
+
+fn budget(problems: &mut Vec<Problem>, path: &str, budget: Budget) {
+    longer_than_nothing(problems, &format!("{path}.per"), budget.per);
+}
+
+fn step(problems: &mut Vec<Problem>, path: &str, step: &ActionStep) {
+    if step.action.trim().is_empty() {
+        problems.push(Problem::new(
+            format!("{path}.action"),
+            "is empty",
+            "name what executors are to do",
+        ));
+    }
+    for (name, value) in &step.parameters {
+        placeholders(problems, &format!("{path}.parameters.{name}"), value);
+    }
+}
+
+fn placeholders(problems: &mut Vec<Problem>, path: &str, text: &str) {
+    for flaw in template::flaws(text) {
+        match flaw {
+            Flaw::Open => problems.push(Problem::new(path, "has {{ without }}", "close the placeholder")),
+            Flaw::Unknown(name) => {
+                let help = template::nearest(name).map_or_else(
+                    || format!("use one of {}", PLACEHOLDERS.join(", ")),
+                    |known| format!("did you mean {{{{{known}}}}}?"),
+                );
+                problems.push(Problem::new(path, format!("{{{{{name}}}}} is no placeholder"), help));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn paths(problems: &[Problem]) -> Vec<&str> {
+        problems.iter().map(|p| p.path.as_str()).collect()
+    }
+
+    #[test]
+    fn the_defaults_have_no_problem_and_do_nothing_but_advise() {
+        assert_eq!(Options::default().validate(), []);
+        assert_eq!(Options::default().mode, Rung::Advise);
+        assert_eq!(serde_json::from_str::<Options>("{}").unwrap(), Options::default());
+    }
+
+    #[test]
+    fn every_problem_is_told_at_once_with_where_and_what_would_be_right() {
+        let mut playbook = Playbook::new("rollback", "rollback");
+        playbook
+            .action
+            .parameters
+            .insert("to".into(), "{{artefact}} of {{".into());
+        playbook.matches.class = vec!["bad[".into()];
+        playbook.matches.probability = 1.5;
+        playbook.limits.verify_within = Span::from_secs(10);
+        playbook.limits.attempts = 0;
+        let twin = Playbook::new("rollback", " ");
+        let options = Options {
+            playbooks: vec![playbook, twin],
+            concurrent: 0,
+            ..Options::default()
+        };
+        let problems = options.validate();
+        assert_eq!(
+            paths(&problems),
+            [
+                "concurrent",
+                "playbooks[0].match.class[0]",
+                "playbooks[0].match.probability",
+                "playbooks[0].action.parameters.to",
+                "playbooks[0].action.parameters.to",
+                "playbooks[0].limits.verify_within",
+                "playbooks[0].limits.attempts",
+                "playbooks[1].name",
+                "playbooks[1].action.action",
+            ]
+        );
+        assert_eq!(problems[3].help, "did you mean {{artifact}}?");
+    }
+
+    #[test]
+    fn what_a_playbook_asks_and_will_not_get_is_a_warning() {
+        let mut playbook = Playbook::new("clean", "clean_disk");
+        playbook.rung = Rung::Autonomous;
+        let options = Options {
+            playbooks: vec![playbook],
+            ..Options::default()
+        };
+        assert_eq!(options.validate(), []);
+        assert_eq!(paths(&options.warnings()), ["playbooks[0].safety", "playbooks[0].rung"]);
+    }
+}

@@ -1,0 +1,217 @@
+//! The state machine: inputs in order, timers in between.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use suture_event::{ActionRequest, Cause, Change, Command, Incident, LedgerRecord, Outcome, Span, Timestamp};
+
+use crate::{
+    Error, Options,
+    ledger::Turn,
+    select::Globs,
+    state::{State, Timer},
+};
+
+/// One thing the remediator is told.
+#[derive(Debug, Clone, Copy)]
+pub enum Input<'a> {
+    /// A change was made. Fills the placeholders `artifact` and `previous_artifact`; nothing else needs it.
+    Change(&'a Change),
+    /// An incident opened, changed or was resolved, in full.
+    Incident(&'a Incident),
+    /// What an executor did.
+    Outcome(&'a Outcome),
+    /// What a human wants.
+    Command(&'a Command),
+    /// Nothing with a time at or before this will come any more.
+    Time(Timestamp),
+}
+
+impl Input<'_> {
+    const fn at(&self) -> Timestamp {
+        match self {
+            Self::Change(change) => change.at,
+            Self::Incident(incident) => incident.updated_at,
+            Self::Outcome(outcome) => outcome.at,
+            Self::Command(command) => command.at,
+            Self::Time(at) => *at,
+        }
+    }
+}
+
+/// One thing the remediator says, in order.
+#[derive(Debug, Clone, PartialEq)]
+#[allow(clippy::large_enum_variant)] // few at a time, and moved on at once
+pub enum Output {
+    /// For the remediation topic. A request that was approved is said again under the same id.
+    Request(ActionRequest),
+    /// For the ledger.
+    Ledger(LedgerRecord),
+}
+
+/// Remediation of one scope's incidents.
+///
+/// Serialises with its options and its whole state; read back, it goes on as if nothing had happened. Use
+/// [`Self::with_options`] to go on under a changed pipeline file. Write it with field names (`rmp_serde::to_vec_named`):
+/// absent fields are left out.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(try_from = "Stored")]
+pub struct Remediator {
+    pub(crate) options: Options,
+    pub(crate) scope: Arc<str>,
+    pub(crate) state: State,
+    #[serde(skip)]
+    pub(crate) globs: Vec<Globs>,
+}
+
+#[derive(Deserialize)]
+struct Stored {
+    options: Options,
+    scope: Arc<str>,
+    state: State,
+}
+
+impl TryFrom<Stored> for Remediator {
+    type Error = Error;
+
+    fn try_from(stored: Stored) -> Result<Self, Error> {
+        let fresh = Self::new(stored.options, stored.scope)?;
+        Ok(Self {
+            state: stored.state,
+            ..fresh
+        })
+    }
+}
+
+impl Remediator {
+    /// A remediator that has seen nothing.
+    ///
+    /// # Errors
+    /// [`Error::Options`] with every problem of the options.
+    pub fn new(options: Options, scope: Arc<str>) -> Result<Self, Error> {
+        let problems = options.validate();
+        if !problems.is_empty() {
+            return Err(Error::Options(problems));
+        }
+        let globs = options.playbooks.iter().map(Globs::of).collect();
+        Ok(Self {
+            options,
+            scope,
+            state: State::default(),
+            globs,
+        })
+    }
+
+    /// The same state under other options. What is under way keeps the limits it was published with.
+    ///
+    /// # Errors
+    /// [`Error::Options`] with every problem of the options.
+    pub fn with_options(self, options: Options) -> Result<Self, Error> {
+        let fresh = Self::new(options, self.scope)?;
+        Ok(Self {
+            state: self.state,
+            ..fresh
+        })
+    }
+
+    /// The scope this is for.
+    #[must_use]
+    pub fn scope(&self) -> &Arc<str> {
+        &self.scope
+    }
+
+    /// When the next timer is due, if any. Time inputs before that change nothing.
+    #[must_use]
+    pub fn next_due(&self) -> Option<Timestamp> {
+        self.state.timers.first().map(|(due, _)| *due)
+    }
+
+    /// Requests that are neither advice nor over, by id: waiting for approval, under way, or being verified.
+    pub fn open_actions(&self) -> impl Iterator<Item = &ActionRequest> {
+        self.state.actions.values().map(|action| &action.request)
+    }
+
+    /// Takes one input and says what follows from it.
+    ///
+    /// `cause` is the fact the input came from; it goes into the ledger records of this input. Records of timers have
+    /// none, since the time they are due is theirs and not the mark's that passed it. An input that is older than one
+    /// before it is taken as of the later time. Whoever feeds this keeps times within reason: an outcome or command
+    /// dated far ahead would fire every timer up to then.
+    pub fn step(&mut self, input: Input<'_>, cause: Option<&Cause>) -> Vec<Output> {
+        let at = input.at();
+        let out = self.fire(at, matches!(input, Input::Time(_)));
+        self.state.clock = self.state.clock.max(at);
+        let mut turn = Turn::new(self.state.clock, cause.cloned(), out);
+        match input {
+            Input::Change(change) => self.state.changes.remember(change, self.options.bounds.changes),
+            Input::Incident(incident) => self.incident(incident, &mut turn),
+            Input::Outcome(outcome) => self.outcome(outcome, &mut turn),
+            Input::Command(command) => self.command(command, &mut turn),
+            Input::Time(_) => {}
+        }
+        self.wake(&mut turn);
+        turn.out
+    }
+
+    /// Fires what is due before `until`, or by then too.
+    fn fire(&mut self, until: Timestamp, inclusive: bool) -> Vec<Output> {
+        let mut out = Vec::new();
+        while let Some((due, _)) = self.state.timers.first() {
+            if *due > until || (*due == until && !inclusive) {
+                break;
+            }
+            let Some((due, timer)) = self.state.timers.pop_first() else {
+                break;
+            };
+            self.state.clock = self.state.clock.max(due);
+            let mut turn = Turn::new(self.state.clock, None, out);
+            match timer {
+                Timer::Action(id) => self.action_due(&id, &mut turn),
+                Timer::Case(id) => {
+                    if let Some(case) = self.state.cases.get_mut(&id) {
+                        case.evaluate_at = None;
+                    }
+                    self.evaluate(&id, &mut turn);
+                }
+            }
+            self.wake(&mut turn);
+            out = turn.out;
+        }
+        out
+    }
+
+    pub(crate) fn record(&mut self, kind: &str, body: Value, turn: &mut Turn) {
+        self.state.chain.write(&self.scope, kind, body, turn);
+    }
+
+    /// Sets, moves or drops a case's timer.
+    pub(crate) fn evaluate_case_at(&mut self, id: &Arc<str>, at: Option<Timestamp>) {
+        let Some(case) = self.state.cases.get_mut(id) else {
+            return;
+        };
+        if let Some(before) = case.evaluate_at.take() {
+            self.state.timers.remove(&(before, Timer::Case(Arc::clone(id))));
+        }
+        if let Some(at) = at {
+            case.evaluate_at = Some(at);
+            self.state.timers.insert((at, Timer::Case(Arc::clone(id))));
+        }
+    }
+
+    /// The longest spans that budgets and cooldowns look back.
+    pub(crate) fn longest_memory(&self) -> (Span, Span) {
+        let budget = &self.options.budget;
+        let books = &self.options.playbooks;
+        let budgets = books
+            .iter()
+            .flat_map(|book| [book.safety.budget, book.limits.per_service])
+            .flatten();
+        let longest = budgets
+            .map(|b| b.per)
+            .chain([budget.service.per, budget.scope.per])
+            .max();
+        let cooldown = books.iter().map(|book| book.limits.cooldown).max();
+        (longest.unwrap_or(Span::ZERO), cooldown.unwrap_or(Span::ZERO))
+    }
+}
