@@ -1,1 +1,53 @@
-//! Streaming detectors: calibrated scores with the band that was expected
+//! Streaming detectors: calibrated scores with the band that was expected.
+//!
+//! A [`Bank`] watches many series under one set of [`Options`]. It is fed one window of many series at a time, a
+//! [`Column`], and answers with a score for each entry and with the [`Episode`]s that begin, grow or end there. It is a
+//! fold: no clock, no entropy, no input or output; the same columns give the same answers, however they are cut.
+
+mod bank;
+mod episode;
+mod options;
+mod seasonal;
+mod shift;
+mod state;
+mod tail;
+mod words;
+
+pub use bank::{Bank, Column, SeriesHints};
+pub use episode::Episode;
+pub use options::{
+    DetectorName, Detectors, EpisodeOptions, LeastEffect, Options, SeasonOptions, SequenceMode, Side, SilenceOptions,
+    Thresholds,
+};
+
+/// Something wrong with the options.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// Where, as `a.b[2].c`.
+    pub path: String,
+    /// What is wrong.
+    pub message: String,
+    /// What would be right.
+    pub help: String,
+}
+
+/// What can go wrong in this crate.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The options make no sense.
+    #[error("{}: {}; {}", .0.path, .0.message, .0.help)]
+    Options(Problem),
+    /// Arrow could not read or write a snapshot.
+    #[error("arrow could not read or write the detectors' snapshot: {0}; start cold or use an earlier snapshot")]
+    Arrow(String),
+    /// The snapshot is not of these detectors.
+    #[error("the detectors' snapshot does not fit: {0}; start cold or use the program that wrote it")]
+    Snapshot(String),
+}
+
+impl Error {
+    #[allow(clippy::needless_pass_by_value)] // for map_err
+    pub(crate) fn arrow(error: arrow::error::ArrowError) -> Self {
+        Self::Arrow(error.to_string())
+    }
+}

@@ -1,0 +1,483 @@
+//! The detectors of many series under one set of options.
+
+use suture_event::{AnomalyPhase, Direction, EndReason, SignalKind, Timestamp};
+
+use crate::{
+    DetectorName, Episode, Error, Options, Side, Thresholds,
+    episode::{GONE, OUTSIDE, SILENT, Standing, Turn, Window},
+    seasonal::{FORECASTERS, Seasonal, sided},
+    shift::Shift,
+    state::{Columns, columns},
+    words::number,
+};
+
+/// Version of the snapshot's columns.
+const VERSION: u32 = 1;
+
+/// What is known of a series before its first sample.
+#[derive(Debug, Clone, Copy)]
+pub struct SeriesHints<'a> {
+    /// The metric's name.
+    pub metric: &'a str,
+    /// What it measures.
+    pub kind: SignalKind,
+    /// Whether its windows hold the increase or rate of a counter.
+    pub counter: bool,
+    /// The stable hash of metric and labels.
+    pub hash: u64,
+}
+
+/// One window of many series.
+#[derive(Debug, Clone, Copy)]
+pub struct Column<'a> {
+    /// Start of the window.
+    pub start: Timestamp,
+    /// End of the window; equal to `start` where every sample is a window of its own.
+    pub end: Timestamp,
+    /// When it was known.
+    pub at: Timestamp,
+    /// Rows of the bank, each at most once.
+    pub rows: &'a [u32],
+    /// One value for each row; NaN where the window has no sample.
+    pub values: &'a [f64],
+}
+
+/// What one detector says of a column; one entry for each of the column's rows.
+#[derive(Debug, Default)]
+pub(crate) struct Judged {
+    pub(crate) probability: Vec<f64>,
+    pub(crate) distance: Vec<f64>,
+    pub(crate) expected: Vec<f64>,
+    pub(crate) lower: Vec<f64>,
+    pub(crate) upper: Vec<f64>,
+}
+
+impl Judged {
+    fn begin(&mut self, n: usize) {
+        for (column, empty) in [
+            (&mut self.probability, 1.0),
+            (&mut self.distance, 0.0),
+            (&mut self.expected, f64::NAN),
+            (&mut self.lower, f64::NAN),
+            (&mut self.upper, f64::NAN),
+        ] {
+            column.clear();
+            column.resize(n, empty);
+        }
+    }
+
+    #[inline]
+    pub(crate) fn set(&mut self, i: usize, probability: f64, distance: f64, expected: f64, lower: f64, upper: f64) {
+        self.probability[i] = probability;
+        self.distance[i] = distance;
+        self.expected[i] = expected;
+        self.lower[i] = lower.max(f64::MIN);
+        self.upper[i] = upper.min(f64::MAX);
+    }
+}
+
+/// What detectors pass on to each other within a column.
+#[derive(Debug, Default)]
+pub(crate) struct Shared {
+    /// Standardised residual of the slowest forecaster; NaN while there is none.
+    pub(crate) residual: Vec<f64>,
+    /// Half the width of the seasonal band, in standard deviations.
+    pub(crate) reach: Vec<f64>,
+}
+
+/// A difference in standard deviations, finite whatever the difference.
+#[inline]
+pub(crate) fn normal_distance(difference: f64, scale: f64) -> f64 {
+    let distance = difference / scale;
+    if distance.is_nan() {
+        0.0
+    } else {
+        distance.clamp(-1e12, 1e12)
+    }
+}
+
+columns! {
+    /// What was given with each series.
+    struct Given {
+        /// 1 up, 2 down, 3 both.
+        side: u8 = 3,
+        /// Whether its state is held because something is open.
+        held: u8 = 0,
+        /// Whether a counter.
+        counter: u8 = 0,
+    }
+}
+
+const SEASONAL: u8 = 0;
+const SHIFT: u8 = 1;
+const THRESHOLD: u8 = 2;
+const SILENCE: u8 = 3;
+const NAMES: [&str; 5] = ["seasonal", "shift", "threshold", "silence", "sequence"];
+
+/// The detectors of all series that share one set of options.
+///
+/// State is kept in columns, one row a series. An update costs no allocation once the scratch space has grown to the
+/// widest column, save for the words of an episode.
+#[derive(Debug)]
+pub struct Bank {
+    options: Options,
+    given: Given,
+    seasonal: Seasonal,
+    shift: Shift,
+    standing: Standing,
+    by_seasonal: Judged,
+    by_shift: Judged,
+    shared: Shared,
+}
+
+impl Bank {
+    /// An empty bank.
+    ///
+    /// # Errors
+    /// [`Error::Options`] with the first problem that [`Options::validate`] finds.
+    pub fn new(options: &Options) -> Result<Self, Error> {
+        if let Some(problem) = options.validate().into_iter().next() {
+            return Err(Error::Options(problem));
+        }
+        Ok(Self {
+            options: options.clone(),
+            given: Given::default(),
+            seasonal: Seasonal::new(options),
+            shift: Shift::new(),
+            standing: Standing::default(),
+            by_seasonal: Judged::default(),
+            by_shift: Judged::default(),
+            shared: Shared::default(),
+        })
+    }
+
+    /// Registers a series and gives its row: 0, 1, 2, … in the order of the calls.
+    pub fn add_series(&mut self, hints: SeriesHints<'_>) -> u32 {
+        let row = self.len();
+        self.given.push();
+        self.given.side[row] = side_of(self.options.direction, hints.kind);
+        self.given.counter[row] = u8::from(hints.counter);
+        self.seasonal.push();
+        self.shift.push();
+        self.standing.push();
+        u32::try_from(row).unwrap_or(u32::MAX)
+    }
+
+    /// Series registered.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.given.side.len()
+    }
+
+    /// Whether no series is registered.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Bytes of state a series.
+    #[must_use]
+    pub fn bytes_per_series(&self) -> usize {
+        Given::BYTES + self.seasonal.bytes() + self.shift.bytes() + Standing::BYTES
+    }
+
+    /// Judges one window of many series, then learns from it.
+    ///
+    /// `scores`, where wanted, is extended by one score for each entry of the column: 1 less the probability of a window
+    /// as unusual; 0 while warming up. Episodes are pushed in the order of the column's rows. A row that was never
+    /// registered is left out, with score 0. What comes out for a series depends on its own windows alone, in their
+    /// order, and not on how series are grouped into columns.
+    pub fn update(&mut self, column: &Column<'_>, scores: Option<&mut Vec<f64>>, episodes: &mut Vec<Episode>) {
+        let n = column.rows.len().min(column.values.len());
+        self.by_seasonal.begin(n);
+        self.by_shift.begin(n);
+        for column in [&mut self.shared.residual, &mut self.shared.reach] {
+            column.clear();
+            column.resize(n, f64::NAN);
+        }
+        let (held, sides) = (&self.given.held, &self.given.side);
+        self.seasonal
+            .update(column, held, sides, &mut self.shared, &mut self.by_seasonal);
+        if self.options.wants(DetectorName::Shift) {
+            self.shift.update(column, held, sides, &self.shared, &mut self.by_shift);
+        }
+        let mut scores = scores;
+        for i in 0..n {
+            let row = column.rows[i] as usize;
+            let score = if row < self.len() {
+                self.decide(i, row, column, episodes)
+            } else {
+                0.0
+            };
+            if let Some(scores) = scores.as_deref_mut() {
+                scores.push(score);
+            }
+        }
+    }
+
+    /// What the detectors say of one entry together, and what follows for its anomaly. Returns the score.
+    fn decide(&mut self, i: usize, row: usize, column: &Column<'_>, episodes: &mut Vec<Episode>) -> f64 {
+        let value = column.values[i];
+        if !value.is_finite() {
+            return self.missing(row, column, episodes);
+        }
+        if let Some(reason) = self.standing.heard(row) {
+            let mut episode = self.episode(row, column, AnomalyPhase::Ended, Some(value));
+            episode.end = Some(reason);
+            episode.detail = format!("sends again: {}", number(value));
+            episodes.push(episode);
+            self.given.held[row] = 0;
+        }
+        let (probability, distance, detector) = self.vote(i, row, value);
+        let expected = self.by_seasonal.expected[i];
+        let inside = match self.standing.detector[row] {
+            SHIFT => self.shift.sums.mean[row].abs() < 1.0,
+            THRESHOLD => !beyond(&self.options.thresholds, value),
+            _ => sided(self.by_seasonal.distance[i], self.given.side[row]) <= 0.75 * self.reach(i),
+        };
+        let window = Window {
+            start: column.start.as_millis(),
+            end: column.end.as_millis(),
+            value,
+            probability,
+            distance,
+            detector,
+            inside: inside || self.too_small(value, expected) && detector != THRESHOLD,
+        };
+        let limits = (self.options.alarm, self.options.at_once);
+        let turn = self.standing.step(row, window, &self.options.episode, limits);
+        let phase = match turn {
+            Turn::Nothing => return 1.0 - probability,
+            Turn::Passed => {
+                let peak = self.standing.peak[row];
+                self.seasonal.absorb(row, peak);
+                return 1.0 - probability;
+            }
+            Turn::Opened => AnomalyPhase::Opened,
+            Turn::Grown => AnomalyPhase::Grown,
+            Turn::Ended(_) => AnomalyPhase::Ended,
+        };
+        let mut episode = self.episode(row, column, phase, Some(value));
+        (episode.score, episode.deviation, episode.expected) = (1.0 - probability, distance.abs(), expected);
+        (episode.lower, episode.upper) = (self.by_seasonal.lower[i], self.by_seasonal.upper[i]);
+        if self.standing.detector[row] == THRESHOLD {
+            episode.lower = self.options.thresholds.lower.unwrap_or(f64::MIN);
+            episode.upper = self.options.thresholds.upper.unwrap_or(f64::MAX);
+        }
+        episode.detail = self.words(row, &episode, probability);
+        match turn {
+            Turn::Ended(reason) => {
+                episode.end = Some(reason);
+                let peak = self.standing.peak[row];
+                self.seasonal.absorb(row, peak);
+                if reason == EndReason::Adapted {
+                    self.seasonal.reseat(row, self.standing.level[row]);
+                }
+                self.shift.reseat(row);
+                self.given.held[row] = 0;
+            }
+            _ => self.given.held[row] = 1,
+        }
+        episodes.push(episode);
+        1.0 - probability
+    }
+
+    /// Half the width of the band, in standard deviations.
+    fn reach(&self, i: usize) -> f64 {
+        self.shared.reach[i]
+    }
+
+    /// The smallest probability among the detectors, paid for by their number, and who gave it.
+    fn vote(&self, i: usize, row: usize, value: f64) -> (f64, f64, u8) {
+        let thresholds = &self.options.thresholds;
+        if self.options.wants(DetectorName::Threshold) && beyond(thresholds, value) {
+            let above = thresholds.upper.is_some_and(|t| value > t);
+            let distance = self.by_seasonal.distance[i].abs().max(1.0);
+            return (0.0, if above { distance } else { -distance }, THRESHOLD);
+        }
+        let mut vote = (1.0, self.by_seasonal.distance[i], SEASONAL);
+        let mut voters = 0.0;
+        if self.options.wants(DetectorName::Seasonal) {
+            voters += 1.0;
+            vote.0 = self.by_seasonal.probability[i];
+        }
+        if self.options.wants(DetectorName::Shift) {
+            voters += 1.0;
+            if self.by_shift.probability[i] < vote.0 {
+                vote = (self.by_shift.probability[i], self.by_shift.distance[i], SHIFT);
+            }
+        }
+        vote.0 = (vote.0 * voters).min(1.0);
+        if self.too_small(value, self.by_seasonal.expected[i]) {
+            vote.0 = vote.0.max(self.options.alarm.max(0.5));
+        }
+        debug_assert!(row < self.len());
+        vote
+    }
+
+    fn too_small(&self, value: f64, expected: f64) -> bool {
+        let effect = (value - expected).abs();
+        effect < self.options.least_effect.absolute || effect < self.options.least_effect.relative * expected.abs()
+    }
+
+    /// A window without a value.
+    fn missing(&mut self, row: usize, column: &Column<'_>, episodes: &mut Vec<Episode>) -> f64 {
+        let s = &mut self.standing;
+        if !self.options.wants(DetectorName::Silence) || s.seen[row] < self.options.warm_up {
+            return 0.0;
+        }
+        s.missing[row] = s.missing[row].saturating_add(1);
+        let gone = f64::from(s.missing[row]);
+        let options = &self.options.silence;
+        let bound = f64::from(options.windows).max(options.factor * s.longest[row] + 1.0);
+        let score = 1.0 - self.options.alarm.powf((gone / bound).min(4.0));
+        let state = s.state[row];
+        if state == GONE || gone < bound {
+            return if gone < bound {
+                score.min(1.0 - self.options.alarm)
+            } else {
+                score
+            };
+        }
+        if state == SILENT {
+            if column.end.as_millis().saturating_sub(s.onset[row]) >= options.forget_after.as_millis() {
+                s.state[row] = GONE;
+                let mut episode = self.episode(row, column, AnomalyPhase::Ended, None);
+                episode.end = Some(EndReason::Adapted);
+                episode.detail = format!("has sent nothing for {gone} windows and is taken to be gone");
+                self.given.held[row] = 0;
+                episodes.push(episode);
+            }
+            return score;
+        }
+        if state == OUTSIDE {
+            let mut episode = self.episode(row, column, AnomalyPhase::Ended, None);
+            episode.end = Some(EndReason::Silent);
+            episode.detail = format!("sends nothing since {gone} windows: whether it recovered is not known");
+            episodes.push(episode);
+        }
+        let width = column.end.since(column.start).as_millis();
+        let onset = column
+            .start
+            .as_millis()
+            .saturating_sub(width.saturating_mul(i64::from(self.standing.missing[row]) - 1));
+        let s = &mut self.standing;
+        (s.state[row], s.detector[row], s.onset[row], s.outs[row], s.told[row]) =
+            (SILENT, SILENCE, onset, 0, gone / bound);
+        self.given.held[row] = 1;
+        let mut episode = self.episode(row, column, AnomalyPhase::Opened, None);
+        episode.score = score;
+        let longest = number(self.standing.longest[row]);
+        episode.detail = format!("sends nothing since {gone} windows; its longest gap of late was {longest}");
+        episodes.push(episode);
+        score
+    }
+
+    /// An episode of what is open, with the band of the believed forecaster.
+    fn episode(&self, row: usize, column: &Column<'_>, phase: AnomalyPhase, value: Option<f64>) -> Episode {
+        let s = &self.standing;
+        let detector = s.detector[row];
+        let (expected, lower, upper) = self.seasonal.band(row, column.end.as_millis());
+        let direction = match (detector, s.side[row]) {
+            (SILENCE, _) => Direction::Absent,
+            (_, 2) => Direction::Down,
+            _ => Direction::Up,
+        };
+        Episode {
+            row: u32::try_from(row).unwrap_or(u32::MAX),
+            phase,
+            end: None,
+            at: column.at,
+            onset: Timestamp::from_millis(s.onset[row]),
+            detector: NAMES[usize::from(detector)],
+            score: 0.0,
+            deviation: s.told[row],
+            value,
+            expected,
+            lower,
+            upper,
+            direction,
+            detail: String::new(),
+        }
+    }
+
+    fn words(&self, row: usize, e: &Episode, probability: f64) -> String {
+        let value = e.value.map_or_else(|| "nothing".to_owned(), number);
+        let band = format!(
+            "expected {} within {} to {}",
+            number(e.expected),
+            number(e.lower),
+            number(e.upper)
+        );
+        let model = FORECASTERS[usize::from(self.seasonal.levels.chosen[row])];
+        let count = self.seasonal.levels.count[row];
+        match (e.phase, self.standing.detector[row]) {
+            (AnomalyPhase::Ended, _) => format!("{value} now; {band}"),
+            (_, THRESHOLD) => format!(
+                "{value} is beyond the fixed threshold; within {} to {}",
+                number(e.lower),
+                number(e.upper)
+            ),
+            (_, SHIFT) => format!(
+                "the level has shifted: {value} now, {band}; the sum of residuals stands at {}, probability {probability:.1e} (model: {model}, {count} windows learned)",
+                number(4.0 * e.deviation)
+            ),
+            _ => format!(
+                "{value} is {} standard deviations off: {band}; probability {probability:.1e} (model: {model}, {count} windows learned)",
+                number(e.deviation)
+            ),
+        }
+    }
+
+    /// What is known of a series and which models were picked for it, in words.
+    #[must_use]
+    pub fn explain(&self, row: u32) -> String {
+        let row = row as usize;
+        if row >= self.len() {
+            return "no such series".into();
+        }
+        self.seasonal.explain(row)
+    }
+
+    /// The whole state, as one Arrow IPC stream of one record batch with one row a series.
+    ///
+    /// # Errors
+    /// [`Error::Arrow`] where Arrow refuses to write.
+    pub fn snapshot(&self) -> Result<Vec<u8>, Error> {
+        let mut out = Columns::default();
+        self.given.save("given", &mut out);
+        self.seasonal.save(&mut out)?;
+        self.shift.save(&mut out);
+        self.standing.save("standing", &mut out);
+        out.encode(VERSION)
+    }
+
+    /// Takes the state over from a snapshot, with all of its series: what was registered before is forgotten.
+    ///
+    /// # Errors
+    /// [`Error::Arrow`] or [`Error::Snapshot`] where the bytes are no snapshot of this version and shape; the bank is
+    /// then as it was before.
+    pub fn restore(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        let (from, rows) = Columns::decode(bytes, VERSION)?;
+        let mut next = Self::new(&self.options)?;
+        next.given.load("given", &from)?;
+        next.seasonal.load(&from)?;
+        next.shift.load(&from)?;
+        next.standing.load("standing", &from)?;
+        debug_assert_eq!(next.len(), rows);
+        *self = next;
+        Ok(())
+    }
+}
+
+fn side_of(side: Side, kind: SignalKind) -> u8 {
+    match (side, kind) {
+        (Side::Up, _) | (Side::Auto, SignalKind::Latency | SignalKind::Errors | SignalKind::Saturation) => 1,
+        (Side::Down, _) | (Side::Auto, SignalKind::Availability) => 2,
+        (Side::Both | Side::Auto, _) => 3,
+    }
+}
+
+fn beyond(thresholds: &Thresholds, value: f64) -> bool {
+    thresholds.upper.is_some_and(|t| value > t) || thresholds.lower.is_some_and(|t| value < t)
+}

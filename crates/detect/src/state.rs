@@ -1,0 +1,185 @@
+//! State as columns: one row a series, saved to and loaded from Arrow IPC without translation.
+
+use std::{io::Cursor, sync::Arc};
+
+use arrow::{
+    array::{Array, ArrayRef, FixedSizeListArray, PrimitiveArray},
+    datatypes::{ArrowPrimitiveType, Field, Float32Type, Float64Type, Int64Type, Schema, UInt8Type, UInt32Type},
+    ipc::{reader::StreamReader, writer::StreamWriter},
+    record_batch::RecordBatch,
+};
+
+use crate::Error;
+
+/// Columns on their way to or from a snapshot, by name.
+#[derive(Debug, Default)]
+pub(crate) struct Columns {
+    names: Vec<String>,
+    arrays: Vec<ArrayRef>,
+}
+
+impl Columns {
+    pub(crate) fn put(&mut self, prefix: &str, name: &str, array: ArrayRef) {
+        self.names.push(format!("{prefix}.{name}"));
+        self.arrays.push(array);
+    }
+
+    pub(crate) fn get(&self, prefix: &str, name: &str) -> Result<&ArrayRef, Error> {
+        let full = format!("{prefix}.{name}");
+        let at = self.names.iter().position(|n| *n == full);
+        at.and_then(|i| self.arrays.get(i))
+            .ok_or(Error::Snapshot(format!("it has no column {full}")))
+    }
+
+    /// One record batch in Arrow's stream format; `version` is kept in the schema's metadata.
+    pub(crate) fn encode(self, version: u32) -> Result<Vec<u8>, Error> {
+        let fields: Vec<Field> = self
+            .names
+            .iter()
+            .zip(&self.arrays)
+            .map(|(n, a)| Field::new(n, a.data_type().clone(), false))
+            .collect();
+        let metadata = [("suture.detect.version".to_owned(), version.to_string())].into();
+        let schema = Arc::new(Schema::new_with_metadata(fields, metadata));
+        let batch = RecordBatch::try_new(schema.clone(), self.arrays).map_err(Error::arrow)?;
+        let mut writer = StreamWriter::try_new(Vec::new(), &schema).map_err(Error::arrow)?;
+        writer.write(&batch).map_err(Error::arrow)?;
+        writer.into_inner().map_err(Error::arrow)
+    }
+
+    pub(crate) fn decode(bytes: &[u8], version: u32) -> Result<(Self, usize), Error> {
+        let mut reader = StreamReader::try_new(Cursor::new(bytes), None).map_err(Error::arrow)?;
+        let found = reader
+            .schema()
+            .metadata()
+            .get("suture.detect.version")
+            .cloned()
+            .unwrap_or_default();
+        if found != version.to_string() {
+            return Err(Error::Snapshot(format!(
+                "it is of version {found:?}, this program reads version {version}"
+            )));
+        }
+        let batch = reader
+            .next()
+            .ok_or(Error::Snapshot("it holds no record batch".into()))?
+            .map_err(Error::arrow)?;
+        let names = batch.schema().fields().iter().map(|f| f.name().clone()).collect();
+        Ok((
+            Self {
+                names,
+                arrays: batch.columns().to_vec(),
+            },
+            batch.num_rows(),
+        ))
+    }
+}
+
+/// A number that a column can hold.
+pub(crate) trait Cell: arrow::datatypes::ArrowNativeType {
+    type Arrow: ArrowPrimitiveType<Native = Self>;
+}
+
+impl Cell for f64 {
+    type Arrow = Float64Type;
+}
+impl Cell for f32 {
+    type Arrow = Float32Type;
+}
+impl Cell for i64 {
+    type Arrow = Int64Type;
+}
+impl Cell for u32 {
+    type Arrow = UInt32Type;
+}
+impl Cell for u8 {
+    type Arrow = UInt8Type;
+}
+
+/// A column as an Arrow array.
+pub(crate) fn save<T: Cell>(column: &[T]) -> ArrayRef {
+    Arc::new(PrimitiveArray::<T::Arrow>::from_iter_values(column.iter().copied()))
+}
+
+/// A column from an Arrow array of the same type.
+pub(crate) fn load<T: Cell>(array: &ArrayRef) -> Result<Vec<T>, Error> {
+    let wrong = || Error::Snapshot(format!("a column is of type {}", array.data_type()));
+    let typed = array
+        .as_any()
+        .downcast_ref::<PrimitiveArray<T::Arrow>>()
+        .ok_or_else(wrong)?;
+    Ok(typed.values().to_vec())
+}
+
+/// `width` numbers a series in one run of memory.
+#[derive(Debug, Clone)]
+pub(crate) struct Strided<T> {
+    pub(crate) width: usize,
+    pub(crate) cells: Vec<T>,
+}
+
+impl<T: Cell> Strided<T> {
+    pub(crate) fn new(width: usize) -> Self {
+        Self {
+            width,
+            cells: Vec::new(),
+        }
+    }
+
+    pub(crate) fn push(&mut self, value: T) {
+        self.cells.extend(std::iter::repeat_n(value, self.width));
+    }
+
+    pub(crate) fn row_mut(&mut self, row: usize) -> &mut [T] {
+        &mut self.cells[row * self.width..(row + 1) * self.width]
+    }
+
+    pub(crate) fn save(&self) -> Result<ArrayRef, Error> {
+        let width = i32::try_from(self.width).map_err(|e| Error::Snapshot(e.to_string()))?;
+        let field = Arc::new(Field::new("item", T::Arrow::DATA_TYPE, false));
+        let list = FixedSizeListArray::try_new(field, width, save(&self.cells), None).map_err(Error::arrow)?;
+        Ok(Arc::new(list))
+    }
+
+    pub(crate) fn load(&mut self, array: &ArrayRef) -> Result<(), Error> {
+        let wrong = || Error::Snapshot(format!("a column is of type {}", array.data_type()));
+        let list = array.as_any().downcast_ref::<FixedSizeListArray>().ok_or_else(wrong)?;
+        if usize::try_from(list.value_length()) != Ok(self.width) {
+            return Err(wrong());
+        }
+        self.cells = load(list.values())?;
+        Ok(())
+    }
+}
+
+/// A struct of equally long columns with what every such struct can do: grow by a row, save itself, load itself.
+macro_rules! columns {
+    ($(#[$meta:meta])* $vis:vis struct $name:ident { $($(#[$doc:meta])* $field:ident: $type:ty = $first:expr,)* }) => {
+        $(#[$meta])*
+        #[derive(Debug, Clone, Default)]
+        $vis struct $name { $($(#[$doc])* pub(crate) $field: Vec<$type>,)* }
+
+        impl $name {
+            /// One more series.
+            pub(crate) fn push(&mut self) { $(self.$field.push($first);)* }
+
+            /// Forgets what is known of a series.
+            #[allow(dead_code)] // not every group of columns needs it
+            pub(crate) fn reset(&mut self, row: usize) { $(self.$field[row] = $first;)* }
+
+            pub(crate) fn save(&self, prefix: &str, out: &mut $crate::state::Columns) {
+                $(out.put(prefix, stringify!($field), $crate::state::save(&self.$field));)*
+            }
+
+            pub(crate) fn load(&mut self, prefix: &str, from: &$crate::state::Columns) -> Result<(), $crate::Error> {
+                $(self.$field = $crate::state::load(from.get(prefix, stringify!($field))?)?;)*
+                Ok(())
+            }
+
+            /// Bytes a series.
+            #[allow(dead_code)] // not every group of columns is priced by itself
+            pub(crate) const BYTES: usize = 0 $(+ std::mem::size_of::<$type>())*;
+        }
+    };
+}
+pub(crate) use columns;
