@@ -1,0 +1,52 @@
+//! What the demo tells its story from.
+
+use std::sync::Arc;
+use suture_event::{ActionRequest, Anomaly, Change, Incident, Labels, Outcome, Sample, Timestamp};
+use suture_simulate::Fault;
+
+/// One thing that happened, in order of simulated time.
+#[derive(Debug, Clone)]
+pub enum DemoEvent {
+    /// Simulated time went on.
+    Clock {
+        /// Where it is.
+        at: Timestamp,
+        /// Simulated seconds a real second.
+        speed: f64,
+        /// How much of the warm-up is done, 0 to 1; absent once it is over.
+        learning: Option<f64>,
+    },
+    /// What was measured in one step.
+    Samples(Vec<Sample>),
+    /// What was expected of one series.
+    Expected(Band),
+    /// A deploy or rollback.
+    Change(Change),
+    /// An anomaly, in one of its phases.
+    Anomaly(Anomaly),
+    /// An incident, in a new state.
+    Incident(Incident),
+    /// An action asked for.
+    Remediation(ActionRequest),
+    /// What became of it.
+    Outcome(Outcome),
+    /// Something was broken.
+    FaultInjected(Fault),
+    /// Its cause is gone.
+    FaultHealed(Fault),
+}
+
+/// The expected band of one series at one time.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Band {
+    /// The window's end.
+    pub at: Timestamp,
+    /// The metric.
+    pub metric: Arc<str>,
+    /// The series' labels.
+    pub labels: Labels,
+    /// Lower end.
+    pub lower: f64,
+    /// Upper end.
+    pub upper: f64,
+}

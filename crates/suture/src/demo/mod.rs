@@ -1,0 +1,20 @@
+//! The demo: a simulated shop breaks, and the whole line finds, blames and heals it before the reader's eyes.
+
+mod chart;
+mod draw;
+mod event;
+mod lines;
+mod model;
+mod story;
+mod svg;
+mod view;
+
+pub use event::{Band, DemoEvent};
+pub use lines::{Narrator, Told, Tone};
+pub use model::Screen;
+pub use story::{Row, Story, Table};
+pub use svg::{picture, svg};
+pub use view::{Flow, Mode, View};
+
+#[cfg(test)]
+mod tests;
