@@ -5,9 +5,8 @@ use serde::{Deserialize, Serialize};
 use suture_event::Span;
 
 /// How anomalies become incidents, and incidents get their causes.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
-#[derive(Default)]
 pub struct Options {
     /// When a group of anomalies is worth an incident.
     pub open: OpenOptions,
@@ -15,6 +14,10 @@ pub struct Options {
     pub group: GroupOptions,
     /// How changes are tied to incidents.
     pub changes: ChangeOptions,
+    /// How causes are weighed against each other.
+    pub rank: RankOptions,
+    /// How the background of chance anomalies is learned.
+    pub background: BackgroundOptions,
     /// When an incident is over.
     pub resolve: ResolveOptions,
     /// Bounds on what is kept.
@@ -43,25 +46,51 @@ impl Default for FalseIncidents {
 /// When a group of anomalies is worth an incident.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
-#[derive(Default)]
 pub struct OpenOptions {
     /// How many incidents without a cause the scope will stand; what a group must show follows from this and from how
-    /// often groups as strong came up in calm times.
+    /// high groups reached in calm times.
     pub false_incidents: FalseIncidents,
+    /// Whatever calm times were like, a group must show this many nats.
+    pub least: f64,
+    /// What one kind of signal at one place must show beyond the rest, to open an incident with nothing beside it.
+    pub alone: f64,
+    /// What a group must show beyond the rest where it lies next to an incident under way or just over.
+    pub beside: f64,
+}
+
+impl Default for OpenOptions {
+    fn default() -> Self {
+        Self {
+            false_incidents: FalseIncidents::default(),
+            least: 12.0,
+            alone: 6.0,
+            beside: 4.0,
+        }
+    }
 }
 
 /// Which anomalies belong together.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct GroupOptions {
-    /// Anomalies whose onsets lie further apart than this are not of one cause.
+    /// Anomalies this close in time corroborate each other.
     pub within: Span,
+    /// What is over still counts for so long.
+    pub linger: Span,
+    /// For this long after it opened, an incident takes in what comes up within reach; later, only what its cause
+    /// explains.
+    pub spread: Span,
+    /// Within reach is what lies at most so many calls away, either way.
+    pub reach: u32,
 }
 
 impl Default for GroupOptions {
     fn default() -> Self {
         Self {
             within: Span::from_mins(5),
+            linger: Span::from_mins(2),
+            spread: Span::from_mins(5),
+            reach: 2,
         }
     }
 }
@@ -72,15 +101,90 @@ impl Default for GroupOptions {
 pub struct ChangeOptions {
     /// Changes older than this at an incident's onset are no suspects.
     pub look_back: Span,
-    /// For this long after a change, what it would explain is held: no incident opens unless it outlasts the span.
+    /// For this long after a change, what it would explain is held: if it passes it was the change, if it stays the
+    /// incident opens when the span is over.
     pub grace: Span,
+    /// A bad change shows after about this long (the mean of an exponential distribution).
+    pub typical_lag: Span,
+    /// The part of bad changes that show at any time within `look_back` instead.
+    pub slow_share: f64,
+    /// The part of changes that are bad.
+    pub bad_share: f64,
 }
 
 impl Default for ChangeOptions {
     fn default() -> Self {
         Self {
             look_back: Span::from_mins(60),
-            grace: Span::ZERO,
+            grace: Span::from_mins(2),
+            typical_lag: Span::from_mins(4),
+            slow_share: 0.1,
+            bad_share: 0.05,
+        }
+    }
+}
+
+/// How causes are weighed against each other.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct RankOptions {
+    /// How often a service fails without a change: the rate that a change's timing is weighed against.
+    pub spontaneous: FalseIncidents,
+    /// What each nat of what a cause leaves unexplained takes from its log-odds. Below 1, as signals hang together.
+    pub unexplained: f64,
+    /// Log-odds, before any evidence, of a cause not on the list.
+    pub none: f64,
+    /// Causes listed at most; the probability of the rest goes to none of these.
+    pub hypotheses: usize,
+}
+
+impl Default for RankOptions {
+    fn default() -> Self {
+        Self {
+            spontaneous: FalseIncidents {
+                at_most: 1.0,
+                per: Span::from_hours(24 * 7),
+            },
+            unexplained: 0.3,
+            none: -1.0,
+            hypotheses: 8,
+        }
+    }
+}
+
+/// How the background of chance anomalies is learned.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct BackgroundOptions {
+    /// What was seen this long ago counts half.
+    pub half_life: Span,
+    /// A series is taken to show an anomaly `prior_count` times in `prior_span` until it has shown how often it does.
+    pub prior_count: f64,
+    /// See `prior_count`.
+    pub prior_span: Span,
+    /// No single signal counts for more nats than this.
+    pub most: f64,
+    /// Length of the blocks of time whose strongest group is kept.
+    pub block: Span,
+    /// Blocks that the prior stands for.
+    pub prior_blocks: f64,
+    /// By how many nats the strongest groups of the prior's blocks go beyond each other.
+    pub prior_excess: f64,
+    /// Series whose own rate is kept; further ones go by their kind's.
+    pub series: usize,
+}
+
+impl Default for BackgroundOptions {
+    fn default() -> Self {
+        Self {
+            half_life: Span::from_hours(24 * 7),
+            prior_count: 0.5,
+            prior_span: Span::from_hours(24),
+            most: 14.0,
+            block: Span::from_mins(10),
+            prior_blocks: 24.0,
+            prior_excess: 2.0,
+            series: 100_000,
         }
     }
 }
@@ -91,15 +195,18 @@ impl Default for ChangeOptions {
 pub struct ResolveOptions {
     /// Once every signal is back, this long without a relapse.
     pub calm: Span,
-    /// With signals silent and nothing new for this long, the incident is closed, not recovered.
+    /// With every signal back or silent and nothing new for this long, the incident is closed, not recovered.
     pub quiet: Span,
+    /// With nothing new for this long an incident is closed whatever its signals do.
+    pub abandon: Span,
 }
 
 impl Default for ResolveOptions {
     fn default() -> Self {
         Self {
-            calm: Span::from_mins(1),
+            calm: Span::ZERO,
             quiet: Span::from_hours(2),
+            abandon: Span::from_hours(24),
         }
     }
 }
@@ -108,18 +215,20 @@ impl Default for ResolveOptions {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct LimitOptions {
-    /// Services known; further ones are not placed in the call graph.
+    /// Services known; the signals of further ones count as of no service.
     pub services: usize,
     /// Edges known; further ones are ignored.
     pub edges: usize,
     /// Changes remembered; the oldest goes first.
     pub changes: usize,
-    /// Anomalies under way at once; further ones are counted only.
+    /// Anomalies under way outside of incidents; the oldest goes first.
     pub anomalies: usize,
-    /// Incidents open at once; further anomalies join the nearest.
+    /// Incidents open at once; what would open a further one waits until one is resolved.
     pub incidents: usize,
     /// Anomalies listed in one incident; further ones are counted only.
     pub signals: usize,
+    /// Resolved incidents remembered; the oldest goes first.
+    pub resolved: usize,
 }
 
 impl Default for LimitOptions {
@@ -131,6 +240,7 @@ impl Default for LimitOptions {
             anomalies: 20_000,
             incidents: 64,
             signals: 500,
+            resolved: 256,
         }
     }
 }
@@ -150,6 +260,92 @@ impl Options {
     /// Every problem that the types do not rule out.
     #[must_use]
     pub fn validate(&self) -> Vec<Problem> {
-        Vec::new()
+        let mut problems = Vec::new();
+        let mut check = |fine: bool, path: &str, message: String, help: &str| {
+            if !fine {
+                problems.push(Problem {
+                    path: path.to_owned(),
+                    message,
+                    help: help.to_owned(),
+                });
+            }
+        };
+        for (path, span) in [
+            ("open.false_incidents.per", self.open.false_incidents.per),
+            ("group.within", self.group.within),
+            ("changes.look_back", self.changes.look_back),
+            ("changes.typical_lag", self.changes.typical_lag),
+            ("rank.spontaneous.per", self.rank.spontaneous.per),
+            ("background.half_life", self.background.half_life),
+            ("background.prior_span", self.background.prior_span),
+            ("background.block", self.background.block),
+        ] {
+            check(
+                span > Span::ZERO,
+                path,
+                format!("{span} is no length of time to divide by"),
+                "write a span longer than 0s",
+            );
+        }
+        for (path, number) in [
+            ("open.false_incidents.at_most", self.open.false_incidents.at_most),
+            ("rank.spontaneous.at_most", self.rank.spontaneous.at_most),
+            ("background.prior_count", self.background.prior_count),
+            ("background.most", self.background.most),
+            ("background.prior_blocks", self.background.prior_blocks),
+            ("background.prior_excess", self.background.prior_excess),
+        ] {
+            check(
+                number.is_finite() && number > 0.0,
+                path,
+                format!("{number} is not above 0"),
+                "write a number above 0",
+            );
+        }
+        for (path, number) in [
+            ("open.least", self.open.least),
+            ("open.alone", self.open.alone),
+            ("open.beside", self.open.beside),
+            ("rank.unexplained", self.rank.unexplained),
+        ] {
+            check(
+                number.is_finite() && number >= 0.0,
+                path,
+                format!("{number} is below 0"),
+                "write 0 or more",
+            );
+        }
+        for (path, share) in [
+            ("changes.bad_share", self.changes.bad_share),
+            ("changes.slow_share", self.changes.slow_share),
+        ] {
+            check(
+                (0.0..=1.0).contains(&share) && share > 0.0,
+                path,
+                format!("{share} is no share"),
+                "write a number above 0, up to 1",
+            );
+        }
+        check(
+            self.rank.none.is_finite(),
+            "rank.none",
+            format!("{} is no log-odds", self.rank.none),
+            "write a finite number, such as -1",
+        );
+        for (path, count) in [
+            ("rank.hypotheses", self.rank.hypotheses),
+            ("limits.services", self.limits.services),
+            ("limits.anomalies", self.limits.anomalies),
+            ("limits.incidents", self.limits.incidents),
+            ("limits.signals", self.limits.signals),
+        ] {
+            check(
+                count > 0,
+                path,
+                "0 leaves no room for any".to_owned(),
+                "write 1 or more",
+            );
+        }
+        problems
     }
 }

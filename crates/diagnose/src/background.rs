@@ -1,0 +1,216 @@
+//! How often things look wrong when nothing is: learned online, so that evidence is measured against it.
+//!
+//! Two levels. For each series, how many anomalies of at least a given deviation come by in calm times, shrunk towards
+//! what its kind of signal does (a gamma prior on a Poisson rate). Above that, how high the scope's strongest group of
+//! anomalies reaches in each block of time, whose upper tail is taken to be exponential (the peaks-over-threshold method
+//! with shape 0); from it follows what a group must show to be due to chance no more often than was asked for.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use suture_event::{SignalKind, Span, Timestamp};
+
+use crate::options::BackgroundOptions;
+
+/// Deviations are told apart by their octave: below 4, below 8, … 4096 and more.
+const OCTAVES: usize = 12;
+
+/// Maxima of blocks are kept in bins this wide, in nats.
+const BIN: f64 = 0.5;
+const BINS: usize = 240;
+
+/// The part of the blocks whose maxima make the tail.
+const TAIL_SHARE: f64 = 0.1;
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct Counts {
+    by_octave: Vec<f64>,
+    as_of: Timestamp,
+}
+
+impl Counts {
+    fn new(as_of: Timestamp) -> Self {
+        Self {
+            by_octave: vec![0.0; OCTAVES],
+            as_of,
+        }
+    }
+
+    fn add(&mut self, octave: usize, weight: f64, at: Timestamp, half_life: Span) {
+        let keep = decay(self.as_of, at, half_life);
+        self.by_octave.iter_mut().for_each(|n| *n *= keep);
+        if let Some(n) = self.by_octave.get_mut(octave) {
+            *n += weight;
+        }
+        self.as_of = self.as_of.max(at);
+    }
+
+    fn at_least(&self, octave: usize, at: Timestamp, half_life: Span) -> f64 {
+        self.by_octave.iter().skip(octave).sum::<f64>() * decay(self.as_of, at, half_life)
+    }
+}
+
+/// What calm times look like.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Background {
+    options: BackgroundOptions,
+    since: Option<Timestamp>,
+    series: BTreeMap<u64, Counts>,
+    kinds: BTreeMap<SignalKind, Counts>,
+    /// Maxima of past blocks by height, and how many blocks there were.
+    heights: Vec<f64>,
+    blocks: f64,
+    /// The block under way: its number and the highest so far.
+    block: i64,
+    highest: f64,
+}
+
+impl Background {
+    pub(crate) fn new(options: BackgroundOptions) -> Self {
+        Self {
+            options,
+            since: None,
+            series: BTreeMap::new(),
+            kinds: BTreeMap::new(),
+            heights: vec![0.0; BINS],
+            blocks: 0.0,
+            block: 0,
+            highest: 0.0,
+        }
+    }
+
+    /// Time is here; the first call starts the watch.
+    pub(crate) fn start(&mut self, now: Timestamp) {
+        if self.since.is_none() && now > Timestamp::MIN {
+            self.since = Some(now);
+            self.block = self.block_of(now);
+        }
+    }
+
+    /// Counts an anomaly that was of no account, `weight` of it.
+    pub(crate) fn learn(&mut self, series: u64, kind: SignalKind, deviation: f64, weight: f64, at: Timestamp) {
+        let octave = octave(deviation);
+        let half_life = self.options.half_life;
+        self.kinds
+            .entry(kind)
+            .or_insert_with(|| Counts::new(at))
+            .add(octave, weight, at, half_life);
+        if self.series.contains_key(&series) || self.series.len() < self.options.series {
+            self.series
+                .entry(series)
+                .or_insert_with(|| Counts::new(at))
+                .add(octave, weight, at, half_life);
+        }
+    }
+
+    /// Minus the logarithm of the chance that a series shows an anomaly this large within `span` of calm time: 0 and up.
+    pub(crate) fn surprise(&self, series: u64, kind: SignalKind, deviation: f64, span: Span, now: Timestamp) -> f64 {
+        let octave = octave(deviation);
+        let half_life = self.options.half_life;
+        let seen = self
+            .series
+            .get(&series)
+            .map_or(0.0, |counts| counts.at_least(octave, now, half_life));
+        // of the kind's anomalies, the share this large; before any were seen it halves with each octave
+        let doubt = 8.0;
+        let pooled = self.kinds.get(&kind);
+        let of_kind = |from| pooled.map_or(0.0, |counts| counts.at_least(from, now, half_life));
+        let halving = 0.5_f64.powi(i32::try_from(octave).unwrap_or(0));
+        let share = (of_kind(octave) + doubt * halving) / (of_kind(0) + doubt);
+        let rate =
+            (seen + share * self.options.prior_count) / (self.exposure(now) + self.options.prior_span.as_secs_f64());
+        let chance = -(-rate * span.as_secs_f64()).exp_m1();
+        (-chance.max(f64::MIN_POSITIVE).ln()).clamp(0.0, self.options.most)
+    }
+
+    /// Seconds watched, with what is long past weighing less.
+    fn exposure(&self, now: Timestamp) -> f64 {
+        let Some(since) = self.since else { return 0.0 };
+        let mean_life = self.options.half_life.as_secs_f64() / std::f64::consts::LN_2;
+        mean_life * -(-now.since(since).as_secs_f64().max(0.0) / mean_life).exp_m1()
+    }
+
+    fn block_of(&self, at: Timestamp) -> i64 {
+        at.as_millis().div_euclid(self.options.block.as_millis().max(1))
+    }
+
+    /// Closes the blocks that are over at `now`.
+    pub(crate) fn advance(&mut self, now: Timestamp) {
+        let block = self.block_of(now);
+        if self.since.is_none() || block <= self.block {
+            return;
+        }
+        #[allow(clippy::cast_precision_loss)] // far fewer than 2^53 blocks
+        let over = (block - self.block) as f64;
+        let keep = (-std::f64::consts::LN_2 * over * self.options.block.as_secs_f64()
+            / self.options.half_life.as_secs_f64())
+        .exp();
+        self.heights.iter_mut().for_each(|n| *n *= keep);
+        self.blocks = self.blocks * keep + over;
+        let bin = bin_of(self.highest);
+        if let Some(n) = self.heights.get_mut(bin).filter(|_| self.highest > 0.0) {
+            *n += 1.0;
+        }
+        self.block = block;
+        self.highest = 0.0;
+    }
+
+    /// A group of loose anomalies reaches this high.
+    pub(crate) fn reached(&mut self, height: f64) {
+        self.highest = self.highest.max(height);
+    }
+
+    /// An incident turned out to have no known cause: a block's maximum that counts for so much.
+    pub(crate) fn regret(&mut self, height: f64, weight: f64) {
+        if let Some(n) = self.heights.get_mut(bin_of(height)) {
+            *n += weight;
+        }
+    }
+
+    /// The height that chance alone reaches `at_most` times in `per`.
+    pub(crate) fn threshold(&self, at_most: f64, per: Span) -> f64 {
+        let blocks = self.blocks + self.options.prior_blocks;
+        let mut above = 0.0;
+        let mut sum = 0.0;
+        let mut edge = 0.0;
+        let wanted = TAIL_SHARE * blocks;
+        for (bin, n) in self.heights.iter().enumerate().rev() {
+            if above >= wanted {
+                break;
+            }
+            #[allow(clippy::cast_precision_loss)] // a small index
+            let low = bin as f64 * BIN;
+            above += n;
+            sum += n * (low + BIN / 2.0);
+            edge = low;
+        }
+        if above < wanted {
+            edge = 0.0;
+        }
+        let prior = self.options.prior_blocks * TAIL_SHARE;
+        let excess = ((sum - above * edge) + prior * self.options.prior_excess) / (above + prior).max(1e-9);
+        let per_period = (above.max(wanted) / blocks.max(1e-9)) * per.as_secs_f64() / self.options.block.as_secs_f64();
+        edge + excess.max(BIN) * (per_period / at_most).max(1.0).ln()
+    }
+}
+
+fn octave(deviation: f64) -> usize {
+    let mut edge = 4.0;
+    for octave in 0..OCTAVES - 1 {
+        if deviation < edge {
+            return octave;
+        }
+        edge *= 2.0;
+    }
+    OCTAVES - 1
+}
+
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // clamped to the bins
+fn bin_of(height: f64) -> usize {
+    (height / BIN).clamp(0.0, (BINS - 1) as f64) as usize
+}
+
+fn decay(from: Timestamp, to: Timestamp, half_life: Span) -> f64 {
+    let age = to.since(from).as_secs_f64().max(0.0);
+    (-std::f64::consts::LN_2 * age / half_life.as_secs_f64().max(1e-3)).exp()
+}

@@ -1,0 +1,530 @@
+//! The fold: what comes in, what is due when, and what goes out.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::Arc,
+};
+
+use serde::{Deserialize, Serialize};
+use suture_event::{
+    Anomaly, AnomalyPhase, Change, Edge, EndReason, Incident, SignalState, Span, Timestamp, hex16, stable_hash,
+};
+
+use crate::{
+    Options,
+    background::Background,
+    case::Case,
+    rank::{Scene, rank},
+    signal::{Cell, NOWHERE, Signal, blame, cells, centres, surprise},
+    topology::{ServiceId, Topology},
+};
+
+/// One input of the fold.
+#[derive(Debug, Clone, Copy)]
+pub enum Input<'a> {
+    /// An edge of the call graph.
+    Edge(&'a Edge),
+    /// A change.
+    Change(&'a Change),
+    /// An anomaly in one of its phases.
+    Anomaly(&'a Anomaly),
+    /// Time has come to here.
+    Time(Timestamp),
+}
+
+/// An incident that is over, as far as later ones care.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct Past {
+    centre: ServiceId,
+    resolved_at: Timestamp,
+    blamed: Option<Arc<str>>,
+}
+
+/// The state of diagnosis in one scope.
+///
+/// What has one time is judged together, once time has passed it; so the order of facts with one time does not decide
+/// what opens. Cost of a judgement: the anomalies under way times the services within a few calls of each.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Diagnoser {
+    options: Options,
+    scope: Arc<str>,
+    now: Timestamp,
+    topology: Topology,
+    background: Background,
+    /// In order of time, then of arrival.
+    changes: VecDeque<(ServiceId, Change)>,
+    /// Anomalies of no incident, in order of arrival.
+    loose: VecDeque<Signal>,
+    /// In order of opening.
+    cases: Vec<Case>,
+    past: VecDeque<Past>,
+    /// When what came in last is to be judged.
+    judge_at: Option<Timestamp>,
+    /// When a grace period ends that holds something back.
+    held_until: Option<Timestamp>,
+    /// Anomalies that found no room.
+    left_out: u64,
+}
+
+impl Diagnoser {
+    /// Diagnosis of one scope, knowing nothing yet.
+    #[must_use]
+    pub fn new(options: Options, scope: Arc<str>) -> Self {
+        Self {
+            background: Background::new(options.background.clone()),
+            options,
+            scope,
+            now: Timestamp::MIN,
+            topology: Topology::default(),
+            changes: VecDeque::new(),
+            loose: VecDeque::new(),
+            cases: Vec::new(),
+            past: VecDeque::new(),
+            judge_at: None,
+            held_until: None,
+            left_out: 0,
+        }
+    }
+
+    /// Takes one input and gives the incidents that changed by it, each in full, in order: opened, grown, re-ranked or
+    /// resolved.
+    ///
+    /// What came in at a time is judged when time moves past it, by whatever input; so after the last anomaly one more
+    /// input with a later time brings the last incidents out.
+    pub fn step(&mut self, input: Input<'_>) -> Vec<Incident> {
+        let mut out = Vec::new();
+        let at = match input {
+            Input::Time(at) => at,
+            Input::Anomaly(anomaly) => anomaly.at,
+            Input::Change(change) => change.at,
+            Input::Edge(_) => self.now,
+        };
+        self.advance(at, &mut out);
+        match input {
+            Input::Time(_) => {}
+            Input::Edge(edge) => {
+                let limits = &self.options.limits;
+                self.topology
+                    .connect(&edge.from, &edge.to, limits.services, limits.edges);
+            }
+            Input::Change(change) => self.on_change(change),
+            Input::Anomaly(anomaly) => self.on_anomaly(anomaly),
+        }
+        out
+    }
+
+    /// The scope it is for.
+    #[must_use]
+    pub fn scope(&self) -> &Arc<str> {
+        &self.scope
+    }
+
+    /// Incidents that are open.
+    #[must_use]
+    pub fn open_incidents(&self) -> usize {
+        self.cases.len()
+    }
+
+    /// Does everything that is due before `to`, each as of its time.
+    fn advance(&mut self, to: Timestamp, out: &mut Vec<Incident>) {
+        if to <= self.now {
+            return;
+        }
+        self.background.start(to);
+        while let Some(due) = self.next_due().filter(|due| *due < to) {
+            self.now = self.now.max(due);
+            self.judge_at = self.judge_at.filter(|at| *at > due);
+            self.held_until = self.held_until.filter(|at| *at > due);
+            self.judge(out);
+        }
+        self.now = to;
+    }
+
+    fn next_due(&self) -> Option<Timestamp> {
+        let resolve = &self.options.resolve;
+        let of_case = |case: &Case| {
+            let calm = case.calm_since.map(|since| since.plus(resolve.calm));
+            let quiet = (!case.is_active()).then(|| case.news.plus(resolve.quiet));
+            [calm, quiet, Some(case.news.plus(resolve.abandon))]
+                .into_iter()
+                .flatten()
+                .min()
+        };
+        self.cases
+            .iter()
+            .filter_map(of_case)
+            .chain(self.judge_at)
+            .chain(self.held_until)
+            .min()
+    }
+
+    fn on_change(&mut self, change: &Change) {
+        let limits = &self.options.limits;
+        let Some(service) = self.topology.service(&change.service, limits.services) else {
+            return;
+        };
+        if self
+            .changes
+            .iter()
+            .any(|(_, known)| known.id == change.id && known.service == change.service)
+        {
+            return;
+        }
+        let place = self.changes.partition_point(|(_, known)| known.at <= change.at);
+        self.changes.insert(place, (service, change.clone()));
+        while self.changes.len() > limits.changes {
+            self.changes.pop_front();
+        }
+        let look_back = self.options.changes.look_back;
+        for case in &mut self.cases {
+            // it came late: an incident that it may have caused is ranked again
+            if change.at <= case.opened_at && change.at >= case.opened_at.minus(look_back) {
+                case.dirty = true;
+                self.judge_at.get_or_insert(self.now);
+            }
+        }
+    }
+
+    fn on_anomaly(&mut self, anomaly: &Anomaly) {
+        self.judge_at.get_or_insert(self.now);
+        let now = self.now;
+        let known = self
+            .loose
+            .iter_mut()
+            .chain(self.cases.iter_mut().flat_map(|case| case.signals.iter_mut()))
+            .find(|signal| signal.id == anomaly.id);
+        match (anomaly.phase, known) {
+            (AnomalyPhase::Opened | AnomalyPhase::Grown, Some(signal)) => {
+                signal.deviation = signal.deviation.max(anomaly.deviation);
+                signal.value = anomaly.value;
+                signal.expected = anomaly.expected;
+                if !signal.is_active() {
+                    signal.state = SignalState::Active;
+                    signal.since = anomaly.at;
+                }
+            }
+            (AnomalyPhase::Ended, Some(signal)) => {
+                signal.state = match anomaly.end {
+                    Some(EndReason::Adapted) => SignalState::Adapted,
+                    Some(EndReason::Silent) => SignalState::Silent,
+                    Some(EndReason::Recovered) | None => SignalState::Recovered,
+                };
+                signal.since = anomaly.at;
+            }
+            (AnomalyPhase::Opened | AnomalyPhase::Grown, None) => self.on_new(anomaly),
+            (AnomalyPhase::Ended, None) => return,
+        }
+        for case in &mut self.cases {
+            if case.signals.iter().any(|signal| signal.id == anomaly.id) {
+                case.dirty = true;
+                case.news = now;
+            }
+        }
+    }
+
+    fn on_new(&mut self, anomaly: &Anomaly) {
+        let limits = &self.options.limits;
+        let service = match &anomaly.service {
+            Some(name) => self.topology.service(name, limits.services).unwrap_or(NOWHERE),
+            None => NOWHERE,
+        };
+        self.topology.watch(service);
+        self.loose.push_back(Signal::new(anomaly, service, &self.topology));
+        while self.loose.len() > limits.anomalies {
+            self.loose.pop_front();
+            self.left_out += 1;
+        }
+    }
+
+    /// Judges the state as of now.
+    fn judge(&mut self, out: &mut Vec<Incident>) {
+        self.background.advance(self.now);
+        self.forget_ended();
+        self.join();
+        self.open_new();
+        self.settle(out);
+        self.resolve(out);
+    }
+
+    /// Lets go of loose anomalies that are over, learning from them how often such things come by.
+    fn forget_ended(&mut self) {
+        let linger = self.options.group.linger;
+        let (now, background) = (self.now, &mut self.background);
+        let (changes, grace) = (&self.changes, self.options.changes.grace);
+        self.loose.retain(|signal| {
+            if signal.is_active() {
+                return true;
+            }
+            let excused = changes.iter().any(|(service, change)| {
+                *service == signal.target && change.at <= signal.at && signal.since < change.at.plus(grace)
+            });
+            if excused {
+                // held, and it passed: it was the change, and says nothing about calm times
+                return false;
+            }
+            let over = signal.since.plus(linger) < now;
+            if over {
+                background.learn(signal.series, signal.kind, signal.deviation, 1.0, now);
+            }
+            !over
+        });
+    }
+
+    /// Gives loose anomalies to the open incidents that they belong to.
+    fn join(&mut self) {
+        if self.cases.is_empty() || self.loose.is_empty() {
+            return;
+        }
+        let group = &self.options.group;
+        let reach: Vec<BTreeMap<ServiceId, u32>> = self
+            .cases
+            .iter()
+            .map(|case| neighbourhood(&self.topology, case.centre, group.reach))
+            .collect();
+        let mut stay = VecDeque::new();
+        for signal in std::mem::take(&mut self.loose) {
+            let explained = blame(&signal, &self.topology);
+            let home = (0..self.cases.len()).rev().find(|index| {
+                let (Some(case), Some(near)) = (self.cases.get(*index), reach.get(*index)) else {
+                    return false;
+                };
+                if signal.at < case.opened_at {
+                    return false;
+                }
+                let spreading = signal.at <= case.opened_at.plus(group.spread);
+                let share = explained
+                    .iter()
+                    .find(|(id, _)| *id == case.centre)
+                    .map_or(0.0, |(_, share)| *share);
+                (spreading && (near.contains_key(&signal.target) || share > 0.0)) || (signal.target == case.centre)
+            });
+            match home.and_then(|index| self.cases.get_mut(index)) {
+                Some(case) => case.take(signal, self.options.limits.signals, self.now),
+                None => stay.push_back(signal),
+            }
+        }
+        self.loose = stay;
+    }
+
+    fn cells_of_loose(&self) -> Vec<Cell> {
+        let within = self.options.group.within;
+        cells(
+            self.loose
+                .iter()
+                .enumerate()
+                .map(|(index, signal)| (index, signal, surprise(signal, &self.background, within, self.now))),
+            &self.topology,
+        )
+    }
+
+    /// What a group must show to be worth an incident.
+    #[must_use]
+    pub fn threshold(&self) -> f64 {
+        let wanted = &self.options.open.false_incidents;
+        self.background
+            .threshold(wanted.at_most, wanted.per)
+            .max(self.options.open.least)
+    }
+
+    /// Opens an incident for each group of loose anomalies that is worth one.
+    fn open_new(&mut self) {
+        let mut held: BTreeSet<ServiceId> = BTreeSet::new();
+        loop {
+            let found = self.cells_of_loose();
+            let sums = centres(&found);
+            let highest = sums.values().copied().fold(0.0, f64::max);
+            let enough = self.threshold();
+            let best = sums
+                .into_iter()
+                .filter(|(centre, _)| !held.contains(centre))
+                .filter(|(centre, height)| *height >= enough + self.margin(*centre, &found))
+                .max_by(|a, b| a.1.total_cmp(&b.1).then(b.0.cmp(&a.0)));
+            let Some((centre, height)) = best else {
+                self.background.reached(highest);
+                return;
+            };
+            if self.cases.len() >= self.options.limits.incidents {
+                return;
+            }
+            if let Some(until) = self.grace_of(centre) {
+                self.held_until = Some(self.held_until.map_or(until, |at| at.min(until)));
+                held.insert(centre);
+                continue;
+            }
+            self.open(centre, height, &found);
+        }
+    }
+
+    /// What a group around a centre must show beyond the rest.
+    fn margin(&self, centre: ServiceId, found: &[Cell]) -> f64 {
+        let open = &self.options.open;
+        let supports = found
+            .iter()
+            .filter(|cell| cell.share(centre) >= 0.3 && cell.strength >= 2.0)
+            .count();
+        let alone = if supports < 2 { open.alone } else { 0.0 };
+        let near = neighbourhood(&self.topology, centre, 1);
+        let aftershock = self.options.group.linger;
+        let beside = self.cases.iter().any(|case| near.contains_key(&case.centre))
+            || self
+                .past
+                .iter()
+                .any(|past| near.contains_key(&past.centre) && self.now.since(past.resolved_at) <= aftershock);
+        alone + if beside { open.beside } else { 0.0 }
+    }
+
+    /// When the grace period of the centre's last change ends, if it is under way.
+    fn grace_of(&self, centre: ServiceId) -> Option<Timestamp> {
+        let grace = self.options.changes.grace;
+        self.changes
+            .iter()
+            .filter(|(service, change)| *service == centre && change.at <= self.now)
+            .map(|(_, change)| change.at.plus(grace))
+            .max()
+            .filter(|until| *until > self.now)
+    }
+
+    fn open(&mut self, centre: ServiceId, height: f64, found: &[Cell]) {
+        let near = neighbourhood(&self.topology, centre, self.options.group.reach);
+        let belongs: BTreeSet<usize> = found
+            .iter()
+            .filter(|cell| cell.share(centre) > 0.0 || near.contains_key(&cell.target))
+            .flat_map(|cell| cell.members.iter().copied())
+            .collect();
+        let opening: BTreeSet<usize> = found
+            .iter()
+            .filter(|cell| cell.share(centre) >= 0.3 && cell.strength >= 2.0)
+            .flat_map(|cell| cell.members.iter().copied())
+            .collect();
+        let first = opening
+            .iter()
+            .chain(&belongs)
+            .filter_map(|i| self.loose.get(*i))
+            .map(|s| Arc::clone(&s.id))
+            .next();
+        let id = stable_hash([self.scope.as_bytes(), first.as_deref().unwrap_or_default().as_bytes()]);
+        let mut case = Case {
+            id: hex16(id).into(),
+            opened_at: self.now,
+            resolved_at: None,
+            centre,
+            height,
+            signals: Vec::new(),
+            left_out: 0,
+            revision: 0,
+            news: self.now,
+            calm_since: None,
+            hypotheses: Vec::new(),
+            none_of_these: 1.0,
+            dirty: true,
+        };
+        let mut stay = VecDeque::new();
+        for (index, mut signal) in std::mem::take(&mut self.loose).into_iter().enumerate() {
+            if belongs.contains(&index) {
+                signal.opening = opening.contains(&index);
+                case.take(signal, self.options.limits.signals, self.now);
+            } else {
+                stay.push_back(signal);
+            }
+        }
+        self.loose = stay;
+        self.cases.push(case);
+    }
+
+    /// Ranks and gives out the incidents that changed.
+    fn settle(&mut self, out: &mut Vec<Incident>) {
+        let spent: BTreeSet<Arc<str>> = self.past.iter().filter_map(|past| past.blamed.clone()).collect();
+        for index in 0..self.cases.len() {
+            let Some(case) = self.cases.get(index).filter(|case| case.dirty) else {
+                continue;
+            };
+            let (hypotheses, none_of_these) = self.diagnose(case, &spent);
+            if let Some(case) = self.cases.get_mut(index) {
+                case.hypotheses = hypotheses;
+                case.none_of_these = none_of_these;
+                case.calm_since = if case.is_recovered() {
+                    case.calm_since.or(Some(self.now))
+                } else {
+                    None
+                };
+                out.push(case.render(&self.scope, &self.topology, self.now));
+            }
+        }
+    }
+
+    fn diagnose(&self, case: &Case, spent: &BTreeSet<Arc<str>>) -> (Vec<suture_event::Hypothesis>, f64) {
+        let within = self.options.group.within;
+        let found = cells(
+            case.signals.iter().enumerate().map(|(index, signal)| {
+                let nats = self
+                    .background
+                    .surprise(signal.series, signal.kind, signal.deviation, within, self.now);
+                (index, signal, nats)
+            }),
+            &self.topology,
+        );
+        let earliest = case.opened_at.minus(self.options.changes.look_back);
+        let changes: Vec<(ServiceId, Change)> = self
+            .changes
+            .iter()
+            .filter(|(_, change)| change.at >= earliest && change.at <= case.opened_at)
+            .cloned()
+            .collect();
+        rank(&Scene {
+            options: &self.options,
+            topology: &self.topology,
+            signals: &case.signals,
+            cells: &found,
+            changes: &changes,
+            spent,
+        })
+    }
+
+    /// Closes the incidents whose time has come.
+    fn resolve(&mut self, out: &mut Vec<Incident>) {
+        let options = &self.options.resolve;
+        let due = |since: Timestamp, span: Span| since.plus(span) <= self.now;
+        let mut kept = Vec::new();
+        for mut case in std::mem::take(&mut self.cases) {
+            let calm = case.calm_since.is_some_and(|since| due(since, options.calm));
+            let over = calm || (!case.is_active() && due(case.news, options.quiet)) || due(case.news, options.abandon);
+            if !over {
+                kept.push(case);
+                continue;
+            }
+            case.resolved_at = Some(self.now);
+            out.push(case.render(&self.scope, &self.topology, self.now));
+            let doubt = 1.0 - case.change_probability();
+            for signal in &case.signals {
+                self.background
+                    .learn(signal.series, signal.kind, signal.deviation, doubt, self.now);
+            }
+            self.background.regret(case.height, doubt);
+            let blamed = case.hypotheses.first().and_then(|top| top.change.clone());
+            self.past.push_back(Past {
+                centre: case.centre,
+                resolved_at: self.now,
+                blamed,
+            });
+            while self.past.len() > self.options.limits.resolved {
+                self.past.pop_front();
+            }
+        }
+        self.cases = kept;
+    }
+}
+
+/// Services within so many calls either way, itself included.
+fn neighbourhood(topology: &Topology, centre: ServiceId, hops: u32) -> BTreeMap<ServiceId, u32> {
+    let mut near = BTreeMap::from([(centre, 0)]);
+    for (service, hop) in topology
+        .below(centre, hops)
+        .into_iter()
+        .chain(topology.above(centre, hops))
+    {
+        near.entry(service)
+            .and_modify(|known: &mut u32| *known = (*known).min(hop))
+            .or_insert(hop);
+    }
+    near
+}

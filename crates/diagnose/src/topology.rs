@@ -1,0 +1,178 @@
+//! Who calls whom, within bounds.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use serde::{Deserialize, Serialize};
+
+/// A service's number, in order of first mention.
+pub(crate) type ServiceId = u32;
+
+/// The call graph of one scope. Services beyond the bound have no number and no place in it; edges beyond theirs are
+/// counted and ignored.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub(crate) struct Topology {
+    names: Vec<Arc<str>>,
+    ids: BTreeMap<Arc<str>, ServiceId>,
+    callees: Vec<BTreeSet<ServiceId>>,
+    callers: Vec<BTreeSet<ServiceId>>,
+    /// Whether the service has telemetry of its own.
+    watched: Vec<bool>,
+    edges: usize,
+    /// Services and edges that found no room.
+    pub(crate) left_out: u64,
+}
+
+/// Services visited by one walk; a wider neighbourhood is cut in order of distance, then of number.
+const WALK: usize = 512;
+
+impl Topology {
+    /// The number of a service, given now if there is room.
+    pub(crate) fn service(&mut self, name: &Arc<str>, limit: usize) -> Option<ServiceId> {
+        if let Some(id) = self.ids.get(name) {
+            return Some(*id);
+        }
+        let id = ServiceId::try_from(self.names.len())
+            .ok()
+            .filter(|_| self.names.len() < limit);
+        let Some(id) = id else {
+            self.left_out += 1;
+            return None;
+        };
+        self.names.push(Arc::clone(name));
+        self.ids.insert(Arc::clone(name), id);
+        self.callees.push(BTreeSet::new());
+        self.callers.push(BTreeSet::new());
+        self.watched.push(false);
+        Some(id)
+    }
+
+    /// The number of a service already known.
+    pub(crate) fn find(&self, name: &str) -> Option<ServiceId> {
+        self.ids.get(name).copied()
+    }
+
+    /// The name behind a number.
+    pub(crate) fn name(&self, id: ServiceId) -> Option<&Arc<str>> {
+        self.names.get(id as usize)
+    }
+
+    /// Notes that a service has telemetry of its own.
+    pub(crate) fn watch(&mut self, id: ServiceId) {
+        if let Some(watched) = self.watched.get_mut(id as usize) {
+            *watched = true;
+        }
+    }
+
+    /// Whether it has.
+    pub(crate) fn is_watched(&self, id: ServiceId) -> bool {
+        self.watched.get(id as usize).copied().unwrap_or(false)
+    }
+
+    /// Adds `from` calls `to`, if both services and the edge find room.
+    pub(crate) fn connect(&mut self, from: &Arc<str>, to: &Arc<str>, services: usize, edges: usize) {
+        if from == to {
+            return;
+        }
+        let (Some(a), Some(b)) = (self.service(from, services), self.service(to, services)) else {
+            return;
+        };
+        if self.calls(a, b) {
+            return;
+        }
+        if self.edges >= edges {
+            self.left_out += 1;
+            return;
+        }
+        self.edges += 1;
+        if let Some(set) = self.callees.get_mut(a as usize) {
+            set.insert(b);
+        }
+        if let Some(set) = self.callers.get_mut(b as usize) {
+            set.insert(a);
+        }
+    }
+
+    /// Whether `a` calls `b` directly.
+    pub(crate) fn calls(&self, a: ServiceId, b: ServiceId) -> bool {
+        self.callees.get(a as usize).is_some_and(|set| set.contains(&b))
+    }
+
+    /// Whether nobody is known to call it: where work enters.
+    pub(crate) fn is_entry(&self, id: ServiceId) -> bool {
+        self.callers.get(id as usize).is_none_or(BTreeSet::is_empty)
+    }
+
+    /// Services on whom `from` depends, with the calls in between: 1 for those it calls itself.
+    pub(crate) fn below(&self, from: ServiceId, hops: u32) -> Vec<(ServiceId, u32)> {
+        walk(&self.callees, from, hops)
+    }
+
+    /// Services that depend on `from`, with the calls in between.
+    pub(crate) fn above(&self, from: ServiceId, hops: u32) -> Vec<(ServiceId, u32)> {
+        walk(&self.callers, from, hops)
+    }
+}
+
+/// Breadth first, so that each service comes with its least distance.
+fn walk(graph: &[BTreeSet<ServiceId>], from: ServiceId, hops: u32) -> Vec<(ServiceId, u32)> {
+    let mut seen = BTreeSet::from([from]);
+    let mut found = Vec::new();
+    let mut edge = vec![from];
+    for hop in 1..=hops {
+        let mut next = Vec::new();
+        for id in edge {
+            for &to in graph.get(id as usize).into_iter().flatten() {
+                if found.len() < WALK && seen.insert(to) {
+                    found.push((to, hop));
+                    next.push(to);
+                }
+            }
+        }
+        edge = next;
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chain() -> Topology {
+        let mut topology = Topology::default();
+        for (a, b) in [("web", "cart"), ("cart", "db"), ("web", "ads")] {
+            topology.connect(&a.into(), &b.into(), 10, 10);
+        }
+        topology
+    }
+
+    #[test]
+    fn walks_give_each_service_its_least_distance() {
+        let topology = chain();
+        let web = topology.find("web").unwrap();
+        let named: Vec<_> = topology
+            .below(web, 3)
+            .iter()
+            .map(|(id, hop)| (topology.name(*id).unwrap().to_string(), *hop))
+            .collect();
+        assert_eq!(
+            named,
+            [("cart".to_owned(), 1), ("ads".to_owned(), 1), ("db".to_owned(), 2)]
+        );
+        assert!(topology.is_entry(web));
+        assert!(!topology.is_entry(topology.find("db").unwrap()));
+    }
+
+    #[test]
+    fn what_finds_no_room_is_counted_and_left_out() {
+        let mut topology = chain();
+        topology.connect(&"web".into(), &"new".into(), 4, 10);
+        assert_eq!((topology.find("new"), topology.left_out), (None, 1));
+        topology.connect(&"ads".into(), &"db".into(), 4, 3);
+        assert_eq!(topology.left_out, 2);
+        topology.connect(&"web".into(), &"cart".into(), 4, 3);
+        assert_eq!(topology.left_out, 2, "an edge that is known takes no room");
+    }
+}
