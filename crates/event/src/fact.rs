@@ -36,10 +36,28 @@ pub struct Progress {
     pub roster: Vec<ShardId>,
 }
 
+/// A shard began anew: what it said before cannot be refolded into what it says from here on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EpochNote {
+    /// The shard.
+    pub shard: ShardId,
+    /// Counts the shard's epochs, from 0.
+    pub number: u32,
+    /// Its first record is this or a later one.
+    pub offset: i64,
+    /// The wall clock, as data.
+    pub wall: Timestamp,
+    /// Why.
+    pub cause: String,
+    /// Whether its state was lost.
+    pub cold: bool,
+}
+
 /// One fact: a value in `suture.facts`, keyed by `scope`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Fact {
-    /// The environment or cluster it is about, which decides its partition. Progress goes to every partition.
+    /// The environment or cluster it is about, which decides its partition. Progress and epochs go to every
+    /// partition, with an empty scope.
     pub scope: Arc<str>,
     /// Event time.
     pub at: Timestamp,
@@ -67,6 +85,8 @@ pub enum FactBody {
     Command(Command),
     /// How far the shard is.
     Progress(Progress),
+    /// The shard began anew.
+    Epoch(EpochNote),
 }
 
 impl FactBody {
@@ -80,6 +100,7 @@ impl FactBody {
             Self::Outcome(_) => 3,
             Self::Command(_) => 4,
             Self::Progress(_) => 5,
+            Self::Epoch(_) => 6,
         }
     }
 }

@@ -74,8 +74,16 @@ impl LedgerRecord {
         body: serde_json::Value,
         previous: &str,
     ) -> Self {
-        let mut record =
-            Self { seq, at, scope, kind: kind.into(), cause, body, previous: previous.to_owned(), hash: String::new() };
+        let mut record = Self {
+            seq,
+            at,
+            scope,
+            kind: kind.into(),
+            cause,
+            body,
+            previous: previous.to_owned(),
+            hash: String::new(),
+        };
         record.hash = record.digest();
         record
     }
@@ -83,7 +91,10 @@ impl LedgerRecord {
     /// What `hash` must be.
     #[must_use]
     pub fn digest(&self) -> String {
-        let open = Self { hash: String::new(), ..self.clone() };
+        let open = Self {
+            hash: String::new(),
+            ..self.clone()
+        };
         // maps of serde_json are sorted, so the bytes depend on the contents alone
         let bytes = serde_json::to_vec(&open).unwrap_or_default();
         let mut text = String::with_capacity(64);
@@ -101,13 +112,22 @@ impl LedgerRecord {
 pub fn verify_chain<'a>(records: impl IntoIterator<Item = &'a LedgerRecord>) -> Result<(), LedgerError> {
     let mut heads: std::collections::BTreeMap<&str, (u64, &str)> = std::collections::BTreeMap::new();
     for record in records {
-        let (seq, previous) = heads.get(record.scope.as_ref()).copied().unwrap_or((0, LedgerRecord::GENESIS));
+        let (seq, previous) = heads
+            .get(record.scope.as_ref())
+            .copied()
+            .unwrap_or((0, LedgerRecord::GENESIS));
         let scope = || record.scope.to_string();
         if record.seq != seq || record.previous != previous {
-            return Err(LedgerError::Broken { scope: scope(), seq: record.seq });
+            return Err(LedgerError::Broken {
+                scope: scope(),
+                seq: record.seq,
+            });
         }
         if record.digest() != record.hash {
-            return Err(LedgerError::Altered { scope: scope(), seq: record.seq });
+            return Err(LedgerError::Altered {
+                scope: scope(),
+                seq: record.seq,
+            });
         }
         heads.insert(&record.scope, (seq + 1, &record.hash));
     }
@@ -123,7 +143,15 @@ mod tests {
         for seq in 0..3 {
             let previous = records.last().map_or(LedgerRecord::GENESIS, |r| &r.hash).to_owned();
             let body = serde_json::json!({"n": seq, "share": 0.1});
-            records.push(LedgerRecord::sealed(seq, Timestamp::from_millis(0), "prod".into(), "test", None, body, &previous));
+            records.push(LedgerRecord::sealed(
+                seq,
+                Timestamp::from_millis(0),
+                "prod".into(),
+                "test",
+                None,
+                body,
+                &previous,
+            ));
         }
         records
     }
@@ -139,7 +167,10 @@ mod tests {
     fn an_altered_or_missing_record_breaks_it() {
         let mut altered = chain();
         altered[1].body = serde_json::json!({"n": 7});
-        assert!(matches!(verify_chain(&altered), Err(LedgerError::Altered { seq: 1, .. })));
+        assert!(matches!(
+            verify_chain(&altered),
+            Err(LedgerError::Altered { seq: 1, .. })
+        ));
         let mut short = chain();
         short.remove(1);
         assert!(matches!(verify_chain(&short), Err(LedgerError::Broken { seq: 2, .. })));

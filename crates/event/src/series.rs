@@ -160,13 +160,22 @@ mod tests {
         assert_eq!(labels.get("c"), None);
         assert_eq!(serde_json::to_string(&labels).unwrap(), r#"{"a":"1","b":"2"}"#);
         assert_eq!(labels.to_string(), r#"{a="1", b="2"}"#);
-        assert_eq!(Labels::new([("a", "1"), ("a", "2")]), Err(LabelError::Repeated("a".into())));
+        assert_eq!(
+            Labels::new([("a", "1"), ("a", "2")]),
+            Err(LabelError::Repeated("a".into()))
+        );
     }
 
     #[test]
     fn a_series_hash_depends_on_where_names_end() {
-        let key = |m: &str, l: &[(&str, &str)]| SeriesKey { metric: m.into(), labels: Labels::new(l.iter().copied()).unwrap() };
+        let key = |m: &str, l: &[(&str, &str)]| SeriesKey {
+            metric: m.into(),
+            labels: Labels::new(l.iter().copied()).unwrap(),
+        };
         assert_ne!(key("ab", &[("c", "d")]).hash64(), key("a", &[("bc", "d")]).hash64());
-        assert_eq!(key("m", &[("a", "1"), ("b", "2")]).hash64(), key("m", &[("b", "2"), ("a", "1")]).hash64());
+        assert_eq!(
+            key("m", &[("a", "1"), ("b", "2")]).hash64(),
+            key("m", &[("b", "2"), ("a", "1")]).hash64()
+        );
     }
 }

@@ -46,7 +46,17 @@ impl SignalKind {
             Self::Latency
         } else if name.starts_with("node") || has(&["host_", "node_"]) {
             Self::Node
-        } else if has(&["pool", "queue", "saturat", "backlog", "lag", "threads", "connections", "in_use", "inflight"]) {
+        } else if has(&[
+            "pool",
+            "queue",
+            "saturat",
+            "backlog",
+            "lag",
+            "threads",
+            "connections",
+            "in_use",
+            "inflight",
+        ]) {
             Self::Saturation
         } else if has(&["disk", "filesystem", "fs_", "volume", "iops"]) {
             Self::Disk
@@ -54,7 +64,17 @@ impl SignalKind {
             Self::Cpu
         } else if has(&["mem", "heap", "rss", "gc_"]) {
             Self::Memory
-        } else if has(&["workload", "requests", "ops", "qps", "rps", "throughput", "traffic", "calls", "hits"]) {
+        } else if has(&[
+            "workload",
+            "requests",
+            "ops",
+            "qps",
+            "rps",
+            "throughput",
+            "traffic",
+            "calls",
+            "hits",
+        ]) {
             Self::Traffic
         } else if has(&["network", "net_", "bytes", "packets", "syscall", "tcp"]) {
             Self::Network

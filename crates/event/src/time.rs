@@ -141,8 +141,14 @@ pub struct Span(i64);
 #[error("{0:?} is no span of time: write a number and a unit, such as 250ms, 10s, 1m, 2h, 1d or 1w")]
 pub struct SpanError(String);
 
-const UNITS: [(&str, i64); 6] =
-    [("w", 604_800_000), ("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
+const UNITS: [(&str, i64); 6] = [
+    ("w", 604_800_000),
+    ("d", 86_400_000),
+    ("h", 3_600_000),
+    ("m", 60_000),
+    ("s", 1_000),
+    ("ms", 1),
+];
 
 impl Span {
     /// No time at all.
@@ -248,7 +254,10 @@ mod tests {
     fn timestamps_read_numbers_and_rfc_3339_and_write_the_latter() {
         let at: Timestamp = serde_json::from_str("1661140440000").unwrap();
         assert_eq!(serde_json::to_string(&at).unwrap(), r#""2022-08-22T03:54:00Z""#);
-        assert_eq!(serde_json::from_str::<Timestamp>(r#""2022-08-22T05:54:00+02:00""#).unwrap(), at);
+        assert_eq!(
+            serde_json::from_str::<Timestamp>(r#""2022-08-22T05:54:00+02:00""#).unwrap(),
+            at
+        );
         let half: Timestamp = "2022-08-22T03:54:00.5Z".parse().unwrap();
         assert_eq!(half.to_string(), "2022-08-22T03:54:00.5Z");
         assert!(serde_json::from_str::<Timestamp>("1e300").is_err());

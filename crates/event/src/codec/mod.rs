@@ -1,1 +1,47 @@
 //! Wire formats: from record bytes to the vocabulary, and back.
+//!
+//! | module | reads | writes |
+//! | --- | --- | --- |
+//! | [`json`] | telemetry samples, one object or an array a record | the same |
+//! | [`otlp`] | OpenTelemetry metrics, protobuf and JSON | – |
+//! | [`cdevents`] | changes, incidents, action requests | the same |
+//! | [`cloudevents`] | the envelope, structured and binary mode | binary mode |
+//! | [`records`] | facts, outcomes, commands, ledger records | the same |
+//!
+//! Decoders never panic, whatever the bytes; every bound is in [`Limits`]. In a record of many samples a bad one is
+//! reported as [`Rejected`] and the others stand.
+
+pub mod cdevents;
+pub mod cloudevents;
+mod error;
+pub mod json;
+pub mod otlp;
+pub mod records;
+mod sample;
+
+pub use error::{DecodeError, EncodeError, Format, Rejected};
+pub use sample::{Decoded, Limits, PointKind, SampleRef, ServiceVersion};
+
+/// One record to be produced: key, headers and value. Header values are UTF-8 and never null.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Message {
+    /// The record's key.
+    pub key: String,
+    /// Names and values in the order to write them.
+    pub headers: Vec<(String, String)>,
+    /// The record's value.
+    pub value: Vec<u8>,
+}
+
+impl Message {
+    /// The value of the first header of that name.
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str())
+    }
+
+    /// Headers as names and bytes, as [`cloudevents::read`] and a log take them.
+    pub fn header_bytes(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        self.headers.iter().map(|(n, v)| (n.as_str(), v.as_bytes()))
+    }
+}

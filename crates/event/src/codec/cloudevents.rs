@@ -1,0 +1,243 @@
+//! The CloudEvents envelope as Kafka carries it: structured where the content type begins with `application/cloudevents`,
+//! otherwise binary where there are `ce_` headers, otherwise none.
+//! <https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/bindings/kafka-protocol-binding.md>
+
+use std::{borrow::Cow, collections::BTreeMap};
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use serde::Deserialize;
+use serde_json::{Value, value::RawValue};
+
+use super::{DecodeError, EncodeError, Format, Message, sample::excerpt};
+use crate::Timestamp;
+
+const FORMAT: Format = Format::CloudEvents;
+const CONTENT_TYPE: &str = "content-type";
+const STRUCTURED: &str = "application/cloudevents";
+const BATCH: &str = "application/cloudevents-batch";
+const PREFIX: &str = "ce_";
+
+/// What the envelope says.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Attributes {
+    /// Unique within the source.
+    pub id: String,
+    /// Who sent it: a URI reference.
+    pub source: String,
+    /// The event's type.
+    pub ty: String,
+    /// What it is about.
+    pub subject: Option<String>,
+    /// When it happened.
+    pub time: Option<Timestamp>,
+    /// Media type of the data.
+    pub datacontenttype: Option<String>,
+    /// Every other attribute, by name.
+    pub extensions: BTreeMap<String, String>,
+}
+
+/// A record without its envelope.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Envelope<'a> {
+    /// The envelope's attributes; none where the record had no envelope.
+    pub attributes: Option<Attributes>,
+    /// The data: JSON in structured mode, and whatever the value holds otherwise.
+    pub data: Cow<'a, [u8]>,
+}
+
+/// Takes a record out of its envelope, if it has one.
+///
+/// # Errors
+/// Where the value is empty, the envelope lacks what it must have or is cut short, or a batch was sent, which the Kafka
+/// binding does not have.
+pub fn read<'a, 'h>(
+    headers: impl IntoIterator<Item = (&'h str, &'h [u8])>,
+    value: Option<&'a [u8]>,
+) -> Result<Envelope<'a>, DecodeError> {
+    let mut fields: BTreeMap<String, String> = BTreeMap::new();
+    let mut content_type = None;
+    for (name, bytes) in headers {
+        let lower = name.to_ascii_lowercase();
+        let attribute = lower.strip_prefix(PREFIX);
+        if lower != CONTENT_TYPE && attribute.is_none() {
+            continue;
+        }
+        let text = std::str::from_utf8(bytes).map_err(|_| {
+            DecodeError::unfit(
+                format!("header {}", excerpt(name)),
+                "not UTF-8",
+                "write headers of CloudEvents as UTF-8",
+            )
+        })?;
+        match attribute {
+            Some(attribute) => fields.insert(attribute.to_owned(), text.to_owned()),
+            None => content_type.replace(text.to_owned()),
+        };
+    }
+    let value = value.filter(|v| !v.is_empty());
+    let media = content_type.as_deref().unwrap_or_default().trim().to_ascii_lowercase();
+    if media.starts_with(BATCH) {
+        let help = "Kafka carries one event a record: send them one by one";
+        return Err(DecodeError::unfit("content-type", media, help));
+    }
+    if media.starts_with(STRUCTURED) {
+        return read_structured(value.ok_or(DecodeError::Empty(FORMAT))?);
+    }
+    let attributes = if fields.is_empty() {
+        None
+    } else {
+        Some(of_headers(fields, content_type)?)
+    };
+    Ok(Envelope {
+        attributes,
+        data: Cow::Borrowed(value.ok_or(DecodeError::Empty(FORMAT))?),
+    })
+}
+
+fn of_headers(mut fields: BTreeMap<String, String>, content_type: Option<String>) -> Result<Attributes, DecodeError> {
+    check_version(fields.remove("specversion"), "ce_specversion")?;
+    let mut take = |name: &str| fields.remove(name).filter(|text| !text.is_empty());
+    let missing = |field| DecodeError::Missing {
+        field,
+        help: "set every required attribute of CloudEvents 1.0",
+    };
+    let mut attributes = Attributes {
+        id: take("id").ok_or_else(|| missing("ce_id"))?,
+        source: take("source").ok_or_else(|| missing("ce_source"))?,
+        ty: take("type").ok_or_else(|| missing("ce_type"))?,
+        subject: take("subject"),
+        time: take("time").map(|text| time_of(&text, "ce_time")).transpose()?,
+        datacontenttype: content_type,
+        extensions: BTreeMap::new(),
+    };
+    attributes.extensions = fields;
+    Ok(attributes)
+}
+
+#[derive(Deserialize)]
+struct Structured<'a> {
+    specversion: Option<String>,
+    id: Option<String>,
+    source: Option<String>,
+    #[serde(rename = "type")]
+    ty: Option<String>,
+    subject: Option<String>,
+    time: Option<String>,
+    datacontenttype: Option<String>,
+    #[serde(borrow)]
+    data: Option<&'a RawValue>,
+    data_base64: Option<String>,
+    #[serde(flatten)]
+    extensions: BTreeMap<String, Value>,
+}
+
+/// Reads an event in structured mode, as JSON.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_structured(bytes: &[u8]) -> Result<Envelope<'_>, DecodeError> {
+    let event: Structured<'_> =
+        serde_json::from_slice(bytes).map_err(|error| DecodeError::of_json(FORMAT, bytes, &error))?;
+    check_version(event.specversion, "specversion")?;
+    let missing = |field, help| DecodeError::Missing { field, help };
+    let required = "set every required attribute of CloudEvents 1.0";
+    let data = match (event.data, event.data_base64) {
+        (Some(raw), _) => Cow::Borrowed(raw.get().as_bytes()),
+        (None, Some(text)) => Cow::Owned(STANDARD.decode(text.trim()).map_err(|error| {
+            DecodeError::unfit(
+                "data_base64",
+                format!("no base64 ({error})"),
+                "encode with the standard alphabet",
+            )
+        })?),
+        (None, None) => return Err(missing("data", "put the event into data or data_base64")),
+    };
+    let text = |value: Option<String>, field| value.filter(|v| !v.is_empty()).ok_or_else(|| missing(field, required));
+    let attributes = Attributes {
+        id: text(event.id, "id")?,
+        source: text(event.source, "source")?,
+        ty: text(event.ty, "type")?,
+        subject: event.subject,
+        time: event.time.map(|text: String| time_of(&text, "time")).transpose()?,
+        datacontenttype: event.datacontenttype,
+        extensions: event
+            .extensions
+            .into_iter()
+            .map(|(name, value)| (name, printed(value)))
+            .collect(),
+    };
+    Ok(Envelope {
+        attributes: Some(attributes),
+        data,
+    })
+}
+
+/// Extension attributes are texts, numbers or booleans.
+fn printed(value: Value) -> String {
+    match value {
+        Value::String(text) => text,
+        other => other.to_string(),
+    }
+}
+
+fn check_version(version: Option<String>, field: &'static str) -> Result<(), DecodeError> {
+    match version {
+        Some(version) if version.trim() == "1" || version.trim().starts_with("1.") => Ok(()),
+        Some(version) => Err(DecodeError::unfit(
+            field,
+            format!("{:?}", excerpt(&version)),
+            "send CloudEvents 1.0",
+        )),
+        None => Err(DecodeError::Missing {
+            field,
+            help: "say \"1.0\"; is this a CloudEvent?",
+        }),
+    }
+}
+
+fn time_of(text: &str, field: &str) -> Result<Timestamp, DecodeError> {
+    let help = "write RFC 3339, such as 2022-08-22T03:54:00Z";
+    text.parse()
+        .map_err(|_| DecodeError::unfit(field, format!("{:?}", excerpt(text)), help))
+}
+
+/// Writes an event in binary mode: attributes as headers, the data as the value.
+///
+/// # Errors
+/// Where id, source or type is empty.
+pub fn write_binary(attributes: &Attributes, key: &str, data: Vec<u8>) -> Result<Message, EncodeError> {
+    let empty = |field| EncodeError::Empty {
+        what: format!("CloudEvent {:?}", attributes.id),
+        field,
+    };
+    for (text, field) in [
+        (&attributes.id, "id"),
+        (&attributes.source, "source"),
+        (&attributes.ty, "type"),
+    ] {
+        if text.is_empty() {
+            return Err(empty(field));
+        }
+    }
+    let ce = |name: &str, text: &str| (format!("{PREFIX}{name}"), text.to_owned());
+    let mut headers = vec![
+        ce("specversion", "1.0"),
+        ce("id", &attributes.id),
+        ce("source", &attributes.source),
+        ce("type", &attributes.ty),
+    ];
+    headers.extend(attributes.subject.as_deref().map(|subject| ce("subject", subject)));
+    headers.extend(attributes.time.map(|time| ce("time", &time.to_string())));
+    headers.extend(
+        attributes
+            .datacontenttype
+            .clone()
+            .map(|text| (CONTENT_TYPE.to_owned(), text)),
+    );
+    headers.extend(attributes.extensions.iter().map(|(name, text)| ce(name, text)));
+    Ok(Message {
+        key: key.to_owned(),
+        headers,
+        value: data,
+    })
+}

@@ -1,0 +1,242 @@
+//! Telemetry samples as JSON: one object a record, or an array of them.
+//!
+//! ```json
+//! {"ts": 1661140279000, "metric": "CpuUsage(m)", "value": 1.76, "labels": {"service": "adservice"}}
+//! ```
+//!
+//! - `ts`: milliseconds since the epoch (a fraction is rounded) or RFC 3339 with an offset.
+//! - `metric`: a text that is not empty.
+//! - `value`: a finite number. `null`, texts, `NaN` and `Infinity` (which some producers write although JSON has no such
+//!   thing) are rejected.
+//! - `labels`: optional. Texts are taken as they are; numbers and booleans as they print, since producers differ on
+//!   whether `{"shard": 3}` is quoted; `null` as if the label were not there; anything nested is rejected.
+//! - Other fields are passed over. Of a field given twice the last counts; a label given twice is rejected.
+//!
+//! In an array each element stands for itself: a bad one is reported with its index, and the rest is taken, even where the
+//! element is no valid JSON, as long as its brackets and quotes match.
+//!
+//! **Cost.** Texts are borrowed from the record; the vectors for labels and identity are used again from sample to sample
+//! and record to record. In the steady state nothing is allocated for a sample, unless one of its texts has escapes (`\"`,
+//! `\u00e9`) or one of its label values is a number: each such text is one allocation. A rejected sample allocates its
+//! report.
+
+mod draft;
+mod elements;
+
+use std::str;
+
+use serde::de::DeserializeSeed;
+
+use self::{
+    draft::{Draft, ElementSeed, Record},
+    elements::{Elements, Step, unfinite_literal},
+};
+use super::{
+    DecodeError, Decoded, EncodeError, Format, Limits, Rejected, SampleRef,
+    sample::{Scratch, excerpt},
+};
+use crate::Sample;
+
+/// Decodes records of samples. Keep one a shard: it holds the memory that is used again.
+#[derive(Debug, Default)]
+pub struct Decoder {
+    limits: Limits,
+    scratch: Scratch,
+}
+
+impl Decoder {
+    /// A decoder that holds records to these limits.
+    #[must_use]
+    pub fn new(limits: Limits) -> Self {
+        Self {
+            limits,
+            scratch: Scratch::default(),
+        }
+    }
+
+    /// Hands every good sample of a record to `sink`, in their order.
+    ///
+    /// # Errors
+    /// Where the record holds nothing that can be used: it is empty, neither object nor array, or its only sample is bad.
+    /// Bad elements of an array are in [`Decoded::rejected`] instead.
+    pub fn decode(&mut self, bytes: &[u8], sink: &mut dyn FnMut(SampleRef<'_>)) -> Result<Decoded, DecodeError> {
+        let Some(start) = bytes.iter().position(|b| !b.is_ascii_whitespace()) else {
+            return Err(DecodeError::Empty(Format::Json));
+        };
+        let mut draft = Draft::new(self.scratch.lend());
+        let mut record = Record {
+            limits: &self.limits,
+            identity: &mut self.scratch.identity,
+            sink,
+            decoded: Decoded::default(),
+            index: 0,
+            full: false,
+        };
+        let result = match bytes[start] {
+            b'{' => one(bytes, 0, &mut draft, record.limits).and_then(|()| record.finish(&mut draft)),
+            b'[' => {
+                array(bytes, start, &mut draft, &mut record);
+                Ok(())
+            }
+            _ => Err(malformed(
+                bytes,
+                start,
+                "neither an object nor an array: write one sample or an array of samples",
+            )),
+        };
+        let decoded = record.decoded;
+        self.scratch.take_back(draft.into_labels());
+        result.map(|()| decoded)
+    }
+}
+
+/// Reads one object that starts `base` bytes into the record.
+fn one<'a>(bytes: &'a [u8], base: usize, draft: &mut Draft<'a>, limits: &Limits) -> Result<(), DecodeError> {
+    if bytes.is_empty() {
+        return Err(malformed(
+            bytes,
+            base,
+            "nothing between two commas: write a sample or drop the comma",
+        ));
+    }
+    let text = str::from_utf8(bytes)
+        .map_err(|error| malformed(bytes, base + error.valid_up_to(), "not UTF-8: write JSON as UTF-8"))?;
+    let mut reader = sonic_rs::Deserializer::from_str(text);
+    let parsed = ElementSeed { draft, limits }
+        .deserialize(&mut reader)
+        .and_then(|()| reader.end());
+    parsed.map_err(|error| syntax_error(bytes, base, &error))
+}
+
+/// Reads an array, quickly where it is valid JSON throughout, and element by element from where it is not.
+fn array<'a>(bytes: &'a [u8], start: usize, draft: &mut Draft<'a>, record: &mut Record<'_>) {
+    if let Ok(text) = str::from_utf8(bytes) {
+        let mut reader = sonic_rs::Deserializer::from_str(text);
+        let read = record.elements(draft).deserialize(&mut reader);
+        if record.full || read.and_then(|()| reader.end()).is_ok() {
+            return locate(bytes, start, &mut record.decoded.rejected);
+        }
+    }
+    piecemeal(bytes, start, draft, record);
+    locate(bytes, start, &mut record.decoded.rejected);
+}
+
+/// Reads what is left of an array from element `record.index` on.
+fn piecemeal<'a>(bytes: &'a [u8], start: usize, draft: &mut Draft<'a>, record: &mut Record<'_>) {
+    let mut elements = Elements::new(bytes, start);
+    let mut index = 0;
+    loop {
+        match elements.step() {
+            Step::Element(range) => {
+                if index >= record.index {
+                    if record.is_full() {
+                        return;
+                    }
+                    draft.clear();
+                    match one(&bytes[range.clone()], range.start, draft, record.limits) {
+                        Ok(()) => record.take(draft),
+                        Err(error) => record.reject(draft, error),
+                    }
+                }
+                index += 1;
+            }
+            Step::Cut(range) => {
+                draft.clear();
+                return record.reject(
+                    draft,
+                    DecodeError::Truncated {
+                        format: Format::Json,
+                        at: range.end,
+                    },
+                );
+            }
+            Step::End(end) => {
+                if let Some(more) = bytes[end..].iter().position(|b| !b.is_ascii_whitespace()) {
+                    draft.clear();
+                    let reason = "more follows after the array: write one array a record";
+                    record.reject(draft, malformed(bytes, end + more, reason));
+                }
+                return;
+            }
+        }
+    }
+}
+
+/// Fills in where the rejected elements start.
+fn locate(bytes: &[u8], start: usize, rejected: &mut [Rejected]) {
+    if rejected.is_empty() {
+        return;
+    }
+    let (mut elements, mut index) = (Elements::new(bytes, start), 0);
+    for one in rejected {
+        loop {
+            let (Step::Element(range) | Step::Cut(range)) = elements.step() else {
+                return;
+            };
+            index += 1;
+            if index > one.index {
+                one.at = Some(range.start);
+                break;
+            }
+        }
+    }
+}
+
+fn malformed(bytes: &[u8], at: usize, reason: &str) -> DecodeError {
+    let hint = if bytes.contains(&0) {
+        " (this looks like a binary format: check `format` of the topic)"
+    } else {
+        ""
+    };
+    DecodeError::Malformed {
+        format: Format::Json,
+        at: Some(at),
+        reason: format!("{reason}{hint}"),
+    }
+}
+
+fn syntax_error(bytes: &[u8], base: usize, error: &sonic_rs::Error) -> DecodeError {
+    if let Some((field, literal)) = unfinite_literal(bytes) {
+        return DecodeError::unfit(
+            excerpt(&field),
+            literal,
+            "write a finite number, or leave the sample out",
+        );
+    }
+    if error.is_eof() {
+        return DecodeError::Truncated {
+            format: Format::Json,
+            at: base + bytes.len(),
+        };
+    }
+    let text = error.to_string();
+    let reason = text.split(" at line ").next().unwrap_or(&text);
+    let mut reason = reason.trim().to_owned();
+    if let Some(first) = reason.get_mut(..1) {
+        first.make_ascii_lowercase();
+    }
+    malformed(bytes, base + error.offset(), &reason)
+}
+
+/// Writes a sample as a record.
+///
+/// # Errors
+/// Where its value is not finite.
+pub fn encode(sample: &Sample) -> Result<Vec<u8>, EncodeError> {
+    let what = || format!("sample of {:?}", excerpt(&sample.metric));
+    if !sample.value.is_finite() {
+        let found = sample.value.to_string();
+        return Err(EncodeError::NotFinite {
+            what: what(),
+            field: "value".into(),
+            found,
+        });
+    }
+    serde_json::to_vec(sample).map_err(|error| EncodeError::Json {
+        what: what(),
+        reason: error.to_string(),
+    })
+}
+
+#[cfg(test)]
+mod tests;

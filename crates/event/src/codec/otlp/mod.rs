@@ -1,0 +1,167 @@
+//! OpenTelemetry metrics, as the Collector's Kafka exporter writes them: one `ExportMetricsServiceRequest` a record, as
+//! protobuf or as OTLP/JSON.
+//!
+//! | OTLP | samples |
+//! | --- | --- |
+//! | gauge | the metric, [`PointKind::Gauge`] |
+//! | sum | the metric, [`PointKind::Delta`] or [`PointKind::Cumulative`], monotonic or not |
+//! | histogram, exponential histogram | `METRIC.count` and `METRIC.sum`, delta or cumulative as the histogram is, and the metric itself with the label `quantile` at 0.5, 0.9 and 0.99 |
+//! | summary | `METRIC.count` and `METRIC.sum`, cumulative, and the metric itself with a label `quantile` for each that it holds |
+//!
+//! **Labels** are the data point's attributes and the resource's, by their OpenTelemetry names, but for these: the
+//! resource's `service.name` becomes `service`, and the older `deployment.environment` becomes
+//! `deployment.environment.name`. Where both have an attribute, the data point's counts. Attributes that describe a build or
+//! a library rather than the thing measured (`service.version`, `telemetry.sdk.*`, `process.command*`, …) are left out:
+//! with them every deploy would begin all series anew, just when before and after are to be compared. Versions are in
+//! [`Decoded::versions`] instead. Instrumentation scopes are passed over. Values that are no texts are printed; arrays and
+//! maps as JSON, bytes in hexadecimal.
+//!
+//! **Quantiles** are those of what came in since the point before. A delta histogram says that by itself; for a cumulative
+//! one the decoder remembers the last point of each series ([`Histograms`], part of a shard's state) and takes the
+//! difference, so the first point has none. Explicit buckets are interpolated linearly, with 0 as the lower end of a first
+//! bucket that ends above it, and its bound as the value of the last; exponential ones geometrically. The error is at most
+//! the width of the bucket, for exponential ones the relative error of their scale.
+//! <https://opentelemetry.io/docs/specs/otel/metrics/data-model/>
+//!
+//! Points flagged as without a recorded value are counted and left out. Minimum, maximum and exemplars are not used, but
+//! that a quantile is kept within minimum and maximum where a delta histogram has them.
+
+mod histogram;
+mod labels;
+mod points;
+
+use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
+use prost::Message as _;
+
+pub use self::histogram::Histograms;
+#[cfg(doc)]
+use super::PointKind;
+use super::{DecodeError, Decoded, Format, Limits, SampleRef, sample::Scratch};
+
+/// How a request is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Encoding {
+    /// Protobuf: the exporter's `otlp_proto`.
+    Proto,
+    /// JSON: the exporter's `otlp_json`.
+    Json,
+}
+
+/// Decodes records of metrics. Keep one a shard; its [`Histograms`] belong into the shard's snapshot.
+#[derive(Debug, Default)]
+pub struct Decoder {
+    limits: Limits,
+    scratch: Scratch,
+    histograms: Histograms,
+}
+
+impl Decoder {
+    /// A decoder that holds records to these limits.
+    #[must_use]
+    pub fn new(limits: Limits) -> Self {
+        Self {
+            limits,
+            ..Self::default()
+        }
+    }
+
+    /// The last points of cumulative histograms, for a snapshot.
+    #[must_use]
+    pub fn histograms(&self) -> &Histograms {
+        &self.histograms
+    }
+
+    /// Goes on from a snapshot.
+    pub fn restore(&mut self, histograms: Histograms) {
+        self.histograms = histograms;
+    }
+
+    /// Hands every good sample of a record to `sink`, in the record's order. Points that cannot be used are in
+    /// [`Decoded::rejected`], with the number of the data point in the record.
+    ///
+    /// # Errors
+    /// Where the record is no such request, or holds no metrics at all.
+    pub fn decode(
+        &mut self,
+        bytes: &[u8],
+        encoding: Encoding,
+        sink: &mut dyn FnMut(SampleRef<'_>),
+    ) -> Result<Decoded, DecodeError> {
+        let request = match encoding {
+            Encoding::Proto => of_proto(bytes)?,
+            Encoding::Json => of_json(bytes)?,
+        };
+        let mut pairs = self.scratch.lend();
+        let mut walk = points::Walk::new(&self.limits, &mut self.scratch.identity, &mut self.histograms, sink);
+        for resource in &request.resource_metrics {
+            pairs = walk.resource(resource, pairs);
+            if walk.is_full() {
+                break;
+            }
+        }
+        let decoded = walk.decoded();
+        self.scratch.take_back(pairs);
+        Ok(decoded)
+    }
+}
+
+fn of_proto(bytes: &[u8]) -> Result<ExportMetricsServiceRequest, DecodeError> {
+    const FORMAT: Format = Format::OtlpProto;
+    if bytes.is_empty() {
+        return Err(DecodeError::Empty(FORMAT));
+    }
+    let malformed = |reason: String| DecodeError::Malformed {
+        format: FORMAT,
+        at: None,
+        reason,
+    };
+    let hint = if bytes.trim_ascii_start().first() == Some(&b'{') {
+        "; it looks like JSON: set `format: otlp_json` for this topic"
+    } else {
+        ""
+    };
+    let request = ExportMetricsServiceRequest::decode(bytes).map_err(|error| {
+        let text = error.to_string();
+        if hint.is_empty() && (text.contains("underflow") || text.contains("truncated")) {
+            return DecodeError::Truncated {
+                format: FORMAT,
+                at: bytes.len(),
+            };
+        }
+        let reason = text.rsplit("message: ").next().unwrap_or(&text);
+        malformed(format!("{reason}{hint}"))
+    })?;
+    if request.resource_metrics.is_empty() {
+        return Err(malformed(format!("it holds no resource metrics{hint}")));
+    }
+    Ok(request)
+}
+
+fn of_json(bytes: &[u8]) -> Result<ExportMetricsServiceRequest, DecodeError> {
+    const FORMAT: Format = Format::OtlpJson;
+    let malformed = |at, reason: &str| DecodeError::Malformed {
+        format: FORMAT,
+        at,
+        reason: reason.to_owned(),
+    };
+    match bytes.trim_ascii_start().first() {
+        None => return Err(DecodeError::Empty(FORMAT)),
+        Some(b'{') => {}
+        Some(_) => {
+            let reason = "not an object; if it is protobuf, set `format: otlp_proto` for this topic";
+            return Err(malformed(Some(0), reason));
+        }
+    }
+    let request: ExportMetricsServiceRequest =
+        serde_json::from_slice(bytes).map_err(|error| DecodeError::of_json(FORMAT, bytes, &error))?;
+    if request.resource_metrics.is_empty() {
+        return Err(malformed(
+            None,
+            "`resourceMetrics` is missing or empty: are these metrics, and not traces or logs?",
+        ));
+    }
+    Ok(request)
+}
+
+#[cfg(test)]
+mod tests;
