@@ -9,7 +9,7 @@
 //!
 //! let mut windows = Windows::new(&Options { size: Some(Span::from_mins(1)), ..Options::default() })?;
 //! let latency = windows.add_series(Aggregate::Mean);
-//! let at = |second| Timestamp::from_millis(second * 1_000);
+//! let at = |second: i64| Timestamp::from_millis(second * 1_000);
 //! windows.push(&[latency, latency], &[at(5), at(20)], &[10.0, 30.0], &mut |_| unreachable!("still open"));
 //! windows.push(&[latency], &[at(61)], &[99.0], &mut |closed| {
 //!     assert_eq!((closed.start, closed.end), (at(0), at(60)));

@@ -1,6 +1,12 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use sketches_ddsketch::DDSketch;
 use suture_event::Span;
+
+use crate::{
+    Aggregate,
+    pane::{Cell, CounterCell},
+};
 
 /// What a series shows in a window without samples.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
@@ -173,6 +179,20 @@ impl Options {
             );
         }
         problems
+    }
+
+    /// Memory that one series takes once all of its panes have samples, quantiles' bins (1 KiB for each 128 in use) apart.
+    #[must_use]
+    pub fn bytes_per_series(&self, aggregate: Aggregate) -> usize {
+        let panes = self.shape().map_or(0, |shape| usize::try_from(shape.ring).unwrap_or(0));
+        let side = match aggregate {
+            Aggregate::Rate | Aggregate::Increase => size_of::<CounterCell>(),
+            Aggregate::Quantile(_) => size_of::<DDSketch>(),
+            _ => 0,
+        };
+        // what is carried from window to window, and the columns of the window that closes
+        let carried = 16 + 4 + 2 + 8 + 8 + 16 + 20 + 24;
+        panes * (size_of::<Cell>() + side) + carried
     }
 
     /// The panes, where there are windows and their spans are in range.

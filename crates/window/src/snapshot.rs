@@ -1,5 +1,6 @@
 //! The state of windows as one Arrow IPC stream of two record batches: what each series carries, then the cells of open
-//! panes that have samples. What belongs to neither stands in the schema's metadata.
+//! panes that have samples. What belongs to neither stands in the schema's metadata. A checksum of eight bytes follows
+//! the stream, as Arrow's reader trusts what it reads and panics on some damage.
 
 use std::{collections::HashMap, fmt::Display, str::FromStr, sync::Arc};
 
@@ -8,6 +9,7 @@ use arrow::{
     datatypes::{DataType, Field, Float64Type, Int64Type, Schema, SchemaRef, UInt8Type, UInt32Type},
     ipc::{reader::StreamReader, writer::StreamWriter},
 };
+use suture_event::stable_hash;
 
 use crate::{
     Aggregate, Counters, Error, Windows,
@@ -96,6 +98,8 @@ impl Windows {
         writer.write(&self.cell_columns()?.into_batch(&schema)?)?;
         writer.finish()?;
         drop(writer);
+        let checksum = stable_hash([bytes.as_slice()]);
+        bytes.extend_from_slice(&checksum.to_le_bytes());
         Ok(bytes)
     }
 
@@ -106,7 +110,11 @@ impl Windows {
     /// [`Error::Shape`] where size, slide, lateness or the quantiles' error differ, [`Error::Damaged`] and
     /// [`Error::Arrow`] where it can't be read.
     pub fn restore(&mut self, bytes: &[u8]) -> Result<(), Error> {
-        let reader = StreamReader::try_new(bytes, None)?;
+        let whole = bytes
+            .split_last_chunk()
+            .filter(|(stream, sum)| stable_hash([*stream]) == u64::from_le_bytes(**sum));
+        let (stream, _) = whole.ok_or_else(|| Error::Damaged("its checksum is wrong".to_owned()))?;
+        let reader = StreamReader::try_new(stream, None)?;
         let schema = reader.schema();
         let known = Metadata(schema.metadata());
         self.check_shape(&known)?;
