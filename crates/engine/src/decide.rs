@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use suture_config::{Clock, Pipeline};
 use suture_diagnose::{Diagnoser, Input as Symptom};
 use suture_event::{
-    ActionRequest, Cause, Edge, Fact, FactBody, Incident, LedgerRecord, Span, Timestamp, stable_hash,
+    ActionRequest, Cause, Command, Edge, EpochNote, Fact, FactBody, Incident, LedgerRecord, Outcome, Span, Timestamp, stable_hash,
 };
 use suture_remediate::{Input as Finding, Output, Remediator};
 
@@ -17,6 +17,9 @@ use crate::{
 
 /// One millisecond: the step between "before a fact of this time" and the fact.
 const TICK: Span = Span::from_millis(1);
+
+/// How far executors' and humans' clocks may be ahead.
+const SKEW: Span = Span::from_secs(10);
 
 /// What decide said, in order.
 #[derive(Debug, Default)]
@@ -110,7 +113,7 @@ impl Decide {
                 self.reorder.push(fact, &mut released);
                 for release in released.drain(..) {
                     match release {
-                        Release::Fact(fact) => self.apply(&fact, out)?,
+                        Release::Fact(fact) => self.take(&fact, out)?,
                         Release::Time(reached) => self.pass(reached, out),
                     }
                 }
@@ -118,8 +121,31 @@ impl Decide {
             }
             Clock::Wall => match &fact.body {
                 FactBody::Progress(progress) => self.pass(progress.wall, out),
-                _ => self.apply(&fact, out)?,
+                _ => self.take(&fact, out)?,
             },
+        }
+        self.note(before, out);
+        Ok(())
+    }
+
+    /// Records in every scope's ledger that a shard began anew: one of observe's, as a fact says, or this one.
+    ///
+    /// # Errors
+    /// Where the default scope's rooms, which keep the record where there is no scope yet, can't be made.
+    pub fn epoch(&mut self, note: &EpochNote, cause: Option<&Cause>, out: &mut DecideOut) -> Result<(), EngineError> {
+        if note.number == 0 && !note.cold {
+            return Ok(());
+        }
+        if self.scopes.is_empty() {
+            let scope: Arc<str> = self.pipeline.scope.default.as_str().into();
+            let state = ScopeState::new(&self.pipeline, &scope, &self.edges)?;
+            self.scopes.insert(scope, state);
+        }
+        let body = serde_json::to_value(note).unwrap_or_default();
+        let before = (out.incidents.len(), out.remediations.len(), out.ledger.len());
+        for state in self.scopes.values_mut() {
+            let note = Finding::Note { at: self.now, kind: "epoch", body: &body };
+            collect(state.remediator.step(note, cause), out);
         }
         self.note(before, out);
         Ok(())
@@ -136,7 +162,11 @@ impl Decide {
         }
     }
 
-    fn apply(&mut self, fact: &Fact, out: &mut DecideOut) -> Result<(), EngineError> {
+    fn take(&mut self, fact: &Fact, out: &mut DecideOut) -> Result<(), EngineError> {
+        if let FactBody::Epoch(note) = &fact.body {
+            let cause = Cause { shard: fact.shard.clone(), seq: fact.seq };
+            return self.epoch(note, Some(&cause), out);
+        }
         if !self.scopes.contains_key(&fact.scope) {
             if self.scopes.len() >= self.pipeline.limits.scopes {
                 self.scopes_refused += 1;
@@ -154,7 +184,8 @@ impl Decide {
         if due > self.now {
             state.pass(due, out);
         }
-        state.apply(fact, out);
+        let now = self.now.max(due);
+        state.apply(fact, now, out);
         Ok(())
     }
 
@@ -264,15 +295,24 @@ impl ScopeState {
         Ok(Self { diagnoser, remediator })
     }
 
-    fn apply(&mut self, fact: &Fact, out: &mut DecideOut) {
+    fn apply(&mut self, fact: &Fact, now: Timestamp, out: &mut DecideOut) {
         let cause = Cause { shard: fact.shard.clone(), seq: fact.seq };
         let incidents = match &fact.body {
             FactBody::Edge(edge) => self.diagnoser.step(Symptom::Edge(edge)),
-            FactBody::Change(change) => self.diagnoser.step(Symptom::Change(change)),
+            FactBody::Change(change) => {
+                collect(self.remediator.step(Finding::Change(change), Some(&cause)), out);
+                self.diagnoser.step(Symptom::Change(change))
+            }
             FactBody::Anomaly(anomaly) => self.diagnoser.step(Symptom::Anomaly(anomaly)),
-            FactBody::Outcome(outcome) => return collect(self.remediator.step(Finding::Outcome(outcome), Some(&cause)), out),
-            FactBody::Command(command) => return collect(self.remediator.step(Finding::Command(command), Some(&cause)), out),
-            FactBody::Progress(_) => return,
+            FactBody::Outcome(outcome) => {
+                let outcome = Outcome { at: within(outcome.at, now), ..outcome.clone() };
+                return collect(self.remediator.step(Finding::Outcome(&outcome), Some(&cause)), out);
+            }
+            FactBody::Command(command) => {
+                let command = Command { at: within(command.at, now), ..command.clone() };
+                return collect(self.remediator.step(Finding::Command(&command), Some(&cause)), out);
+            }
+            FactBody::Progress(_) | FactBody::Epoch(_) => return,
         };
         self.hand_on(incidents, Some(&cause), out);
     }
@@ -291,6 +331,11 @@ impl ScopeState {
             out.incidents.push(incident);
         }
     }
+}
+
+/// A time that somebody else's clock says, held to a little after this fold's: one far ahead would fire every timer up to it.
+fn within(at: Timestamp, now: Timestamp) -> Timestamp {
+    if now == Timestamp::MIN { at } else { at.min(now.plus(SKEW)) }
 }
 
 fn collect(outputs: Vec<Output>, out: &mut DecideOut) {

@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use serde::{Deserialize, Serialize};
 use suture_config::{Pipeline, SignalMatcher};
 use suture_event::{
-    Change, Fact, FactBody, Labels, Progress, ShardId, Span, Timestamp, codec::Limits, stable_hash,
+    Change, EpochNote, Fact, FactBody, Labels, Progress, ShardId, Span, Timestamp, codec::Limits, stable_hash,
 };
 use suture_window::{Counters as WindowCounters, Windows};
 
@@ -263,6 +263,13 @@ impl Observe {
         let body = FactBody::Progress(Progress { watermark, wall, idle, roster });
         // a mark is not replayed, so it must not count among the facts that are
         out.facts.push(Fact { scope: "".into(), at: watermark, shard: self.shard.clone(), seq: self.seq, body });
+    }
+
+    /// Says that the shard began anew. Like a mark it uses up no number: it is written once, with a snapshot behind it.
+    pub fn epoch(&mut self, note: EpochNote, out: &mut ObserveOut) {
+        self.flush(out);
+        let (at, shard) = (self.watermark(), self.shard.clone());
+        out.facts.push(Fact { scope: "".into(), at, shard, seq: self.seq, body: FactBody::Epoch(note) });
     }
 
     /// Event time before which everything was said.

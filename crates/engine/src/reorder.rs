@@ -82,7 +82,7 @@ impl Reorder {
                 self.note(&fact.shard, progress);
                 self.advance(out);
             }
-            FactBody::Outcome(_) | FactBody::Command(_) => out.push(Release::Fact(Box::new(fact))),
+            FactBody::Outcome(_) | FactBody::Command(_) | FactBody::Epoch(_) => out.push(Release::Fact(Box::new(fact))),
             FactBody::Edge(_) | FactBody::Change(_) | FactBody::Anomaly(_) if fact.at <= self.frontier => {
                 self.late += 1;
                 out.push(Release::Fact(Box::new(fact)));

@@ -43,7 +43,7 @@ impl Source {
             sources.push(Self {
                 topic: telemetry.topic.clone(),
                 kind: SourceKind::Telemetry(telemetry.format),
-                filter: telemetry.condition.as_deref().map(|text| expressions.filter(text)).transpose()?,
+                filter: telemetry.r#where.as_deref().map(|text| expressions.filter(text)).transpose()?,
                 value: telemetry.value.as_deref().map(|text| expressions.value(text)).transpose()?,
             });
         }

@@ -6,7 +6,7 @@ use suture_config::TelemetryFormat;
 use suture_detect::SeriesHints;
 use suture_event::{
     Change, ChangeKind, Command, Edge, EdgeSource, FactBody, Outcome, SeriesKey, Timestamp,
-    codec::{self, Limits, PointKind, SampleRef, ServiceVersion, cdevents, records},
+    codec::{self, Limits, PointKind, SampleRef, ServiceVersion, cdevents, otlp::Encoding, records},
 };
 use suture_window::Aggregate;
 
@@ -30,7 +30,7 @@ pub(super) enum Decoded {
 /// The decoders of telemetry, which keep their memory from record to record.
 pub(super) struct Decoders {
     json: codec::json::Decoder,
-    otlp: codec::otlp::Decoder,
+    pub(super) otlp: codec::otlp::Decoder,
 }
 
 impl Decoders {
@@ -76,13 +76,13 @@ pub(super) fn decode(kind: SourceKind, record: RecordRef<'_>, limit: usize) -> R
         ));
     }
     match kind {
-        SourceKind::Changes => match cdevents::read(record.headers, bytes) {
-            Ok(cdevents::Event::Change(change)) => Ok(Decoded::Change(change)),
-            Ok(cdevents::Event::Ignored(_)) => Ok(Decoded::Ignored),
+        SourceKind::Changes => match cdevents::decode_record(record.headers.iter().copied(), record.value) {
+            Ok(cdevents::Decoded::Change(change)) => Ok(Decoded::Change(change)),
+            Ok(cdevents::Decoded::Ignored(_)) => Ok(Decoded::Ignored),
             Err(error) => Err(error.to_string()),
         },
-        SourceKind::Outcomes => records::outcome(bytes).map(Decoded::Outcome).map_err(|e| e.to_string()),
-        SourceKind::Commands => records::command(bytes).map(Decoded::Command).map_err(|e| e.to_string()),
+        SourceKind::Outcomes => records::decode(bytes).map(Decoded::Outcome).map_err(|e| e.to_string()),
+        SourceKind::Commands => records::decode(bytes).map(Decoded::Command).map_err(|e| e.to_string()),
         SourceKind::Telemetry(_) => Ok(Decoded::Ignored),
     }
 }
@@ -105,8 +105,8 @@ impl Observe {
         let mut sink = |sample: SampleRef<'_>| self.sample(&sample, latest, &mut taken, out);
         let decoded = match format {
             TelemetryFormat::Json => decoders.json.decode(bytes, &mut sink),
-            TelemetryFormat::OtlpProto => decoders.otlp.decode_proto(bytes, &mut sink),
-            TelemetryFormat::OtlpJson => decoders.otlp.decode_json(bytes, &mut sink),
+            TelemetryFormat::OtlpProto => decoders.otlp.decode(bytes, Encoding::Proto, &mut sink),
+            TelemetryFormat::OtlpJson => decoders.otlp.decode(bytes, Encoding::Json, &mut sink),
         };
         self.decoders = Some(decoders);
         match decoded {

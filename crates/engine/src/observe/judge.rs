@@ -184,11 +184,8 @@ fn fold_column(digest: u64, closed: &Closed<'_>) -> u64 {
 }
 
 fn anomaly(series: &Series, episode: Episode) -> Anomaly {
-    let identity = [
-        series.hash.to_le_bytes().as_slice(),
-        episode.detector.as_bytes(),
-        &episode.onset.as_millis().to_le_bytes(),
-    ];
+    let (hash, onset) = (series.hash.to_le_bytes(), episode.onset.as_millis().to_le_bytes());
+    let identity = [hash.as_slice(), episode.detector.as_bytes(), &onset];
     Anomaly {
         id: format!("a-{}", hex16(stable_hash(identity))).into(),
         at: episode.at,
@@ -200,13 +197,18 @@ fn anomaly(series: &Series, episode: Episode) -> Anomaly {
         service: series.service.clone(),
         signal: series.kind,
         detector: episode.detector.into(),
-        score: episode.score,
-        deviation: episode.deviation,
-        value: episode.value,
-        expected: episode.expected,
-        lower: episode.lower,
-        upper: episode.upper,
+        score: finite(episode.score),
+        deviation: finite(episode.deviation),
+        value: episode.value.filter(|value| value.is_finite()),
+        expected: finite(episode.expected),
+        lower: finite(episode.lower),
+        upper: finite(episode.upper),
         direction: episode.direction,
         detail: episode.detail,
     }
+}
+
+/// A number that JSON can hold: an open end of a band is the largest there is, and what is not known is 0.
+const fn finite(number: f64) -> f64 {
+    if number.is_nan() { 0.0 } else { number.clamp(f64::MIN, f64::MAX) }
 }

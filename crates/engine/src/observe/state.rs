@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use suture_event::Timestamp;
+use suture_event::{Timestamp, codec::otlp::Histograms};
 
 use super::{Judge, Observe};
 use crate::{
@@ -22,6 +22,7 @@ struct Snapshot {
     #[serde(with = "blob")]
     windows: Vec<u8>,
     banks: Vec<Blob>,
+    histograms: Histograms,
     versions: Vec<(Arc<str>, Arc<str>)>,
     edges: Vec<(Arc<str>, Arc<str>)>,
 }
@@ -51,6 +52,7 @@ impl Observe {
             series: self.table.iter().cloned().collect(),
             windows: self.windows.snapshot().map_err(|e| self.snapshot_error(&e))?,
             banks,
+            histograms: self.decoders.as_ref().map(|d| d.otlp.histograms().clone()).unwrap_or_default(),
             versions: self.versions.iter().map(|(s, v)| (s.clone(), v.clone())).collect(),
             edges: self.edges.iter().cloned().collect(),
         };
@@ -81,6 +83,9 @@ impl Observe {
         }
         judge.link(snapshot.series.iter());
         self.windows.restore(&snapshot.windows).map_err(|e| self.snapshot_error(&e))?;
+        if let Some(decoders) = &mut self.decoders {
+            decoders.otlp.restore(snapshot.histograms);
+        }
         self.judge = judge;
         self.table = SeriesTable::of(snapshot.series);
         self.pending.clear();

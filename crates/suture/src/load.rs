@@ -1,0 +1,79 @@
+//! Reads a pipeline file and what it refers to. All that may read files and the environment is here, not in `config`.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use anyhow::Context;
+use serde::Deserialize;
+use suture_config::Pipeline;
+use suture_engine::Expressions;
+use suture_event::{Edge, EdgeSource};
+
+/// A pipeline and the call graph that was known beforehand.
+pub struct Loaded {
+    pub pipeline: Arc<Pipeline>,
+    pub edges: Vec<Edge>,
+    pub expressions: Arc<dyn Expressions>,
+}
+
+/// Exit code of a pipeline file that can't be right, as `sysexits.h` has it for configuration errors.
+pub const EXIT_CONFIG: u8 = 78;
+
+/// A pipeline file that can't be right: already rendered, with every problem in it.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct BadPipeline(pub String);
+
+#[derive(Deserialize)]
+struct TopologyFile {
+    edges: Vec<TopologyEdge>,
+}
+
+#[derive(Deserialize)]
+struct TopologyEdge {
+    from: Arc<str>,
+    to: Arc<str>,
+}
+
+/// Reads and checks a pipeline file. `topology` takes the place of the file that the pipeline names.
+pub fn load(path: &Path, topology: Option<&Path>) -> anyhow::Result<Loaded> {
+    let pipeline = parse(path)?;
+    let mut edges: Vec<Edge> = pipeline
+        .edges()
+        .map(|(from, to)| Edge { from: from.into(), to: to.into(), source: EdgeSource::File })
+        .collect();
+    let named = pipeline.topology.file.as_ref().map(|file| path.parent().unwrap_or(Path::new(".")).join(file));
+    if let Some(file) = topology.map(PathBuf::from).or(named) {
+        edges.extend(read_topology(&file)?);
+    }
+    Ok(Loaded { pipeline: Arc::new(pipeline), edges, expressions: expressions() })
+}
+
+/// What compiles SQL in this build.
+pub fn expressions() -> Arc<dyn Expressions> {
+    #[cfg(feature = "history")]
+    {
+        Arc::new(crate::sql::Sql)
+    }
+    #[cfg(not(feature = "history"))]
+    {
+        Arc::new(suture_engine::NoExpressions)
+    }
+}
+
+/// Reads a pipeline file.
+pub fn parse(path: &Path) -> anyhow::Result<Pipeline> {
+    let bytes = std::fs::read(path).with_context(|| format!("cannot read the pipeline file {}", path.display()))?;
+    let name = path.display().to_string();
+    crate::check::parse(&name, &bytes).map_err(|problems| anyhow::Error::new(BadPipeline(crate::check::render(&problems))))
+}
+
+fn read_topology(path: &Path) -> anyhow::Result<Vec<Edge>> {
+    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read the topology file {}", path.display()))?;
+    let file: TopologyFile = serde_json::from_str(&text).with_context(|| {
+        format!(r#"{}: a topology file looks like {{"edges": [{{"from": "CALLER", "to": "CALLEE"}}]}}"#, path.display())
+    })?;
+    Ok(file.edges.into_iter().map(|e| Edge { from: e.from, to: e.to, source: EdgeSource::File }).collect())
+}

@@ -1,0 +1,24 @@
+//! Logs, to standard error.
+
+use tracing_subscriber::EnvFilter;
+
+/// How logs are written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Format {
+    /// For eyes.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Starts logging. What is logged is set by `RUST_LOG`; `info` where that is absent or can't be read.
+pub fn start(format: Format) {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // a second start, as in tests, changes nothing
+    let _ = match format {
+        Format::Text => logs.with_target(false).try_init(),
+        Format::Json => logs.json().try_init(),
+    };
+}

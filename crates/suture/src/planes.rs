@@ -1,0 +1,328 @@
+//! The two folds as the runtime drives them: facts, incidents, action requests and the ledger become records of topics.
+
+use std::sync::Arc;
+
+use suture_config::Pipeline;
+use suture_engine::{Decide, DecideOut, ENGINE_VERSION, EngineError, Observe, ObserveOut, RecordRef, Source};
+use suture_event::{
+    Edge, Fact, FactBody, ShardId, Timestamp,
+    codec::{Message, cdevents, records},
+};
+use suture_log::{Batch, HeadersBuf, OutRecord};
+use suture_runtime::{Epoch, EpochCause, Fingerprint, Fold, FoldError, Folds, Outputs, Tick};
+
+/// Who the events say they come from.
+const SOURCE: &str = "/suture";
+/// A dead letter's reason is cut to this many bytes: brokers bound a record's headers.
+const REASON: usize = 4_096;
+
+/// The names of the topics that a pipeline owns.
+#[derive(Debug, Clone)]
+pub struct Topics {
+    pub facts: Arc<str>,
+    pub incidents: Arc<str>,
+    pub remediations: Arc<str>,
+    pub outcomes: Arc<str>,
+    pub commands: Arc<str>,
+    pub ledger: Arc<str>,
+    pub state: Arc<str>,
+    pub dead_letters: Arc<str>,
+}
+
+impl Topics {
+    /// Of a pipeline's prefix.
+    #[must_use]
+    pub fn of(pipeline: &Pipeline) -> Self {
+        let name = |what: &str| -> Arc<str> { format!("{}.{what}", pipeline.kafka.prefix).into() };
+        Self {
+            facts: name("facts"),
+            incidents: name("incidents"),
+            remediations: name("remediations"),
+            outcomes: name("outcomes"),
+            commands: name("commands"),
+            ledger: name("ledger"),
+            state: name("state"),
+            dead_letters: name("dead-letters"),
+        }
+    }
+}
+
+/// Makes observe's folds, one for each input partition.
+pub struct ObserveFolds {
+    pub pipeline: Arc<Pipeline>,
+    pub sources: Vec<Source>,
+    pub topics: Topics,
+    /// Partitions of the facts topic, each of which gets every progress mark.
+    pub fact_partitions: i32,
+}
+
+impl Folds for ObserveFolds {
+    fn create(&self, shard: &ShardId) -> Result<Box<dyn Fold>, FoldError> {
+        let source = self
+            .sources
+            .iter()
+            .find(|source| source.topic == shard.topic.as_ref())
+            .ok_or_else(|| FoldError(format!("topic {} is no input of the pipeline", shard.topic)))?;
+        let observe = Observe::new(self.pipeline.clone(), shard.clone(), source.clone()).map_err(error)?;
+        Ok(Box::new(ObserveFold {
+            observe,
+            topics: self.topics.clone(),
+            fact_partitions: self.fact_partitions,
+            out: ObserveOut::default(),
+        }))
+    }
+
+    fn fingerprint(&self) -> Fingerprint {
+        fingerprint(&self.pipeline)
+    }
+}
+
+/// Makes decide's folds, one for each facts partition.
+pub struct DecideFolds {
+    pub pipeline: Arc<Pipeline>,
+    pub edges: Vec<Edge>,
+    pub topics: Topics,
+}
+
+impl Folds for DecideFolds {
+    fn create(&self, _: &ShardId) -> Result<Box<dyn Fold>, FoldError> {
+        Ok(Box::new(DecideFold {
+            decide: Decide::new(self.pipeline.clone(), self.edges.clone()),
+            topics: self.topics.clone(),
+            out: DecideOut::default(),
+        }))
+    }
+
+    fn fingerprint(&self) -> Fingerprint {
+        fingerprint(&self.pipeline)
+    }
+}
+
+fn fingerprint(pipeline: &Pipeline) -> Fingerprint {
+    Fingerprint { engine: ENGINE_VERSION.to_string(), pipeline: format!("{:016x}", pipeline.fingerprint()) }
+}
+
+fn error(error: EngineError) -> FoldError {
+    FoldError(error.to_string())
+}
+
+struct ObserveFold {
+    observe: Observe,
+    topics: Topics,
+    fact_partitions: i32,
+    out: ObserveOut,
+}
+
+impl ObserveFold {
+    fn take(&mut self, record: suture_log::RecordRef<'_>, outputs: &mut Outputs) {
+        let headers: Vec<(&str, &[u8])> =
+            record.headers.iter().map(|(name, value)| (name, value.unwrap_or_default())).collect();
+        let engine = RecordRef {
+            offset: record.offset,
+            timestamp: record.timestamp,
+            key: record.key,
+            headers: &headers,
+            value: record.value,
+        };
+        self.observe.record(engine, &mut self.out);
+        for letter in self.out.dead_letters.drain(..) {
+            outputs.push_dead_letter(dead_letter(&self.topics, self.observe.shard(), record, &letter.reason, letter.samples));
+        }
+    }
+
+    fn say(&mut self, outputs: &mut Outputs) {
+        for fact in self.out.facts.drain(..) {
+            let value = match records::encode(&fact) {
+                Ok(value) => value,
+                Err(error) => {
+                    tracing::error!(%error, "a fact could not be written");
+                    continue;
+                }
+            };
+            let mut record = OutRecord::new(self.topics.facts.clone(), fact.scope.as_bytes(), value);
+            if !matches!(fact.body, FactBody::Progress(_) | FactBody::Epoch(_)) {
+                outputs.push(record);
+                continue;
+            }
+            record.key = None;
+            for partition in 0..self.fact_partitions {
+                outputs.push(OutRecord { partition: Some(partition), ..record.clone() });
+            }
+        }
+    }
+}
+
+impl Fold for ObserveFold {
+    fn record(&mut self, record: suture_log::RecordRef<'_>, out: &mut Outputs) {
+        self.take(record, out);
+        self.observe.flush(&mut self.out);
+        self.say(out);
+    }
+
+    fn batch(&mut self, batch: &Batch, out: &mut Outputs) {
+        for record in batch.iter() {
+            self.take(record, out);
+        }
+        self.observe.flush(&mut self.out);
+        self.say(out);
+    }
+
+    fn tick(&mut self, tick: Tick<'_>, out: &mut Outputs) {
+        self.observe.tick(tick.wall, tick.idle, tick.roster, &mut self.out);
+        self.say(out);
+    }
+
+    fn epoch(&mut self, epoch: &Epoch, out: &mut Outputs) {
+        self.observe.epoch(epoch_note(epoch), &mut self.out);
+        self.say(out);
+    }
+
+    fn snapshot(&self) -> Result<Vec<u8>, FoldError> {
+        self.observe.snapshot().map_err(error)
+    }
+
+    fn restore(&mut self, bytes: &[u8]) -> Result<(), FoldError> {
+        self.observe.restore(bytes).map_err(error)
+    }
+
+    fn digest(&self) -> u64 {
+        self.observe.digest()
+    }
+
+    fn watermark(&self) -> Option<Timestamp> {
+        Some(self.observe.watermark()).filter(|at| *at != Timestamp::MIN)
+    }
+}
+
+struct DecideFold {
+    decide: Decide,
+    topics: Topics,
+    out: DecideOut,
+}
+
+impl DecideFold {
+    fn say(&mut self, outputs: &mut Outputs) {
+        for incident in self.out.incidents.drain(..) {
+            let message = cdevents::write_incident(SOURCE, &incident);
+            push_message(&self.topics.incidents, message, outputs);
+        }
+        for request in self.out.remediations.drain(..) {
+            push_message(&self.topics.remediations, cdevents::write_remediation(SOURCE, &request), outputs);
+        }
+        for record in self.out.ledger.drain(..) {
+            match records::encode(&record) {
+                Ok(value) => outputs.push(OutRecord::new(self.topics.ledger.clone(), record.scope.as_bytes(), value)),
+                Err(error) => tracing::error!(%error, "a ledger record could not be written"),
+            }
+        }
+    }
+}
+
+impl Fold for DecideFold {
+    fn record(&mut self, record: suture_log::RecordRef<'_>, out: &mut Outputs) {
+        let shard = ShardId { topic: self.topics.facts.clone(), partition: 0 };
+        let fact: Fact = match records::decode(record.value.unwrap_or_default()) {
+            Ok(fact) => fact,
+            Err(reason) => {
+                out.push_dead_letter(dead_letter(&self.topics, &shard, record, &reason.to_string(), 0));
+                return;
+            }
+        };
+        if let Err(reason) = self.decide.fact(fact, &mut self.out) {
+            out.push_dead_letter(dead_letter(&self.topics, &shard, record, &reason.to_string(), 0));
+        }
+        self.say(out);
+    }
+
+    fn tick(&mut self, _: Tick<'_>, _: &mut Outputs) {}
+
+    fn epoch(&mut self, epoch: &Epoch, out: &mut Outputs) {
+        if let Err(error) = self.decide.epoch(&epoch_note(epoch), None, &mut self.out) {
+            tracing::error!(%error, "the new epoch could not be recorded in the ledger");
+        }
+        self.say(out);
+    }
+
+    fn snapshot(&self) -> Result<Vec<u8>, FoldError> {
+        self.decide.snapshot().map_err(error)
+    }
+
+    fn restore(&mut self, bytes: &[u8]) -> Result<(), FoldError> {
+        self.decide.restore(bytes).map_err(error)
+    }
+
+    fn digest(&self) -> u64 {
+        self.decide.digest()
+    }
+
+    fn watermark(&self) -> Option<Timestamp> {
+        Some(self.decide.now()).filter(|at| *at != Timestamp::MIN)
+    }
+}
+
+fn push_message(topic: &Arc<str>, message: Result<Message, suture_event::codec::EncodeError>, outputs: &mut Outputs) {
+    match message {
+        Ok(message) => {
+            let mut record = OutRecord::new(topic.clone(), message.key.as_bytes(), message.value);
+            let mut headers = HeadersBuf::default();
+            for (name, value) in &message.headers {
+                headers.push(name, Some(value.as_bytes()));
+            }
+            record.headers = headers;
+            outputs.push(record);
+        }
+        // what the folds say holds finite numbers and no empty names; should that ever fail, say so rather than stop
+        Err(error) => tracing::error!(%topic, %error, "a record could not be written"),
+    }
+}
+
+/// The record as it came, with the reason and its place in headers.
+fn dead_letter(
+    topics: &Topics,
+    shard: &ShardId,
+    record: suture_log::RecordRef<'_>,
+    reason: &str,
+    samples: u64,
+) -> OutRecord {
+    let mut headers = HeadersBuf::default();
+    for (name, value) in record.headers.iter() {
+        headers.push(name, value);
+    }
+    let end = reason.char_indices().map(|(at, c)| at + c.len_utf8()).take_while(|end| *end <= REASON).last().unwrap_or(0);
+    headers.push("suture_reason", reason.get(..end).map(str::as_bytes));
+    headers.push("suture_topic", Some(shard.topic.as_bytes()));
+    headers.push("suture_partition", Some(shard.partition.to_string().as_bytes()));
+    headers.push("suture_offset", Some(record.offset.to_string().as_bytes()));
+    headers.push("suture_samples", Some(samples.to_string().as_bytes()));
+    OutRecord {
+        topic: topics.dead_letters.clone(),
+        partition: None,
+        key: record.key.map(<[u8]>::to_vec),
+        value: record.value.map(<[u8]>::to_vec),
+        headers,
+        timestamp: record.timestamp,
+    }
+}
+
+fn epoch_note(epoch: &Epoch) -> suture_event::EpochNote {
+    let (cause, cold) = match &epoch.cause {
+        EpochCause::First => ("the shard is new".to_owned(), false),
+        EpochCause::Changed { from, to, carried } => {
+            let fate = if *carried { "its state was carried over" } else { "its state did not fit and was dropped" };
+            let (from, to) = (format!("{}/{}", from.engine, from.pipeline), format!("{}/{}", to.engine, to.pipeline));
+            (format!("engine and pipeline changed from {from} to {to}: {fate}"), !carried)
+        }
+        EpochCause::Repartitioned { from, to } => {
+            (format!("the topic has {to} partitions, it had {from}: series may have moved"), false)
+        }
+        EpochCause::Cold { reason } => (reason.clone(), true),
+    };
+    suture_event::EpochNote {
+        shard: epoch.shard.clone(),
+        number: epoch.number,
+        offset: epoch.offset,
+        wall: epoch.wall,
+        cause,
+        cold,
+    }
+}

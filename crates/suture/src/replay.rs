@@ -1,0 +1,193 @@
+//! `suture replay`: files in, files out, through the same folds as `suture run`, with time taken from the data.
+
+mod lines;
+mod report;
+
+use std::path::PathBuf;
+
+use anyhow::{Context, bail};
+use indicatif::{ProgressBar, ProgressStyle};
+use suture_engine::{Decide, DecideOut, Observe, ObserveOut, RecordRef, Source, SourceKind};
+use suture_event::{ShardId, Timestamp};
+
+use self::{
+    lines::{Line, Lines},
+    report::Report,
+};
+use crate::load::{self, Loaded};
+
+/// Feeds files through a pipeline and writes what it finds.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The pipeline file.
+    #[arg(long, value_name = "FILE.yaml")]
+    pub pipeline: PathBuf,
+    /// Samples, one JSON object a line.
+    #[arg(long, value_name = "FILE.ndjson")]
+    pub telemetry: PathBuf,
+    /// CDEvents, one a line.
+    #[arg(long, value_name = "FILE.ndjson")]
+    pub changes: Option<PathBuf>,
+    /// The call graph, in place of the one that the pipeline names.
+    #[arg(long, value_name = "FILE.json")]
+    pub topology: Option<PathBuf>,
+    /// Folder for what is found; made where it is missing.
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// Also write the score of every window of every series.
+    #[arg(long)]
+    pub scores: bool,
+    /// Lines fed at a time. The results do not depend on it.
+    #[arg(long, value_name = "N", default_value_t = 4_096, value_parser = clap::value_parser!(u64).range(1..))]
+    pub batch: u64,
+}
+
+/// Runs the replay and prints what it found.
+pub fn replay(args: &Args) -> anyhow::Result<()> {
+    let loaded = load::load(&args.pipeline, args.topology.as_deref())?;
+    let mut replay = Replay::new(args, &loaded)?;
+    if let Some(changes) = &args.changes {
+        replay.changes(Lines::open(changes)?)?;
+    }
+    replay.telemetry(Lines::open(&args.telemetry)?)?;
+    replay.finish()
+}
+
+struct Replay {
+    telemetry: Observe,
+    changes: Observe,
+    roster: [ShardId; 2],
+    decide: Decide,
+    observed: ObserveOut,
+    decided: DecideOut,
+    report: Report,
+    batch: u64,
+}
+
+impl Replay {
+    fn new(args: &Args, loaded: &Loaded) -> anyhow::Result<Self> {
+        let pipeline = &loaded.pipeline;
+        // the shards are named as they would be in a run, so that facts are the same in both
+        let sources = Source::all(pipeline, loaded.expressions.as_ref())?;
+        let mut samples = sources
+            .iter()
+            .find(|source| matches!(source.kind, SourceKind::Telemetry(_)))
+            .cloned()
+            .context("the pipeline names no telemetry")?;
+        samples.kind = SourceKind::Telemetry(suture_config::TelemetryFormat::Json);
+        let deploys = sources.iter().find(|source| source.kind == SourceKind::Changes).cloned().unwrap_or(Source {
+            topic: "changes".to_owned(),
+            kind: SourceKind::Changes,
+            filter: None,
+            value: None,
+        });
+        let shard = |source: &Source| ShardId { topic: source.topic.as_str().into(), partition: 0 };
+        let roster = [shard(&samples), shard(&deploys)];
+        // event time, whatever the pipeline says: a replay has no other
+        let pipeline = std::sync::Arc::new(suture_config::Pipeline {
+            clock: suture_config::Clock::Event,
+            ..suture_config::Pipeline::clone(pipeline)
+        });
+        let mut telemetry = Observe::new(pipeline.clone(), roster[0].clone(), samples)?;
+        if args.scores {
+            telemetry = telemetry.with_scores();
+        }
+        Ok(Self {
+            telemetry,
+            changes: Observe::new(pipeline.clone(), roster[1].clone(), deploys)?,
+            roster,
+            decide: Decide::new(pipeline, loaded.edges.clone()),
+            observed: ObserveOut::default(),
+            decided: DecideOut::default(),
+            report: Report::create(&args.out, args.scores)?,
+            batch: args.batch,
+        })
+    }
+
+    /// Changes go first, all of them: facts wait for their time.
+    fn changes(&mut self, mut lines: Lines) -> anyhow::Result<()> {
+        while let Some(line) = lines.next_line()? {
+            self.changes.record(record(&line), &mut self.observed);
+            self.hand_on(&lines)?;
+        }
+        lines.require_some_good(self.report.refused_in(&lines))
+    }
+
+    fn telemetry(&mut self, mut lines: Lines) -> anyhow::Result<()> {
+        self.changes.tick(Timestamp::MIN, true, &self.roster, &mut self.observed);
+        let progress = bar(&lines);
+        let mut fed = 0;
+        while let Some(line) = lines.next_line()? {
+            self.telemetry.record(record(&line), &mut self.observed);
+            fed += 1;
+            if fed % self.batch == 0 {
+                progress.set_position(lines.bytes_read());
+                self.telemetry.tick(Timestamp::MIN, false, &self.roster, &mut self.observed);
+                self.hand_on(&lines)?;
+            }
+        }
+        self.telemetry.tick(Timestamp::MIN, true, &self.roster, &mut self.observed);
+        self.hand_on(&lines)?;
+        progress.finish_and_clear();
+        lines.require_some_good(self.report.refused_in(&lines))
+    }
+
+    /// Facts to decide, and what both planes said to the files.
+    fn hand_on(&mut self, lines: &Lines) -> anyhow::Result<()> {
+        for letter in self.observed.dead_letters.drain(..) {
+            self.report.rejected(lines, letter.offset, &letter.reason)?;
+        }
+        for score in self.observed.scores.drain(..) {
+            self.report.score(&score)?;
+        }
+        for fact in self.observed.facts.drain(..) {
+            self.report.fact(&fact);
+            self.decide.fact(fact, &mut self.decided)?;
+        }
+        self.report.decided(&mut self.decided)
+    }
+
+    fn finish(self) -> anyhow::Result<()> {
+        let counters = self.telemetry.counters();
+        let summary = self.report.finish()?;
+        println!(
+            "{} samples of {} series: {} anomalies, {} incidents, {} action requests",
+            counters.samples, counters.series, summary.anomalies, summary.incidents, summary.remediations
+        );
+        let late = counters.windows.late_dropped + counters.windows.repeated;
+        if late > 0 {
+            println!("{late} samples came too late for their windows and were dropped: see window.lateness");
+        }
+        if summary.rejected > 0 {
+            println!("{} lines were refused: see rejected.ndjson", summary.rejected);
+        }
+        Ok(())
+    }
+}
+
+fn record<'a>(line: &Line<'a>) -> RecordRef<'a> {
+    RecordRef { offset: line.number, timestamp: None, key: None, headers: &[], value: Some(line.text) }
+}
+
+fn bar(lines: &Lines) -> ProgressBar {
+    let bar = ProgressBar::new(lines.bytes());
+    let template = "{bar:40} {percent:>3}% {bytes}/{total_bytes} {eta}";
+    if let Ok(style) = ProgressStyle::with_template(template) {
+        bar.set_style(style);
+    }
+    bar
+}
+
+impl Lines {
+    /// A file of which nothing could be used is an error of the call, not of some lines.
+    fn require_some_good(&self, refused: u64) -> anyhow::Result<()> {
+        let read = self.lines_read();
+        if read == 0 {
+            bail!("{} has no lines: one JSON object a line was expected", self.path().display());
+        }
+        if refused >= read {
+            bail!("all {read} lines of {} were refused: see rejected.ndjson for the reasons", self.path().display());
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,159 @@
+//! The files that a replay writes.
+
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    io::{BufWriter, Write},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use anyhow::Context;
+use serde::Serialize;
+use suture_engine::{DecideOut, ScoreRow};
+use suture_event::{Anomaly, AnomalyPhase, EndReason, Fact, FactBody, Incident, Timestamp};
+
+use super::lines::Lines;
+
+/// An anomaly as it was raised, and how it went on.
+#[derive(Serialize)]
+struct AnomalyLine {
+    #[serde(flatten)]
+    raised: Anomaly,
+    /// The largest deviation while it lasted.
+    worst: f64,
+    ended_at: Option<Timestamp>,
+    ended: Option<EndReason>,
+}
+
+/// How many of each were written.
+pub struct Summary {
+    pub anomalies: usize,
+    pub incidents: usize,
+    pub remediations: u64,
+    pub rejected: u64,
+}
+
+/// What is written as it comes, and what only at the end, in its last state.
+pub struct Report {
+    folder: PathBuf,
+    anomalies: Vec<AnomalyLine>,
+    by_id: BTreeMap<Arc<str>, usize>,
+    incidents: BTreeMap<(Timestamp, Arc<str>), Incident>,
+    scores: Option<Out>,
+    remediations: Out,
+    ledger: Out,
+    rejected: Out,
+    refused: BTreeMap<PathBuf, u64>,
+}
+
+struct Out {
+    path: PathBuf,
+    file: BufWriter<File>,
+    lines: u64,
+}
+
+impl Out {
+    fn create(folder: &Path, name: &str) -> anyhow::Result<Self> {
+        let path = folder.join(name);
+        let file = File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
+        Ok(Self { path, file: BufWriter::with_capacity(1 << 18, file), lines: 0 })
+    }
+
+    fn write(&mut self, line: &impl Serialize) -> anyhow::Result<()> {
+        serde_json::to_writer(&mut self.file, line)
+            .map_err(std::io::Error::from)
+            .and_then(|()| self.file.write_all(b"\n"))
+            .with_context(|| format!("cannot write {}", self.path.display()))?;
+        self.lines += 1;
+        Ok(())
+    }
+
+    fn finish(mut self) -> anyhow::Result<u64> {
+        self.file.flush().with_context(|| format!("cannot write {}", self.path.display()))?;
+        Ok(self.lines)
+    }
+}
+
+impl Report {
+    pub fn create(folder: &Path, scores: bool) -> anyhow::Result<Self> {
+        std::fs::create_dir_all(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
+        Ok(Self {
+            folder: folder.to_owned(),
+            anomalies: Vec::new(),
+            by_id: BTreeMap::new(),
+            incidents: BTreeMap::new(),
+            scores: scores.then(|| Out::create(folder, "scores.ndjson")).transpose()?,
+            remediations: Out::create(folder, "remediations.ndjson")?,
+            ledger: Out::create(folder, "ledger.ndjson")?,
+            rejected: Out::create(folder, "rejected.ndjson")?,
+            refused: BTreeMap::new(),
+        })
+    }
+
+    pub fn rejected(&mut self, lines: &Lines, line: i64, reason: &str) -> anyhow::Result<()> {
+        *self.refused.entry(lines.path().to_owned()).or_default() += 1;
+        let file = lines.path().display().to_string();
+        self.rejected.write(&serde_json::json!({"file": file, "line": line, "reason": reason}))
+    }
+
+    pub fn refused_in(&self, lines: &Lines) -> u64 {
+        self.refused.get(lines.path()).copied().unwrap_or(0)
+    }
+
+    pub fn score(&mut self, score: &ScoreRow) -> anyhow::Result<()> {
+        self.scores.as_mut().map_or(Ok(()), |out| out.write(score))
+    }
+
+    pub fn fact(&mut self, fact: &Fact) {
+        let FactBody::Anomaly(anomaly) = &fact.body else { return };
+        if anomaly.phase == AnomalyPhase::Opened {
+            self.by_id.insert(anomaly.id.clone(), self.anomalies.len());
+            let raised = anomaly.clone();
+            self.anomalies.push(AnomalyLine { worst: raised.deviation, raised, ended_at: None, ended: None });
+            return;
+        }
+        let Some(line) = self.by_id.get(&anomaly.id).and_then(|at| self.anomalies.get_mut(*at)) else { return };
+        line.worst = line.worst.max(anomaly.deviation);
+        if anomaly.phase == AnomalyPhase::Ended {
+            line.ended_at = Some(anomaly.at);
+            line.ended = anomaly.end;
+        }
+    }
+
+    pub fn decided(&mut self, decided: &mut DecideOut) -> anyhow::Result<()> {
+        for incident in decided.incidents.drain(..) {
+            self.incidents.insert((incident.opened_at, incident.id.clone()), incident);
+        }
+        for request in decided.remediations.drain(..) {
+            self.remediations.write(&request)?;
+        }
+        for record in decided.ledger.drain(..) {
+            self.ledger.write(&record)?;
+        }
+        Ok(())
+    }
+
+    pub fn finish(self) -> anyhow::Result<Summary> {
+        let mut anomalies = Out::create(&self.folder, "anomalies.ndjson")?;
+        for anomaly in &self.anomalies {
+            anomalies.write(anomaly)?;
+        }
+        anomalies.finish()?;
+        let mut incidents = Out::create(&self.folder, "incidents.ndjson")?;
+        for incident in self.incidents.values() {
+            incidents.write(incident)?;
+        }
+        incidents.finish()?;
+        if let Some(scores) = self.scores {
+            scores.finish()?;
+        }
+        self.ledger.finish()?;
+        Ok(Summary {
+            anomalies: self.anomalies.len(),
+            incidents: self.incidents.len(),
+            remediations: self.remediations.finish()?,
+            rejected: self.rejected.finish()?,
+        })
+    }
+}
