@@ -207,6 +207,9 @@ pub struct Limits {
     /// Bytes of one record's value. Larger records go to the dead letters.
     #[schemars(range(min = 1, max = 1_073_741_824))]
     pub record_bytes: usize,
+    /// How far ahead of its record's own time a sample may be. Samples from further in the future go to the dead letters,
+    /// since they would close every window before them.
+    pub future: Span,
     /// Facts that decide holds back at once to bring them into order of time, where the clock is `event`. At the bound
     /// the oldest is let through early.
     #[schemars(range(min = 1, max = 100_000_000))]
@@ -229,6 +232,7 @@ impl Default for Limits {
             labels: suture_event::MAX_LABELS,
             label_bytes: 16 << 10,
             record_bytes: 1 << 20,
+            future: Span::from_mins(10),
             pending_facts: 100_000,
             scopes: 100,
             shards: 1,
@@ -237,7 +241,6 @@ impl Default for Limits {
     }
 }
 
-/// The consumer groups, transactional ids and topics of a pipeline follow from its name and prefix.
 impl Pipeline {
     /// The consumer group of observe: `kafka.group`, or `PREFIX-NAME`, with `-observe`.
     #[must_use]
@@ -277,11 +280,16 @@ impl Pipeline {
         topics
     }
 
+    /// The topics that the program owns, by their full names: those it writes and those on which it is told things.
+    #[must_use]
+    pub fn owned_topics(&self) -> [String; 8] {
+        ["facts", "incidents", "remediations", "outcomes", "commands", "ledger", "state", "dead-letters"]
+            .map(|topic| format!("{}.{topic}", self.kafka.prefix))
+    }
+
     /// The edges written in the file itself, as pairs of caller and callee.
     pub fn edges(&self) -> impl Iterator<Item = (&str, &str)> {
         self.topology.edges.iter().map(|e| (e.from.as_str(), e.to.as_str()))
     }
 }
 
-/// A span that is used where a file leaves one out.
-pub(crate) const DEFAULT_COMMIT: Span = Span::from_millis(100);

@@ -1,0 +1,93 @@
+//! How much memory a pipeline may come to need, told before it starts.
+
+use serde::Serialize;
+use suture_detect::Bank;
+use suture_window::Aggregate;
+
+use crate::{Bytes, Pipeline, SignalRule};
+
+/// Bytes of a series' name and labels with the tables that find it, taken as 8 labels of 24 bytes.
+const IDENTITY: usize = 700;
+/// Bytes of one fact that waits for its turn.
+const FACT: usize = 600;
+/// Bytes that a shard takes without any series: buffers of the client, of one batch and of one transaction.
+const SHARD: usize = 16 << 20;
+/// Bytes that the process takes without any shard.
+const PROCESS: usize = 64 << 20;
+/// Bins in use by one quantile sketch, in bytes, for values within a factor of ten thousand.
+const SKETCH_BINS: usize = 4 << 10;
+
+/// What a process of the pipeline may come to need with as many series as `limits` allow, the dearest rule taken for all.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Estimate {
+    /// Shards in one process: `limits.shards`.
+    pub shards: usize,
+    /// Series in one shard: `limits.series`.
+    pub series: usize,
+    /// Bytes of a series' windows.
+    pub window_bytes: usize,
+    /// Bytes of a series' detectors.
+    pub detect_bytes: usize,
+    /// Bytes of a series in all, its name and labels included.
+    pub bytes_per_series: usize,
+    /// The signal rule that costs most and is taken for every series.
+    pub dearest_rule: String,
+    /// One shard.
+    pub shard: Bytes,
+    /// Facts held back to be ordered, where the clock is `event`.
+    pub decide: Bytes,
+    /// The process.
+    pub total: Bytes,
+}
+
+impl Pipeline {
+    /// Estimates the memory of one process.
+    #[must_use]
+    pub fn estimate(&self) -> Estimate {
+        let fallback = SignalRule::fallback(self.detect.clone());
+        let cost = |rule: &SignalRule| (self.window_bytes(rule), detect_bytes(rule));
+        let ((window_bytes, detect_bytes), dearest) = self
+            .signals
+            .iter()
+            .chain(std::iter::once(&fallback))
+            .map(|rule| (cost(rule), rule.name.as_str()))
+            .max_by_key(|((window, detect), _)| window + detect)
+            .unwrap_or_default();
+        let bytes_per_series = window_bytes + detect_bytes + IDENTITY;
+        let (series, shards) = (self.limits.series, self.limits.shards);
+        let shard = (bytes_per_series as u64).saturating_mul(series as u64).saturating_add(SHARD as u64);
+        let decide = (self.limits.pending_facts as u64).saturating_mul(FACT as u64);
+        let total = shard.saturating_mul(shards as u64).saturating_add(decide).saturating_add(PROCESS as u64);
+        Estimate {
+            shards,
+            series,
+            window_bytes,
+            detect_bytes,
+            bytes_per_series,
+            dearest_rule: dearest.to_owned(),
+            shard: Bytes(shard),
+            decide: Bytes(decide),
+            total: Bytes(total),
+        }
+    }
+
+    fn window_bytes(&self, rule: &SignalRule) -> usize {
+        // a rule that leaves it to the telemetry may meet counters, whose windows take more
+        let aggregate = rule.aggregate.unwrap_or(Aggregate::Rate);
+        let bins = if matches!(aggregate, Aggregate::Quantile(_)) { SKETCH_BINS * self.panes() } else { 0 };
+        self.window.bytes_per_series(aggregate) + bins
+    }
+
+    /// Pieces of time that a window and its lateness are cut into.
+    fn panes(&self) -> usize {
+        let Some(size) = self.window.size else { return 0 };
+        let slide = self.window.slide.unwrap_or(size).as_millis().max(1);
+        let panes = (size.as_millis() + self.window.lateness.as_millis()) / slide + 1;
+        usize::try_from(panes).unwrap_or(0)
+    }
+}
+
+/// Bytes of a series under a rule's detectors; nothing where they cannot be made, which is an error of its own.
+fn detect_bytes(rule: &SignalRule) -> usize {
+    Bank::new(&rule.detect).map_or(0, |bank| bank.bytes_per_series())
+}

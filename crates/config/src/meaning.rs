@@ -1,0 +1,361 @@
+//! What the schema cannot say: values that contradict each other, or do not mean what was meant.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Range,
+};
+
+use suture_event::Span;
+use suture_window::Aggregate;
+
+use crate::{
+    Pipeline, SignalRule,
+    kafka::{self, LONGEST_COMMIT},
+    problem::Report,
+    signal::glob,
+    tree::Node,
+};
+
+/// Which place of the file a SQL expression stands at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SqlUse {
+    /// `where` of a telemetry source: a condition.
+    Where,
+    /// `value` of a telemetry source: a number.
+    Value,
+}
+
+/// What is wrong with a SQL expression.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SqlProblem {
+    /// What is wrong.
+    pub message: String,
+    /// What would be right; may be empty.
+    pub help: String,
+    /// Which bytes of the expression; all of it where absent.
+    pub at: Option<Range<usize>>,
+}
+
+/// Checks SQL expressions. This crate knows no SQL: whoever compiles them for the engine checks them too.
+pub trait SqlCheck {
+    /// Checks one expression over the columns of samples.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    fn check(&self, place: SqlUse, expression: &str) -> Result<(), SqlProblem>;
+}
+
+impl<F: Fn(SqlUse, &str) -> Result<(), SqlProblem>> SqlCheck for F {
+    fn check(&self, place: SqlUse, expression: &str) -> Result<(), SqlProblem> {
+        self(place, expression)
+    }
+}
+
+/// Takes every SQL expression as it is.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Unchecked;
+
+impl SqlCheck for Unchecked {
+    fn check(&self, _: SqlUse, _: &str) -> Result<(), SqlProblem> {
+        Ok(())
+    }
+}
+
+/// What the rooms tell of their options: path, message and help.
+type Told = (String, String, String);
+
+macro_rules! told {
+    ($problems:expr) => {
+        $problems.into_iter().map(|p| (p.path, p.message, p.help)).collect::<Vec<Told>>()
+    };
+}
+
+/// Tells everything that is wrong or odd about what the file means. Sections in doubt are not looked at.
+pub(crate) fn check(
+    pipeline: &Pipeline,
+    root: &Node,
+    source: &str,
+    doubtful: &BTreeSet<String>,
+    sql: &dyn SqlCheck,
+    report: &mut Report,
+) {
+    let mut meaning = Meaning { pipeline, root, source, report };
+    let sure = |sections: &[&str]| !sections.iter().any(|section| doubtful.contains(*section));
+    meaning.rooms(&sure);
+    if sure(&["kafka"]) {
+        meaning.kafka();
+    }
+    if sure(&["telemetry"]) {
+        meaning.expressions(sql);
+    }
+    if sure(&["telemetry", "changes", "kafka"]) {
+        meaning.topics();
+    }
+    if sure(&["signals"]) {
+        meaning.signals();
+    }
+    if sure(&["topology"]) {
+        meaning.topology();
+    }
+    if sure(&["scope", "entity"]) && pipeline.scope.label == pipeline.entity {
+        let message = format!("the scope and the service are both read off the label `{}`", pipeline.entity);
+        let help = "incidents never span scopes: name a label that several services share, such as `environment`";
+        meaning.warn("scope", "scope.label", message, help);
+    }
+    if sure(&["window", "limits", "signals", "detect"]) {
+        meaning.memory();
+    }
+}
+
+struct Meaning<'a> {
+    pipeline: &'a Pipeline,
+    root: &'a Node,
+    source: &'a str,
+    report: &'a mut Report,
+}
+
+impl Meaning<'_> {
+    fn error(&mut self, code: &'static str, path: &str, message: impl Into<String>, help: impl Into<String>) {
+        self.report.error(code, self.root.locate(path).span(), path, message, help);
+    }
+
+    fn warn(&mut self, code: &'static str, path: &str, message: impl Into<String>, help: impl Into<String>) {
+        self.report.warning(code, self.root.locate(path).span(), path, message, help);
+    }
+
+    /// What each room says of its own options.
+    fn rooms(&mut self, sure: &dyn Fn(&[&str]) -> bool) {
+        let pipeline = self.pipeline;
+        if sure(&["window"]) {
+            self.tell("window", told!(pipeline.window.validate()));
+            self.window();
+        }
+        let detect = told!(pipeline.detect.validate());
+        if sure(&["detect", "signals"]) {
+            for (index, rule) in pipeline.signals.iter().enumerate() {
+                // what is wrong at the top is told there
+                let own = told!(rule.detect.validate()).into_iter().filter(|problem| !detect.contains(problem));
+                self.tell_rule(index, own.collect());
+            }
+        }
+        if sure(&["detect"]) {
+            self.tell("detect", detect);
+        }
+        if sure(&["diagnose"]) {
+            self.tell("diagnose", told!(pipeline.diagnose.validate()));
+        }
+        if sure(&["remediate"]) {
+            self.tell("remediate", told!(pipeline.remediate.validate()));
+            for (path, message, help) in told!(pipeline.remediate.warnings()) {
+                self.warn("remediate", &format!("remediate.{path}"), message, help);
+            }
+        }
+    }
+
+    fn tell(&mut self, room: &'static str, problems: Vec<Told>) {
+        for (path, message, help) in problems {
+            let full = format!("{room}.{path}");
+            let message = format!("`{full}`: {message}");
+            self.error(room, &full, message, help);
+        }
+    }
+
+    /// Problems of a rule's detectors, at the key that the rule itself has for it, or at the rule's `detect`.
+    fn tell_rule(&mut self, index: usize, problems: Vec<Told>) {
+        for (path, message, help) in problems {
+            let short = format!("signals[{index}].{path}");
+            let long = format!("signals[{index}].detect.{path}");
+            let place = if self.root.locate(&short).whole { short } else { long };
+            let message = format!("`{place}`: {message}");
+            self.error("detect", &place, message, help);
+        }
+    }
+
+    fn window(&mut self) {
+        let window = &self.pipeline.window;
+        if let Some(size) = window.size
+            && window.lateness.as_millis() > size.as_millis().saturating_mul(10)
+        {
+            let message = format!("every window is judged only {} after its end", window.lateness);
+            let help = format!("{size} windows with a lateness of a few times that find faults sooner");
+            self.warn("window", "window.lateness", message, help);
+        }
+    }
+
+    fn kafka(&mut self) {
+        let kafka = &self.pipeline.kafka;
+        for key in kafka.client.keys() {
+            if let Some((reason, help)) = kafka::reserved(key) {
+                let path = format!("kafka.client.{key}");
+                let span = self.key_span("kafka.client", key);
+                self.report.error("reserved_setting", span, path, format!("`{key}` is set by the program: {reason}"), help);
+            }
+        }
+        let commit = kafka.commit_interval;
+        if commit <= Span::ZERO || commit > LONGEST_COMMIT {
+            let message = format!("`kafka.commit_interval` cannot be {commit}");
+            let help = format!("write 1ms to {LONGEST_COMMIT}: the broker gives a transaction up after 10s");
+            self.error("kafka", "kafka.commit_interval", message, help);
+        }
+        if kafka.idle_after <= Span::ZERO {
+            let help = "write a span such as 5s: how long a partition is quiet before nobody waits for it";
+            self.error("kafka", "kafka.idle_after", "`kafka.idle_after` cannot be no time at all", help);
+        }
+        if kafka.snapshot_interval < commit {
+            let message = format!("`kafka.snapshot_interval` is shorter than `kafka.commit_interval`, {commit}");
+            self.error("kafka", "kafka.snapshot_interval", message, "state is saved at commits: write a longer span, such as 1m");
+        }
+        for (key, retention) in
+            [("facts_retention", kafka.topics.facts_retention), ("retention", kafka.topics.retention)]
+        {
+            if retention < Span::from_hours(1) {
+                let path = format!("kafka.topics.{key}");
+                let message = format!("`{path}` cannot be {retention}");
+                self.error("kafka", &path, message, "write at least 1h: a restart reads them again");
+            }
+        }
+    }
+
+    /// A key of a mapping, by its own name: librdkafka's have dots in them.
+    fn key_span(&self, mapping: &str, key: &str) -> Range<usize> {
+        let mapping = self.root.locate(mapping);
+        let entry = mapping.node.entries().iter().find(|entry| entry.key == key);
+        entry.map_or_else(|| mapping.span(), |entry| entry.key_span.clone())
+    }
+
+    fn topics(&mut self) {
+        let pipeline = self.pipeline;
+        let owned = pipeline.owned_topics();
+        let telemetry = pipeline.telemetry.iter().map(|source| source.topic.as_str());
+        let changes = pipeline.changes.iter().map(|source| source.topic.as_str());
+        let at = |section: &'static str| move |(i, topic)| (format!("{section}[{i}].topic"), topic);
+        let all = telemetry.enumerate().map(at("telemetry")).chain(changes.enumerate().map(at("changes")));
+        let mut seen: BTreeMap<&str, String> = BTreeMap::new();
+        for (path, topic) in all {
+            if let Some(first) = seen.get(topic) {
+                let message = format!("the topic `{topic}` is already read by `{first}`");
+                self.error("topic_twice", &path, message, "each record is read once: keep one of the two");
+                continue;
+            }
+            if topic == "." || topic == ".." {
+                self.error("topic", &path, format!("no topic can be called `{topic}`"), "name the topic");
+            }
+            if owned.iter().any(|name| name == topic) {
+                let message = format!("the topic `{topic}` is one that the program itself writes");
+                let help = "read another topic, or give the program's own another beginning with `kafka.prefix`";
+                self.error("topic_owned", &path, message, help);
+            }
+            seen.insert(topic, path);
+        }
+    }
+
+    fn expressions(&mut self, sql: &dyn SqlCheck) {
+        for (index, source) in self.pipeline.telemetry.iter().enumerate() {
+            let texts = [(SqlUse::Where, "where", &source.r#where), (SqlUse::Value, "value", &source.value)];
+            for (place, key, text) in texts {
+                let Some(text) = text else { continue };
+                if let Err(problem) = sql.check(place, text) {
+                    let path = format!("telemetry[{index}].{key}");
+                    let whole = self.root.locate(&path).node.span.clone();
+                    let span = problem.at.and_then(|at| self.within(&whole, text, at)).unwrap_or(whole);
+                    let message = format!("`{path}`: {}", problem.message);
+                    self.report.error("sql", span, path, message, problem.help);
+                }
+            }
+        }
+    }
+
+    /// Where bytes of a text stand in the source, unless quotes' escapes or folding hide it.
+    fn within(&self, span: &Range<usize>, text: &str, at: Range<usize>) -> Option<Range<usize>> {
+        let offset = self.source.get(span.clone())?.find(text)?;
+        let start = span.start + offset;
+        (at.start <= at.end && at.end <= text.len()).then(|| start + at.start..start + at.end)
+    }
+
+    fn signals(&mut self) {
+        let pipeline = self.pipeline;
+        let mut names: BTreeMap<&str, usize> = BTreeMap::new();
+        let mut catches_all: Option<&str> = None;
+        for (index, rule) in pipeline.signals.iter().enumerate() {
+            let at = format!("signals[{index}]");
+            if let Some(first) = names.insert(&rule.name, index) {
+                let message = format!("`{}` is already the name of signals[{first}]", rule.name);
+                self.error("duplicate_name", &format!("{at}.name"), message, "give each rule a name of its own");
+            }
+            self.globs(&at, rule);
+            self.aggregate(&at, rule);
+            if let Some(earlier) = catches_all {
+                let message = format!("no series comes to this rule: `{earlier}` above matches all of them");
+                self.warn("unreachable", &format!("{at}.name"), message, "move this rule above it");
+            } else if let Some(twin) = pipeline.signals.iter().take(index).find(|other| other.pattern == rule.pattern) {
+                let message = format!("no series comes to this rule: `{}` above matches the same", twin.name);
+                self.warn("unreachable", &format!("{at}.name"), message, "the first match counts: join the two rules");
+            }
+            let all = rule.pattern.labels.is_empty()
+                && rule.pattern.metric.as_deref().is_none_or(|glob| !glob.is_empty() && glob.chars().all(|c| c == '*'));
+            if all {
+                catches_all.get_or_insert(&rule.name);
+            }
+        }
+    }
+
+    fn globs(&mut self, at: &str, rule: &SignalRule) {
+        let metric = rule.pattern.metric.iter().map(|text| (format!("{at}.match.metric"), text));
+        let labels = rule.pattern.labels.iter().map(|(name, text)| (format!("{at}.match.labels.{name}"), text));
+        for (path, text) in metric.chain(labels) {
+            if let Err(error) = glob(text) {
+                let help = r"`*` is any text, `?` any character, `[ab]` and `{ab,cd}` either; `\` takes the next as it is";
+                self.error("glob", &path, error.to_string(), help);
+            }
+        }
+    }
+
+    fn aggregate(&mut self, at: &str, rule: &SignalRule) {
+        let path = format!("{at}.aggregate");
+        match (rule.aggregate, rule.counter) {
+            (Some(aggregate), Some(false)) if aggregate.reads_a_counter() => {
+                let message = format!("`{aggregate}` reads a counter, and `counter` is false here");
+                self.error("aggregate", &path, message, "set `counter: true`, or use `mean`, `sum` or `last`");
+            }
+            (Some(aggregate), Some(true)) if !aggregate.reads_a_counter() && aggregate != Aggregate::Count => {
+                let message = format!("`{aggregate}` is taken of the counter's own value, which only grows");
+                self.warn("aggregate", &path, message, "use `rate` or `increase`");
+            }
+            _ => {}
+        }
+    }
+
+    fn topology(&mut self) {
+        let topology = &self.pipeline.topology;
+        for (index, edge) in topology.edges.iter().enumerate() {
+            if edge.from == edge.to {
+                let message = format!("`{}` calls itself", edge.from);
+                self.warn("topology", &format!("topology.edges[{index}].to"), message, "an edge within one service says nothing");
+            }
+        }
+        for (index, pair) in topology.from_labels.iter().enumerate() {
+            if pair.from == pair.to {
+                let message = format!("the label `{}` names both ends of the call", pair.from);
+                let help = "name the caller's label and the callee's, such as `service` and `peer`";
+                self.error("topology", &format!("topology.from_labels[{index}].to"), message, help);
+            }
+        }
+        if topology.file.as_deref().is_some_and(|file| file.trim().is_empty()) {
+            self.error("topology", "topology.file", "`topology.file` is empty", "name a file, or remove the key");
+        }
+    }
+
+    fn memory(&mut self) {
+        let estimate = self.pipeline.estimate();
+        if let Some(limit) = self.pipeline.limits.memory
+            && estimate.total > limit
+        {
+            let message = format!("the pipeline may need {}, and `limits.memory` is {limit}", estimate.total.rounded());
+            let help = format!(
+                "{} shards of {} series at {} bytes each: lower `limits.series`, or allow more",
+                estimate.shards, estimate.series, estimate.bytes_per_series
+            );
+            self.error("memory", "limits.memory", message, help);
+        }
+    }
+}
