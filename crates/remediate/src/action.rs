@@ -103,6 +103,8 @@ impl Remediator {
                 action: Arc::clone(&request.id),
                 target: Arc::clone(&request.target),
                 playbook: Arc::clone(&request.playbook),
+                incident: Arc::clone(&request.incident),
+                change: request.change.clone(),
                 sent_at: request.at,
                 ended_at: None,
             });

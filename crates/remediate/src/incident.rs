@@ -46,6 +46,12 @@ impl Remediator {
         }
         if resolved {
             self.resolved(&id, turn);
+        } else if self.state.cases.get(&id).is_some_and(|case| case.brief.is_back()) {
+            self.withdraw(
+                &id,
+                "the signals that opened the incident came back by themselves",
+                turn,
+            );
         }
         self.judge(&id, turn);
         self.evaluate(&id, turn);
@@ -140,11 +146,14 @@ impl Remediator {
             self.evaluate_case_at(id, None);
             return;
         }
-        let Some(first) = case.brief.first.clone() else { return };
         let (budgets, cooldowns) = self.longest_memory();
         self.state.history.prune(turn.at, budgets, cooldowns);
         let changes = &self.state.changes;
-        let (candidates, chosen) = select::choose(&self.options, &self.globs, case, &first, &self.scope, changes);
+        let first = case.brief.first.clone();
+        let (candidates, chosen) = match &first {
+            Some(first) => select::choose(&self.options, &self.globs, case, first, &self.scope, changes),
+            None => (Vec::new(), None),
+        };
         let Some(chosen) = chosen else {
             let decision = Decision {
                 first,
@@ -164,13 +173,7 @@ impl Remediator {
         let Some(playbook) = self.options.playbooks.get(chosen.index) else {
             return;
         };
-        let standing = ladder::climb(
-            &self.options,
-            playbook,
-            case.brief.probability,
-            &chosen.target,
-            &self.state,
-        );
+        let standing = ladder::climb(&self.options, playbook, &case.brief, &chosen.target, &self.state);
         let name: Arc<str> = playbook.name.as_str().into();
         let wait = self.must_wait(case, &chosen, standing.rung, turn.at);
         let decision = Decision {
@@ -323,7 +326,7 @@ impl Remediator {
             return;
         }
         self.state.closed.push_back(Arc::clone(id));
-        while self.state.closed.len() > self.options.bounds.remembered {
+        while self.state.closed.len() > self.options.bounds.incidents {
             if let Some(oldest) = self.state.closed.pop_front() {
                 self.state.cases.remove(&oldest);
             }

@@ -4,7 +4,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use suture_event::{Rung, Timestamp};
 
-use crate::{Budget, Options, Playbook, state::State};
+use crate::{
+    Budget, Options, Playbook,
+    state::{Brief, Past, State},
+};
 
 /// What can keep an action below autonomous.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
@@ -20,6 +23,8 @@ pub enum Limit {
     SafetyCase,
     /// The hypothesis is not probable enough.
     Probability,
+    /// The same playbook acted on the same change for another incident.
+    Repeated,
     /// A budget is spent.
     Budget,
     /// The scope is frozen.
@@ -45,7 +50,7 @@ pub(crate) struct Standing {
 }
 
 /// The least of what every limit leaves.
-pub(crate) fn climb(options: &Options, playbook: &Playbook, probability: f64, target: &str, state: &State) -> Standing {
+pub(crate) fn climb(options: &Options, playbook: &Playbook, brief: &Brief, target: &str, state: &State) -> Standing {
     let mut limited_by = Vec::new();
     let mut cap = |limit, rung, why: String| limited_by.push(LimitedBy { limit, rung, why });
     if options.mode < Rung::Autonomous {
@@ -77,12 +82,22 @@ pub(crate) fn climb(options: &Options, playbook: &Playbook, probability: f64, ta
         .limits
         .minimum_probability
         .unwrap_or(options.minimum_probability);
-    if probability < minimum {
+    if brief.probability < minimum {
         cap(
             Limit::Probability,
             Rung::Advise,
             format!("the hypothesis must be at least {minimum} probable"),
         );
+    }
+    let change = brief.first.as_ref().and_then(|first| first.change.as_ref());
+    if let Some(change) = change
+        && let Some(past) = state.history.on_change(&playbook.name, change, &brief.id)
+    {
+        let why = format!(
+            "{change} was acted on already, by action {} for incident {}",
+            past.action, past.incident
+        );
+        cap(Limit::Repeated, Rung::Advise, why);
     }
     if let Some(by) = &state.frozen_by {
         cap(Limit::Freeze, Rung::Advise, format!("{by} froze the scope"));
@@ -119,7 +134,7 @@ pub(crate) fn budgets(options: &Options, playbook: &Playbook, target: &str, stat
     let mut never = false;
     let mut look = |name: &str, budget: Option<Budget>, ours: bool, here: bool| {
         let Some(budget) = budget else { return };
-        let counts = |past: &crate::state::Past| {
+        let counts = |past: &Past| {
             (!ours || past.playbook.as_ref() == playbook.name) && (!here || past.target.as_ref() == target)
         };
         if let Some(spent) = history.spent(budget, now, counts) {

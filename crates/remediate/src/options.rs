@@ -60,12 +60,13 @@ pub struct Budgets {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Bounds {
-    /// Open incidents. Beyond it a new incident is left to humans, which the ledger says.
+    /// Open incidents. Beyond it a new incident is left to humans, which the ledger says. As many resolved ones are
+    /// known beside them, in case they come back; beyond it the oldest are forgotten.
     pub incidents: usize,
     /// Requests published for one incident, advice and reversals included. Beyond it the incident goes to a human.
     pub requests_per_incident: u32,
-    /// Ended actions and incidents whose ids are known. Beyond it the oldest are forgotten: their late outcomes are then
-    /// recorded as unknown.
+    /// Ended actions whose ids are known. Beyond it the oldest are forgotten: their late outcomes are then recorded as
+    /// unknown.
     pub remembered: usize,
     /// Actions counted against budgets and cooldowns. Beyond it nothing is done by itself until the oldest leave their
     /// budgets' spans.

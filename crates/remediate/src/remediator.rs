@@ -24,6 +24,15 @@ pub enum Input<'a> {
     Outcome(&'a Outcome),
     /// What a human wants.
     Command(&'a Command),
+    /// Something about the program itself that an audit must know, such as a shard that began anew: goes into the ledger.
+    Note {
+        /// When.
+        at: Timestamp,
+        /// The ledger record's kind.
+        kind: &'a str,
+        /// The ledger record's body.
+        body: &'a Value,
+    },
     /// Nothing with a time at or before this will come any more.
     Time(Timestamp),
 }
@@ -35,7 +44,7 @@ impl Input<'_> {
             Self::Incident(incident) => incident.updated_at,
             Self::Outcome(outcome) => outcome.at,
             Self::Command(command) => command.at,
-            Self::Time(at) => *at,
+            Self::Note { at, .. } | Self::Time(at) => *at,
         }
     }
 }
@@ -148,6 +157,7 @@ impl Remediator {
             Input::Incident(incident) => self.incident(incident, &mut turn),
             Input::Outcome(outcome) => self.outcome(outcome, &mut turn),
             Input::Command(command) => self.command(command, &mut turn),
+            Input::Note { kind, body, .. } => self.record(kind, body.clone(), &mut turn),
             Input::Time(_) => {}
         }
         self.wake(&mut turn);

@@ -147,7 +147,7 @@ pub(crate) struct First {
 /// What was last decided about an incident, so that the ledger tells changes only.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Decision {
-    pub(crate) first: First,
+    pub(crate) first: Option<First>,
     pub(crate) playbook: Option<Arc<str>>,
     pub(crate) rung: Rung,
     pub(crate) limits: Vec<Limit>,
@@ -260,6 +260,8 @@ pub(crate) struct Past {
     pub(crate) action: Arc<str>,
     pub(crate) target: Arc<str>,
     pub(crate) playbook: Arc<str>,
+    pub(crate) incident: Arc<str>,
+    pub(crate) change: Option<Arc<str>>,
     pub(crate) sent_at: Timestamp,
     pub(crate) ended_at: Option<Timestamp>,
 }
@@ -312,6 +314,14 @@ impl History {
             used: leaving.len(),
             until: leaving.get(room_after).copied(),
         })
+    }
+
+    /// The last action of a playbook on a change for another incident.
+    pub(crate) fn on_change(&self, playbook: &str, change: &str, incident: &str) -> Option<&Past> {
+        let same = |past: &&Past| {
+            past.playbook.as_ref() == playbook && past.change.as_deref() == Some(change) && *past.incident != *incident
+        };
+        self.0.iter().rev().find(same)
     }
 
     /// When the last action on a service ended.
@@ -379,6 +389,8 @@ mod tests {
             action: at.to_string().into(),
             target: "cart".into(),
             playbook: "restart".into(),
+            incident: "incident".into(),
+            change: None,
             sent_at: Timestamp::from_millis(at),
             ended_at: None,
         }
