@@ -241,3 +241,134 @@ pub fn write_binary(attributes: &Attributes, key: &str, data: Vec<u8>) -> Result
         value: data,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn binary(headers: &[(&str, &str)], value: &str) -> Result<Envelope<'static>, String> {
+        let headers = headers.iter().map(|(n, v)| (*n, v.as_bytes()));
+        match read(headers, Some(value.as_bytes())) {
+            Ok(envelope) => Ok(Envelope {
+                attributes: envelope.attributes,
+                data: Cow::Owned(envelope.data.into_owned()),
+            }),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    #[test]
+    fn a_record_without_an_envelope_is_its_own_data() {
+        let envelope = binary(&[("trace", "x"), ("content-type", "application/json")], "{}").unwrap();
+        assert_eq!((envelope.attributes, &envelope.data[..]), (None, &b"{}"[..]));
+    }
+
+    #[test]
+    fn binary_mode() {
+        let headers = [
+            ("ce_specversion", "1.0"),
+            ("ce_id", "1"),
+            ("ce_source", "/ci"),
+            ("ce_type", "t"),
+            ("ce_time", "2022-08-22T05:54:00+02:00"),
+            ("ce_traceparent", "00-ab"),
+            ("Content-Type", "application/json"),
+            ("other", "x"),
+        ];
+        let attributes = binary(&headers, "{}").unwrap().attributes.unwrap();
+        assert_eq!(
+            (&*attributes.id, &*attributes.source, &*attributes.ty),
+            ("1", "/ci", "t")
+        );
+        assert_eq!(attributes.time.unwrap().to_string(), "2022-08-22T03:54:00Z");
+        assert_eq!(attributes.datacontenttype.as_deref(), Some("application/json"));
+        assert_eq!(
+            attributes.extensions,
+            BTreeMap::from([("traceparent".to_owned(), "00-ab".to_owned())])
+        );
+    }
+
+    const STRUCTURED_TYPE: (&str, &str) = ("content-type", "application/cloudevents+json; charset=utf-8");
+
+    #[test]
+    fn structured_mode() {
+        let text = r#"{"specversion":"1.0","id":"1","source":"/ci","type":"t","n":7,"data":{"a": [1, 2]}}"#;
+        let envelope = binary(&[STRUCTURED_TYPE], text).unwrap();
+        assert_eq!(&envelope.data[..], br#"{"a": [1, 2]}"#, "the data's own bytes");
+        assert_eq!(envelope.attributes.unwrap().extensions["n"], "7");
+        let text = r#"{"specversion":"1.0","id":"1","source":"/ci","type":"t","data_base64":"eyJhIjoxfQ=="}"#;
+        assert_eq!(&binary(&[STRUCTURED_TYPE], text).unwrap().data[..], br#"{"a":1}"#);
+    }
+
+    #[test]
+    fn envelopes_that_lack_something_are_refused_with_what_to_do() {
+        let required = "set every required attribute of CloudEvents 1.0";
+        let ok = [
+            ("ce_specversion", "1.0"),
+            ("ce_id", "1"),
+            ("ce_source", "/ci"),
+            ("ce_type", "t"),
+        ];
+        for (headers, value, expected) in [
+            (&ok[..3], "{}", format!("`ce_type` is missing: {required}")),
+            (&ok[1..], "{}", "`ce_specversion` is missing: say \"1.0\"; is this a CloudEvent?".into()),
+            (&ok[..], "", "the record is empty, where CloudEvents JSON was expected".into()),
+            (&[("ce_specversion", "0.3")][..], "{}", "`ce_specversion` is \"0.3\": send CloudEvents 1.0".into()),
+            (
+                &[("content-type", "application/cloudevents-batch+json")][..],
+                "[]",
+                "`content-type` is application/cloudevents-batch+json: Kafka carries one event a record: send them one by one"
+                    .into(),
+            ),
+            (
+                &[STRUCTURED_TYPE][..],
+                r#"{"specversion":"1.0","id":"1","data":{"con"#,
+                "the CloudEvents JSON breaks off after 42 bytes: its producer, or a size limit on the way, cut it short".into(),
+            ),
+            (&[STRUCTURED_TYPE][..], r#"{"specversion":"1.0","id":"1","source":"/","type":"t"}"#, "`data` is missing: put the event into data or data_base64".into()),
+            (&[STRUCTURED_TYPE][..], r#"{"specversion":"1.0","id":"1","type":"t","data":1}"#, format!("`source` is missing: {required}")),
+            (&[STRUCTURED_TYPE][..], "<xml/>", "no valid CloudEvents JSON at byte 0: expected value".into()),
+        ] {
+            assert_eq!(binary(headers, value).unwrap_err(), expected, "{headers:?} {value}");
+        }
+        let broken = read([("ce_id", &b"\xff"[..])], Some(b"{}")).unwrap_err().to_string();
+        assert_eq!(
+            broken,
+            "`header ce_id` is not UTF-8: write headers of CloudEvents as UTF-8"
+        );
+        assert_eq!(read([], None).unwrap_err(), DecodeError::Empty(FORMAT));
+    }
+
+    #[test]
+    fn an_event_without_an_id_is_not_written() {
+        let error = write_binary(&Attributes::default(), "k", vec![])
+            .unwrap_err()
+            .to_string();
+        assert_eq!(error, "`id` of CloudEvent \"\" is empty: it must be set");
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read_again(
+            texts in proptest::collection::vec("\\PC{1,8}", 3), subject in proptest::option::of("\\PC{1,8}"),
+            millis in proptest::option::of(0_i64..253_402_214_400_000), extensions in proptest::collection::btree_map("[a-z0-9]{9,12}", "\\PC{0,8}", 0..3),
+            datacontenttype in proptest::option::of("application/json|text/plain"), data in proptest::collection::vec(any::<u8>(), 1..20),
+        ) {
+            let time = millis.map(Timestamp::from_millis);
+            let (id, source, ty) = (texts[0].clone(), texts[1].clone(), texts[2].clone());
+            let attributes = Attributes { id, source, ty, subject, time, datacontenttype, extensions };
+            let message = write_binary(&attributes, "key", data.clone()).unwrap();
+            let envelope = read(message.header_bytes(), Some(&message.value)).unwrap();
+            prop_assert_eq!(envelope.attributes, Some(attributes));
+            prop_assert_eq!(&envelope.data[..], &data[..]);
+        }
+
+        #[test]
+        fn no_bytes_make_it_panic(name in "(ce_)?[a-z-]{0,12}", header in proptest::collection::vec(any::<u8>(), 0..20), value in proptest::collection::vec(any::<u8>(), 0..100)) {
+            let _ = read([(name.as_str(), &header[..])], Some(&value));
+            let _ = read([("content-type", &b"application/cloudevents+json"[..])], Some(&value));
+        }
+    }
+}

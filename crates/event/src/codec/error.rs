@@ -25,9 +25,9 @@ impl fmt::Display for Format {
             Self::Json => "JSON",
             Self::OtlpProto => "OTLP protobuf",
             Self::OtlpJson => "OTLP/JSON",
-            Self::CdEvents => "CDEvent",
-            Self::CloudEvents => "CloudEvent",
-            Self::Record => "Suture record",
+            Self::CdEvents => "CDEvents JSON",
+            Self::CloudEvents => "CloudEvents JSON",
+            Self::Record => "JSON of Suture's own",
         })
     }
 }
@@ -37,7 +37,7 @@ impl fmt::Display for Format {
 #[non_exhaustive]
 pub enum DecodeError {
     /// No bytes at all.
-    #[error("the record is empty: a {0} was expected")]
+    #[error("the record is empty, where {0} was expected")]
     Empty(Format),
     /// Not what the format allows.
     #[error("no valid {format}{}: {reason}", at_byte(*at))]

@@ -92,3 +92,198 @@ fn article(name: &str) -> &'static str {
         "a"
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{
+        Anomaly, AnomalyPhase, Change, ChangeKind, CommandKind, Direction, Edge, EdgeSource, EndReason, Labels,
+        OutcomeStatus, Progress, ShardId, SignalKind, Timestamp,
+    };
+
+    fn text() -> impl Strategy<Value = Arc<str>> {
+        "\\PC{0,8}".prop_map(Into::into)
+    }
+
+    fn time() -> impl Strategy<Value = Timestamp> {
+        (-62_135_596_800_000_i64..=253_402_214_400_000).prop_map(Timestamp::from_millis)
+    }
+
+    fn finite() -> impl Strategy<Value = f64> {
+        any::<f64>().prop_filter("finite", |v| v.is_finite())
+    }
+
+    fn shard() -> impl Strategy<Value = ShardId> {
+        (text(), any::<i32>()).prop_map(|(topic, partition)| ShardId { topic, partition })
+    }
+
+    fn anomaly() -> impl Strategy<Value = Anomaly> {
+        let labels = proptest::collection::btree_map("\\PC{1,4}", "\\PC{0,4}", 0..4);
+        let numbers = [finite(), finite(), finite(), finite(), finite()];
+        (
+            text(),
+            time(),
+            labels,
+            numbers,
+            proptest::option::of(finite()),
+            proptest::option::of(text()),
+        )
+            .prop_map(
+                |(name, at, labels, [score, deviation, expected, lower, upper], value, service)| Anomaly {
+                    id: name.clone(),
+                    at,
+                    onset: at,
+                    phase: AnomalyPhase::Ended,
+                    end: value.map(|_| EndReason::Recovered),
+                    metric: name.clone(),
+                    labels: Labels::new(labels).unwrap(),
+                    service,
+                    signal: SignalKind::Cpu,
+                    detector: name.clone(),
+                    score,
+                    deviation,
+                    value,
+                    expected,
+                    lower,
+                    upper,
+                    direction: Direction::Down,
+                    detail: name.to_string(),
+                },
+            )
+    }
+
+    fn outcome() -> impl Strategy<Value = Outcome> {
+        (text(), time(), text()).prop_map(|(one, at, other)| Outcome {
+            action: one.clone(),
+            at,
+            status: OutcomeStatus::DryRun,
+            target: other.clone(),
+            scope: one,
+            executor: other.clone(),
+            detail: other.to_string(),
+        })
+    }
+
+    fn command() -> impl Strategy<Value = Command> {
+        let kind = prop_oneof![
+            text().prop_map(|action| CommandKind::Approve { action }),
+            text().prop_map(|action| CommandKind::Deny { action }),
+            Just(CommandKind::Freeze),
+            Just(CommandKind::Thaw),
+            text().prop_map(|incident| CommandKind::Acknowledge { incident }),
+            (text(), text()).prop_map(|(incident, label)| CommandKind::Label { incident, label }),
+        ];
+        (text(), time(), kind).prop_map(|(name, at, kind)| Command {
+            id: name.clone(),
+            at,
+            by: name.clone(),
+            scope: name.clone(),
+            kind,
+            reason: name.to_string(),
+        })
+    }
+
+    fn fact() -> impl Strategy<Value = Fact> {
+        let edge = (text(), text()).prop_map(|(from, to)| {
+            FactBody::Edge(Edge {
+                from,
+                to,
+                source: EdgeSource::Spans,
+            })
+        });
+        let change = (text(), time(), proptest::option::of(text())).prop_map(|(name, at, environment)| {
+            FactBody::Change(Change {
+                id: name.clone(),
+                at,
+                kind: ChangeKind::Flag,
+                service: name.clone(),
+                environment: environment.clone(),
+                artifact: environment,
+                source: name.clone(),
+                event_type: name,
+            })
+        });
+        let progress =
+            (time(), any::<bool>(), proptest::collection::vec(shard(), 0..3)).prop_map(|(at, idle, roster)| {
+                FactBody::Progress(Progress {
+                    watermark: at,
+                    wall: at,
+                    idle,
+                    roster,
+                })
+            });
+        let body = prop_oneof![
+            edge,
+            change,
+            progress,
+            anomaly().prop_map(FactBody::Anomaly),
+            outcome().prop_map(FactBody::Outcome),
+            command().prop_map(FactBody::Command),
+        ];
+        (text(), time(), shard(), any::<u64>(), body).prop_map(|(scope, at, shard, seq, body)| Fact {
+            scope,
+            at,
+            shard,
+            seq,
+            body,
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read_again(fact in fact(), outcome in outcome(), command in command()) {
+            prop_assert_eq!(decode::<Fact>(&encode(&fact).unwrap()).unwrap(), fact);
+            prop_assert_eq!(decode::<Outcome>(&encode(&outcome).unwrap()).unwrap(), outcome);
+            prop_assert_eq!(decode::<Command>(&encode(&command).unwrap()).unwrap(), command);
+        }
+
+        #[test]
+        fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..100)) {
+            let _ = decode::<Fact>(&bytes);
+            let _ = decode::<Command>(&bytes);
+        }
+
+        #[test]
+        fn an_anomaly_with_a_number_that_json_cannot_hold_is_not_written(anomaly in anomaly(), which in 0..6_usize) {
+            let mut anomaly = anomaly;
+            let field = ["score", "deviation", "value", "expected", "lower", "upper"][which];
+            match which {
+                0 => anomaly.score = f64::NAN,
+                1 => anomaly.deviation = f64::INFINITY,
+                2 => anomaly.value = Some(f64::NEG_INFINITY),
+                3 => anomaly.expected = f64::NAN,
+                4 => anomaly.lower = f64::NEG_INFINITY,
+                _ => anomaly.upper = f64::INFINITY,
+            }
+            let shard = ShardId { topic: "t".into(), partition: 0 };
+            let fact = Fact { scope: "s".into(), at: anomaly.at, shard, seq: 0, body: FactBody::Anomaly(anomaly) };
+            let error = encode(&fact).unwrap_err().to_string();
+            prop_assert!(error.starts_with(&format!("`{field}` of fact is ")), "{}", error);
+        }
+    }
+
+    #[test]
+    fn what_is_no_record_is_refused_with_what_it_should_be() {
+        for (bytes, expected) in [
+            ("", "the record is empty, where JSON of Suture's own was expected"),
+            (
+                r#"{"action": "a1""#,
+                "the JSON of Suture's own breaks off after 15 bytes: its producer, or a size limit on the way, cut it short",
+            ),
+            (
+                r#"{"action": "a1", "at": "soon"}"#,
+                "no valid JSON of Suture's own at byte 28: as an outcome: \"soon\" is no timestamp: write milliseconds since the epoch or RFC 3339, such as 2022-08-22T03:54:00Z",
+            ),
+            (
+                r#"{"action": "a1"}"#,
+                "no valid JSON of Suture's own at byte 15: as an outcome: missing field `at`",
+            ),
+        ] {
+            assert_eq!(decode::<Outcome>(bytes.as_bytes()).unwrap_err().to_string(), expected);
+        }
+    }
+}

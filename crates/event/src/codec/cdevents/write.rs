@@ -96,24 +96,38 @@ pub const fn type_of(kind: ChangeKind) -> &'static str {
 }
 
 /// Writes a change as the CDEvent it came as, keyed by its service. `event_type` is written as it stands and decides what
-/// reads back as the kind: take [`type_of`] for a change of one's own.
+/// reads back as the kind: take [`type_of`] for a change of one's own. CDEvents wants environment and artifact named for
+/// a deploy; where the change names none, what is written has none.
 ///
 /// # Errors
 /// Where a field that CDEvents demands is empty.
 pub fn write_change(change: &Change) -> Result<Message, EncodeError> {
-    let of_environment = change.event_type.starts_with("dev.cdevents.environment.");
-    let of_service = change.event_type.starts_with("dev.cdevents.service.");
-    let environment = change.environment.as_deref();
     #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
     struct Custom<'a> {
-        service: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        service: Option<&'a str>,
         #[serde(skip_serializing_if = "Option::is_none")]
         environment: Option<&'a str>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        artifact_id: Option<&'a str>,
     }
+    // the objects of CDEvents are closed: what a type has no place for goes into the custom data
+    let (environment, artifact) = (change.environment.as_deref(), change.artifact.as_deref());
+    let of_environment = change.event_type.starts_with("dev.cdevents.environment.");
+    let service_event = change.event_type.strip_prefix("dev.cdevents.service.");
+    let of_service = service_event.is_some();
+    let has_artifact = service_event.is_some_and(|predicate| {
+        ["deployed", "upgraded", "rolledback"]
+            .iter()
+            .any(|name| predicate.split('.').next() == Some(name))
+    });
     let custom = Custom {
-        service: &change.service,
-        environment,
+        service: Some(&*change.service).filter(|_| !of_service),
+        environment: environment.filter(|_| !of_service),
+        artifact_id: artifact.filter(|_| !has_artifact),
     };
+    let customised = custom.service.is_some() || custom.artifact_id.is_some();
     let subject_id = if of_environment {
         environment.unwrap_or(&change.service)
     } else {
@@ -133,12 +147,12 @@ pub fn write_change(change: &Change) -> Result<Message, EncodeError> {
             id: subject_id,
             content: Content {
                 environment: environment.filter(|_| of_service).map(|id| Named { id }),
-                artifact_id: change.artifact.as_deref(),
+                artifact_id: artifact.filter(|_| has_artifact),
                 ..Content::default()
             },
         },
-        custom_data: (!of_service).then_some(&custom),
-        custom_data_content_type: (!of_service).then_some(JSON),
+        custom_data: customised.then_some(&custom),
+        custom_data_content_type: customised.then_some(JSON),
     };
     send("change", &event, &change.service)
 }

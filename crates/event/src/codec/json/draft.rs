@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, fmt};
 
-use serde::de::{self, Deserialize, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{self, Deserialize, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 
 use super::super::{
     DecodeError, Decoded, Limits, PointKind, Rejected, SampleRef,
@@ -269,19 +269,19 @@ impl<'de> Visitor<'de> for ElementSeed<'_, 'de> {
                 Field::Value => draft.set_value(map.next_value()?),
                 Field::Labels => map.next_value_seed(LabelsSeed { draft, limits })?,
                 Field::ResourceMetrics => {
-                    map.next_value::<IgnoredAny>()?;
+                    map.next_value_seed(Skip(0))?;
                     let help = "set `format: otlp_json` for this topic";
                     draft.note(DecodeError::unfit("resourceMetrics", "a field of OTLP/JSON", help));
                 }
                 Field::Other => {
-                    map.next_value::<IgnoredAny>()?;
+                    map.next_value_seed(Skip(0))?;
                 }
             }
         }
         Ok(())
     }
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
-        while seq.next_element::<IgnoredAny>()?.is_some() {}
+    fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<(), A::Error> {
+        Skip(0).seq(seq)?;
         self.draft.note(DecodeError::unfit("sample", "an array", NO_OBJECT));
         Ok(())
     }
@@ -372,8 +372,8 @@ impl<'de> Visitor<'de> for LabelsSeed<'_, 'de> {
         }
         Ok(())
     }
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
-        while seq.next_element::<IgnoredAny>()?.is_some() {}
+    fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<(), A::Error> {
+        Skip(0).seq(seq)?;
         self.draft.note(DecodeError::unfit("labels", "an array", NO_LABELS));
         Ok(())
     }
@@ -428,6 +428,45 @@ impl<'de> Deserialize<'de> for Name<'de> {
     }
 }
 
+/// Any JSON value that nobody asked for, this far below one that somebody did. Not `IgnoredAny`: sonic-rs skips that
+/// without a bound on depth, and a record of 100,000 brackets would overflow the stack and end the process.
+#[derive(Clone, Copy)]
+struct Skip(u8);
+
+/// How deep a value may be nested: a sample's own fields need 2 levels.
+const MOST_LEVELS: u8 = 32;
+
+impl Skip {
+    fn below<E: de::Error>(self) -> Result<Self, E> {
+        if self.0 < MOST_LEVELS {
+            Ok(Self(self.0 + 1))
+        } else {
+            Err(E::custom("nested more than 32 levels deep"))
+        }
+    }
+
+    fn seq<'de, A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
+        let below = self.below()?;
+        while seq.next_element_seed(below)?.is_some() {}
+        Ok(())
+    }
+
+    fn map<'de, A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        let below = self.below()?;
+        while map.next_key::<Name<'_>>()?.is_some() {
+            map.next_value_seed(below)?;
+        }
+        Ok(())
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Skip {
+    type Value = ();
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(LooseVisitor(self)).map(|_| ())
+    }
+}
+
 /// Any JSON value, as far as a field can use it.
 enum Loose<'a> {
     Text(Cow<'a, str>),
@@ -453,11 +492,11 @@ impl fmt::Display for Loose<'_> {
 
 impl<'de> Deserialize<'de> for Loose<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(LooseVisitor)
+        deserializer.deserialize_any(LooseVisitor(Skip(0)))
     }
 }
 
-struct LooseVisitor;
+struct LooseVisitor(Skip);
 
 impl<'de> Visitor<'de> for LooseVisitor {
     type Value = Loose<'de>;
@@ -486,12 +525,12 @@ impl<'de> Visitor<'de> for LooseVisitor {
     fn visit_unit<E>(self) -> Result<Loose<'de>, E> {
         Ok(Loose::Null)
     }
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Loose<'de>, A::Error> {
-        while seq.next_element::<IgnoredAny>()?.is_some() {}
+    fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<Loose<'de>, A::Error> {
+        self.0.seq(seq)?;
         Ok(Loose::Nested("an array"))
     }
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Loose<'de>, A::Error> {
-        while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Loose<'de>, A::Error> {
+        self.0.map(map)?;
         Ok(Loose::Nested("an object"))
     }
 }
