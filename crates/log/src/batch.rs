@@ -19,6 +19,14 @@ pub struct RecordRef<'a> {
     pub headers: Headers<'a>,
 }
 
+impl RecordRef<'_> {
+    /// Bytes of key, value and headers.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        self.key.map_or(0, <[u8]>::len) + self.value.map_or(0, <[u8]>::len) + self.headers.packed.len()
+    }
+}
+
 /// A record's headers, in order. Each is a name and perhaps a value.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Headers<'a> {

@@ -21,6 +21,6 @@ pub use error::{Error, Listed, Recovery};
 pub use partitioner::partition_of;
 pub use traits::{Appender, Consumer, Log, Producer, Reader, Rebalance};
 pub use types::{
-    Assignment, Cleanup, Committed, Created, GroupMetadata, GroupOptions, Isolation, Offset, OutRecord, Range,
-    TopicInfo, TopicPartition, TopicSpec,
+    Assignment, Cleanup, Committed, Created, GroupMetadata, GroupOptions, Isolation, Offset, OutRecord, POLL_BYTES,
+    Range, TopicInfo, TopicPartition, TopicSpec,
 };

@@ -75,7 +75,8 @@ pub trait Rebalance: Send {
 /// A member of a group. One thread polls it; only [`Consumer::group_metadata`] may be called from others.
 pub trait Consumer: Send + Sync {
     /// Hands up to `max` records to `sink` (topic, partition, record), those of one partition in order of offset, and
-    /// gives their number. Waits for the first up to `timeout`, then takes what is there.
+    /// gives their number. Waits for the first up to `timeout`, then takes what is there, but no more once the records
+    /// handed out come to [`POLL_BYTES`](crate::POLL_BYTES).
     ///
     /// # Errors
     /// [`Error::OutOfRange`] where a position is no longer retained. After [`Recovery::Retry`](crate::Recovery::Retry)

@@ -9,6 +9,9 @@ use crate::HeadersBuf;
 /// A position in a partition: that of the next record to read where it says where somebody is.
 pub type Offset = i64;
 
+/// One call of [`Consumer::poll`](crate::Consumer::poll) hands out no further record after so many bytes.
+pub const POLL_BYTES: usize = 4 << 20;
+
 /// A partition of a topic.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TopicPartition {

@@ -4,8 +4,24 @@
 //! are committed in one transaction; its state is written to a compacted topic now and then. To recover, the newest
 //! snapshot is loaded and the records up to the committed offset are replayed with outputs dropped.
 
+mod clock;
+mod error;
 mod fold;
+mod host;
+mod lease;
+mod mailbox;
+mod mark;
+mod metrics;
 mod options;
+mod plane;
+mod restore;
+mod shard;
+mod state;
+mod writer;
 
+pub use clock::{Clock, SystemClock};
+pub use error::Error;
 pub use fold::{Epoch, EpochCause, Fingerprint, Fold, FoldError, Folds, Outputs, Tick};
+pub use metrics::{Counter, Gauge, Histogram, Metrics, Phase, ShardMetrics};
 pub use options::{OnRepartition, Options, Start};
+pub use plane::{Plane, Shutdown};

@@ -58,10 +58,8 @@ pub struct Options {
     pub snapshot_piece: usize,
     /// Bytes of snapshot pieces that ride along with one commit. Default 4 MiB.
     pub snapshot_stride: usize,
-    /// Records in a batch at most. Default 8,192.
+    /// Records in a batch at most; it also ends at [`suture_log::POLL_BYTES`]. Default 8,192.
     pub batch_records: usize,
-    /// Bytes in a batch after which it is handed on. Default 1 MiB.
-    pub batch_bytes: usize,
     /// Batches waiting for a shard at most; then its partition is paused until half are done. Default 8.
     pub queue: usize,
     /// How long a shard may take to commit when its partition is revoked or the program ends. Default 5 s.
@@ -96,7 +94,6 @@ impl Default for Options {
             snapshot_piece: 512 << 10,
             snapshot_stride: 4 << 20,
             batch_records: 8_192,
-            batch_bytes: 1 << 20,
             queue: 8,
             release_within: Span::from_secs(5),
             open_within: Span::from_secs(60),

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     Appender, Assignment, Committed, Consumer, Error, GroupMetadata, GroupOptions, Isolation, Offset, OutRecord,
-    Producer, Reader, Rebalance, RecordRef, TopicPartition,
+    POLL_BYTES, Producer, Reader, Rebalance, RecordRef, TopicPartition,
 };
 
 pub(super) struct MemoryConsumer {
@@ -141,7 +141,7 @@ impl MemoryConsumer {
         let mut order: Vec<TopicPartition> = positions.keys().cloned().collect();
         let turn = served.as_ref().map_or(0, |last| order.partition_point(|at| at <= last));
         order.rotate_left(turn);
-        let mut count = 0;
+        let (mut count, mut bytes) = (0, 0);
         for at in order {
             let Some(position) = positions.get_mut(&at).filter(|position| !position.paused) else {
                 continue;
@@ -151,12 +151,13 @@ impl MemoryConsumer {
             if disturbance.back > 0 {
                 next = (next - disturbance.back).max(partition.range().start.min(next));
             }
-            while count < max {
+            while count < max && bytes < POLL_BYTES {
                 match partition.next(next, self.options.isolation) {
                     Next::Record(record) => {
                         sink(&at.topic, at.partition, record);
                         next = record.offset + 1;
                         count += 1;
+                        bytes += record.size();
                     }
                     // the position stays behind markers, as a Kafka client's does
                     Next::End(_) => break,
@@ -164,7 +165,7 @@ impl MemoryConsumer {
                 }
             }
             position.next = position.next.max(next);
-            if count == max {
+            if count == max || bytes >= POLL_BYTES {
                 *served = Some(at);
                 break;
             }

@@ -1,0 +1,175 @@
+//! A shard's thread: lease, restore, work, and all over again after an error.
+
+use std::{
+    sync::{Arc, Condvar, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use suture_log::{Offset, TopicPartition};
+use tracing::{error, info, warn};
+
+use crate::{
+    Error,
+    clock::duration,
+    error::Failure,
+    lease::lease,
+    mailbox::{Ending, Mail, Mailbox},
+    metrics::{Phase, ShardMetrics},
+    restore::restore,
+    shard::{Env, Shard},
+};
+
+/// A shard that holds its lease and wants its records from `offset` on.
+#[derive(Debug)]
+pub(crate) struct Wanted {
+    pub(crate) at: TopicPartition,
+    pub(crate) offset: Offset,
+    pub(crate) generation: u64,
+}
+
+/// What shards tell the thread that polls.
+#[derive(Default)]
+pub(crate) struct Board {
+    inner: Mutex<Notes>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Notes {
+    wanted: Vec<Wanted>,
+    stopped: Vec<(TopicPartition, Error)>,
+}
+
+impl Board {
+    fn post(&self, note: impl FnOnce(&mut Notes)) {
+        note(&mut self.inner.lock().unwrap_or_else(PoisonError::into_inner));
+        self.changed.notify_all();
+    }
+
+    /// All positions asked for since the last call.
+    pub(crate) fn wanted(&self) -> Vec<Wanted> {
+        std::mem::take(&mut self.inner.lock().unwrap_or_else(PoisonError::into_inner).wanted)
+    }
+
+    /// Shards that stopped since the last call.
+    pub(crate) fn stopped(&self) -> Vec<(TopicPartition, Error)> {
+        std::mem::take(&mut self.inner.lock().unwrap_or_else(PoisonError::into_inner).stopped)
+    }
+
+    /// Waits until all these shards have asked for a position or stopped; gives the positions.
+    pub(crate) fn wait_for(&self, partitions: &[TopicPartition], timeout: Duration) -> Vec<Wanted> {
+        let deadline = Instant::now() + timeout;
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            let known = |at: &TopicPartition| {
+                inner.wanted.iter().any(|wanted| wanted.at == *at) || inner.stopped.iter().any(|(s, _)| s == at)
+            };
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() || partitions.iter().all(known) {
+                let (mine, others) = std::mem::take(&mut inner.wanted)
+                    .into_iter()
+                    .partition(|wanted| partitions.contains(&wanted.at));
+                inner.wanted = others;
+                return mine;
+            }
+            inner = self
+                .changed
+                .wait_timeout(inner, left)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
+        }
+    }
+}
+
+/// How long a shard that was fenced waits before it concludes that it still is the owner: longer than its consumer takes
+/// to hear of a rebalance. Without the wait, a zombie would fence its successor in turn.
+const FENCED_WAIT: Duration = Duration::from_secs(5);
+
+/// Runs a shard until it is told to end.
+pub(crate) fn run(env: &Arc<Env>, at: &TopicPartition, metrics: &Arc<ShardMetrics>, mailbox: &Mailbox, board: &Board) {
+    let first = duration(env.options.backoff);
+    let mut backoff = first;
+    loop {
+        let failure = match attempt(env, at, metrics, mailbox, board, &mut backoff) {
+            Ok(()) => return,
+            Err(failure) => failure,
+        };
+        let wait = match &failure {
+            Failure::Stop(_) => None,
+            // without a group the transactional id is the lease, and somebody else has taken it
+            Failure::Fenced(_) if env.options.assign.is_some() => None,
+            Failure::Fenced(_) => Some(backoff.max(FENCED_WAIT)),
+            Failure::Restart(_) => Some(backoff),
+        };
+        mailbox.reset();
+        let Some(wait) = wait else {
+            let error = failure.error().clone();
+            error!(shard = %at, %error, "the shard stops");
+            metrics.set_phase(Phase::Stopped);
+            board.post(|notes| notes.stopped.push((at.clone(), error)));
+            while mailbox.wait_for_ending(Duration::from_secs(3600)).is_none() {}
+            return;
+        };
+        warn!(shard = %at, error = %failure.error(), wait_ms = wait.as_millis(), "the shard starts anew");
+        metrics.restarts.add(1);
+        metrics.set_phase(Phase::Waiting);
+        if mailbox.wait_for_ending(wait).is_some() {
+            return;
+        }
+        backoff = (backoff * 2).min(duration(env.options.backoff_max));
+    }
+}
+
+/// One life of a shard. `Ok` once it was told to end.
+fn attempt(
+    env: &Arc<Env>,
+    at: &TopicPartition,
+    metrics: &Arc<ShardMetrics>,
+    mailbox: &Mailbox,
+    board: &Board,
+    backoff: &mut Duration,
+) -> Result<(), Failure> {
+    metrics.set_phase(Phase::Opening);
+    let generation = mailbox.reset();
+    let lease = lease(env, at)?;
+    let offset = lease.start;
+    board.post(|notes| {
+        notes.wanted.push(Wanted {
+            at: at.clone(),
+            offset,
+            generation,
+        })
+    });
+    let mut shard = restore(env, at, metrics, lease)?;
+    loop {
+        match mailbox.take(shard.patience()) {
+            Mail::Batch(mut batch) => {
+                shard.step(&mut batch);
+                mailbox.recycle(batch);
+                // it has worked: the next error is a new one
+                *backoff = duration(env.options.backoff);
+            }
+            Mail::Nothing => {}
+            Mail::Ending(Ending::Lost) => {
+                info!(shard = %at, "lost to another process");
+                return Ok(());
+            }
+            Mail::Ending(Ending::Release) => {
+                end(&mut shard);
+                return Ok(());
+            }
+        }
+        shard.advance(mailbox.is_empty())?;
+    }
+}
+
+/// What cannot be committed any more is not lost: the next owner does it again.
+fn end(shard: &mut Shard) {
+    let deadline = shard.env.clock.now() + duration(shard.env.options.release_within) / 2;
+    match shard.release(deadline) {
+        Ok(()) => info!(shard = %shard.at, offset = shard.committed, "released"),
+        Err(failure) => {
+            warn!(shard = %shard.at, error = %failure.error(), "released without its last commit, which its next owner repeats");
+        }
+    }
+}

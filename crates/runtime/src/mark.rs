@@ -1,0 +1,121 @@
+//! What goes into an offset commit's metadata, so that it is there if and only if the transaction is.
+
+use suture_event::hex16;
+use suture_log::{Offset, RecordRef};
+
+/// What a shard knew when it committed: a line of `name=value` pairs, far below the broker's 4 KiB.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Mark {
+    /// The shard's epoch.
+    pub(crate) epoch: u32,
+    /// The fold's digest at the committed offset.
+    pub(crate) digest: u64,
+    /// Hash of the fingerprint that the epoch runs under.
+    pub(crate) fingerprint: u64,
+    /// How many partitions the input topic had.
+    pub(crate) partitions: i32,
+    /// The last record before the offset, by which a topic that was created anew is told from the old one.
+    pub(crate) last: Option<(Offset, u64)>,
+    /// No snapshot that counts lies before this offset of its partition of the state topic.
+    pub(crate) state_from: Offset,
+}
+
+const VERSION: &str = "suture1";
+
+impl Mark {
+    pub(crate) fn encode(&self) -> String {
+        let Self {
+            epoch,
+            digest,
+            fingerprint,
+            partitions,
+            last,
+            state_from,
+        } = self;
+        let mut text = format!(
+            "{VERSION} epoch={epoch} digest={} fingerprint={} partitions={partitions} state={state_from}",
+            hex16(*digest),
+            hex16(*fingerprint),
+        );
+        if let Some((offset, hash)) = last {
+            text.push_str(&format!(" last={offset}:{}", hex16(*hash)));
+        }
+        text
+    }
+
+    /// `None` where the text is no mark of this version: something else committed the offset.
+    pub(crate) fn decode(text: &str) -> Option<Self> {
+        let mut words = text.split(' ');
+        if words.next() != Some(VERSION) {
+            return None;
+        }
+        let hex = |text: &str| u64::from_str_radix(text, 16).ok();
+        let (mut epoch, mut digest, mut fingerprint, mut partitions, mut last, mut state_from) =
+            (None, None, None, None, None, None);
+        for word in words {
+            match word.split_once('=')? {
+                ("epoch", value) => epoch = value.parse().ok(),
+                ("digest", value) => digest = hex(value),
+                ("fingerprint", value) => fingerprint = hex(value),
+                ("partitions", value) => partitions = value.parse().ok(),
+                ("state", value) => state_from = value.parse().ok(),
+                ("last", value) => {
+                    let (offset, hash) = value.split_once(':')?;
+                    last = Some((offset.parse().ok()?, hex(hash)?));
+                }
+                _ => {}
+            }
+        }
+        Some(Self {
+            epoch: epoch?,
+            digest: digest?,
+            fingerprint: fingerprint?,
+            partitions: partitions?,
+            last,
+            state_from: state_from?,
+        })
+    }
+}
+
+/// What tells a record from another at the same offset of a topic that was created anew.
+pub(crate) fn record_hash(record: &RecordRef<'_>) -> u64 {
+    let time = record
+        .timestamp
+        .map_or(i64::MIN, suture_event::Timestamp::as_millis)
+        .to_le_bytes();
+    suture_event::stable_hash([
+        time.as_slice(),
+        record.key.unwrap_or_default(),
+        record.value.unwrap_or_default(),
+    ])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mark_reads_back_and_anything_else_is_refused() {
+        let mark = Mark {
+            epoch: 3,
+            digest: 0xdead_beef,
+            fingerprint: u64::MAX,
+            partitions: 12,
+            last: Some((41, 7)),
+            state_from: 900,
+        };
+        assert_eq!(Mark::decode(&mark.encode()), Some(mark.clone()));
+        let fresh = Mark { last: None, ..mark };
+        assert_eq!(Mark::decode(&fresh.encode()), Some(fresh.clone()));
+        assert!(fresh.encode().len() < 200);
+        for text in [
+            "",
+            "consumed by a console",
+            "suture2 epoch=1",
+            "suture1 epoch=1",
+            "suture1 nonsense",
+        ] {
+            assert_eq!(Mark::decode(text), None, "{text}");
+        }
+    }
+}

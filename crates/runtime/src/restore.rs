@@ -1,0 +1,292 @@
+//! From a lease to a live shard: newest snapshot, replay with outputs dropped, comparison.
+
+use std::{sync::Arc, time::Duration};
+
+use suture_log::{Batch, Isolation, Offset, TopicPartition};
+use tracing::{error, info, warn};
+
+use crate::{
+    EpochCause, Error, Fold, FoldError, Outputs,
+    error::Failure,
+    lease::{Lease, Origin},
+    mark::Mark,
+    metrics::{Phase, ShardMetrics},
+    shard::{Env, Shard, Times, fingerprint_hash},
+    state::{Inventory, Manifest, StateStore},
+    writer::{Kept, Writer},
+};
+
+/// How long the replay may wait for a record that must be there.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A state to go on from.
+struct Base {
+    fold: Box<dyn Fold>,
+    /// Why a new epoch begins, if one does, and its number.
+    epoch: (u32, Option<EpochCause>),
+}
+
+/// Brings a shard to the state it had at the leased position, and live.
+pub(crate) fn restore(
+    env: &Arc<Env>,
+    at: &TopicPartition,
+    metrics: &Arc<ShardMetrics>,
+    lease: Lease,
+) -> Result<Shard, Failure> {
+    metrics.set_phase(Phase::Restoring);
+    let log = env.log.as_ref();
+    let store = StateStore::new(log, &env.options.state_topic, &env.options.group, at).map_err(config)?;
+    let from = match &lease.origin {
+        Origin::Resumed(mark) | Origin::Repartitioned(mark) => mark.state_from,
+        Origin::New | Origin::Cold { .. } => 0,
+    };
+    let inventory = store.inventory(log, from).map_err(config)?;
+    let base = base(env, at, metrics, &lease, &store, &inventory)?;
+
+    let (mark_epoch, last) = match &lease.origin {
+        Origin::Resumed(mark) | Origin::Repartitioned(mark) => (Some(mark.epoch), mark.last),
+        Origin::New | Origin::Cold { .. } => (None, None),
+    };
+    let mut kept: Vec<Kept> = inventory
+        .manifests
+        .values()
+        .map(|manifest| Kept {
+            id: manifest.id(),
+            pieces: manifest.pieces,
+            from,
+        })
+        .collect();
+    // of snapshots of other epochs only the ground the next one stands on is still worth keeping
+    let surplus = kept.len().saturating_sub(2);
+    let dropped: Vec<Kept> = kept.drain(..surplus).collect();
+    let mut writer = Writer::new(kept);
+    for (id, pieces) in dropped
+        .iter()
+        .map(|kept| (kept.id, kept.pieces))
+        .chain(inventory.orphans())
+    {
+        writer.push(store.tombstones(id, pieces));
+    }
+    let (epoch, cause) = base.epoch;
+    debug_assert!(
+        cause.is_some() || mark_epoch == Some(epoch),
+        "an epoch goes on only where it was committed"
+    );
+    let mut shard = Shard {
+        env: Arc::clone(env),
+        at: at.clone(),
+        metrics: Arc::clone(metrics),
+        fold: base.fold,
+        producer: lease.producer,
+        store,
+        writer,
+        fingerprint: env.folds.fingerprint(),
+        epoch,
+        partitions: lease.partitions,
+        position: lease.start,
+        committed: lease.start,
+        last,
+        outputs: Outputs::default(),
+        times: Times::starting(env.clock.now()),
+        empty_to: lease.start,
+    };
+    if let Some(cause) = cause {
+        shard.begin_epoch(cause)?;
+    }
+    shard.go_live();
+    Ok(shard)
+}
+
+/// A log that fails is tried again; a topic that is missing is not.
+fn config(error: Error) -> Failure {
+    match error {
+        Error::Log(error) => error.into(),
+        other => Failure::Stop(other),
+    }
+}
+
+fn create(env: &Env, at: &TopicPartition) -> Result<Box<dyn Fold>, Failure> {
+    let shard = at.clone().into();
+    env.folds.create(&shard).map_err(|source| {
+        Failure::Stop(Error::Fold {
+            shard: at.clone(),
+            source,
+        })
+    })
+}
+
+fn base(
+    env: &Env,
+    at: &TopicPartition,
+    metrics: &ShardMetrics,
+    lease: &Lease,
+    store: &StateStore,
+    inventory: &Inventory,
+) -> Result<Base, Failure> {
+    let (mark, repartitioned) = match &lease.origin {
+        Origin::New => {
+            // a group whose offsets were deleted may have left snapshots behind
+            let number = inventory.last_epoch().map_or(0, |epoch| epoch + 1);
+            return Ok(Base {
+                fold: create(env, at)?,
+                epoch: (number, Some(EpochCause::First)),
+            });
+        }
+        Origin::Cold { epoch, reason } => {
+            let number = epoch.max(&inventory.last_epoch()).map_or(0, |epoch| epoch + 1);
+            let cause = EpochCause::Cold { reason: reason.clone() };
+            return Ok(Base {
+                fold: create(env, at)?,
+                epoch: (number, Some(cause)),
+            });
+        }
+        Origin::Resumed(mark) => (mark, false),
+        Origin::Repartitioned(mark) => (mark, true),
+    };
+    let next = mark.epoch.max(inventory.last_epoch().unwrap_or(0)) + 1;
+    let to = env.folds.fingerprint();
+    let changed = fingerprint_hash(&to) != mark.fingerprint;
+    let candidates = inventory
+        .manifests
+        .values()
+        .rev()
+        .filter(|m| m.epoch == mark.epoch && m.offset <= lease.start);
+    let mut reason = "there is no snapshot of it in the state topic".to_owned();
+    for manifest in candidates {
+        let mut fold = create(env, at)?;
+        match usable(env, manifest, lease, store, inventory, fold.as_mut(), changed).map_err(config)? {
+            Ok(()) => {}
+            Err(Unusable::Shape(why)) if changed => {
+                warn!(shard = %at, why, "the state does not fit the changed pipeline or engine");
+                let cause = EpochCause::Changed {
+                    from: manifest.fingerprint.clone(),
+                    to,
+                    carried: false,
+                };
+                return Ok(Base {
+                    fold: create(env, at)?,
+                    epoch: (next, Some(cause)),
+                });
+            }
+            Err(Unusable::Shape(why) | Unusable::Bytes(why)) => {
+                error!(shard = %at, offset = manifest.offset, why, "a snapshot cannot be used");
+                reason = format!("no snapshot of it can be used; of the last one looked at: {why}");
+                continue;
+            }
+        }
+        let replayed = replay(env, at, fold.as_mut(), manifest.offset, lease.start)?;
+        metrics.restores.add(1);
+        metrics.replayed.add(replayed);
+        info!(shard = %at, snapshot = manifest.offset, replayed, "state restored");
+        let cause = if changed {
+            Some(EpochCause::Changed {
+                from: manifest.fingerprint.clone(),
+                to,
+                carried: true,
+            })
+        } else {
+            compare(at, fold.as_ref(), mark, manifest, lease.start)?;
+            repartitioned.then_some(EpochCause::Repartitioned {
+                from: mark.partitions,
+                to: lease.partitions,
+            })
+        };
+        let number = if cause.is_some() { next } else { mark.epoch };
+        return Ok(Base {
+            fold,
+            epoch: (number, cause),
+        });
+    }
+    Ok(Base {
+        fold: create(env, at)?,
+        epoch: (next, Some(EpochCause::Cold { reason })),
+    })
+}
+
+/// Why a snapshot is of no use.
+enum Unusable {
+    /// It cannot be had, or is not what was written.
+    Bytes(String),
+    /// The fold does not take it.
+    Shape(String),
+}
+
+fn usable(
+    env: &Env,
+    manifest: &Manifest,
+    lease: &Lease,
+    store: &StateStore,
+    inventory: &Inventory,
+    fold: &mut dyn Fold,
+    changed: bool,
+) -> Result<Result<(), Unusable>, Error> {
+    if manifest.offset < lease.range.start && manifest.offset < lease.start {
+        let why = format!(
+            "it is of offset {}, and the log begins at {}: the snapshot is older than what the topic retains",
+            manifest.offset, lease.range.start
+        );
+        return Ok(Err(Unusable::Bytes(why)));
+    }
+    let state = match store.load(env.log.as_ref(), inventory, manifest)? {
+        Ok(state) => state,
+        Err(why) => return Ok(Err(Unusable::Bytes(why))),
+    };
+    if let Err(FoldError(why)) = fold.restore(&state) {
+        return Ok(Err(Unusable::Shape(why)));
+    }
+    if !changed && suture_event::hex16(fold.digest()) != manifest.digest {
+        return Ok(Err(Unusable::Bytes(
+            "the state read from it is not the one that was written".to_owned(),
+        )));
+    }
+    Ok(Ok(()))
+}
+
+/// The state at the committed offset must be the one that was committed.
+fn compare(at: &TopicPartition, fold: &dyn Fold, mark: &Mark, from: &Manifest, to: Offset) -> Result<(), Failure> {
+    if fold.digest() == mark.digest {
+        return Ok(());
+    }
+    Err(Failure::Stop(Error::Diverged {
+        shard: at.clone(),
+        from: from.offset,
+        to,
+    }))
+}
+
+/// Takes in the records from `from` up to before `to` and drops what they lead to. Gives their number.
+fn replay(env: &Env, at: &TopicPartition, fold: &mut dyn Fold, from: Offset, to: Offset) -> Result<u64, Failure> {
+    if from >= to {
+        return Ok(0);
+    }
+    let mut reader = env.log.reader(at, from, Isolation::ReadCommitted)?;
+    let mut batch = Batch::new();
+    let mut dropped = Outputs::default();
+    let mut count = 0;
+    let mut beyond = false;
+    loop {
+        let mut seen = 0;
+        let end = reader.read(PATIENCE, env.options.batch_records, &mut |record| {
+            seen += 1;
+            if record.offset < to {
+                batch.push(record);
+            } else {
+                beyond = true;
+            }
+        })?;
+        count += batch.len() as u64;
+        beyond = beyond || batch.next() == Some(to);
+        fold.batch(&batch, &mut dropped);
+        batch.clear();
+        dropped.clear();
+        if end || beyond {
+            return Ok(count);
+        }
+        if seen == 0 {
+            return Err(Failure::Restart(Error::Log(suture_log::Error::Indefinite {
+                what: format!("replaying {at} from {from} to {to}"),
+                detail: format!("nothing came for {} s", PATIENCE.as_secs()),
+            })));
+        }
+    }
+}

@@ -1,0 +1,421 @@
+//! One shard at work: take records in, commit what they led to, write snapshots.
+
+use std::{
+    sync::{Arc, OnceLock, Weak},
+    time::Duration,
+};
+
+use suture_event::{ShardId, stable_hash};
+use suture_log::{
+    Batch, Committed, Consumer, GroupMetadata, Isolation, Log, Offset, OutRecord, Producer, Recovery, TopicPartition,
+};
+use tracing::{debug, error, info, warn};
+
+use crate::{
+    Clock, Epoch, EpochCause, Error, Fingerprint, Fold, FoldError, Folds, Options, Outputs, Tick,
+    clock::duration,
+    error::Failure,
+    mark::{Mark, record_hash},
+    metrics::{Phase, ShardMetrics},
+    state::{SnapshotId, StateStore, Subject},
+    writer::{Kept, Writer},
+};
+
+/// What all shards of a plane share.
+pub(crate) struct Env {
+    pub(crate) log: Arc<dyn Log>,
+    pub(crate) folds: Arc<dyn Folds>,
+    pub(crate) options: Options,
+    pub(crate) clock: Arc<dyn Clock>,
+    /// The member whose standing goes with each commit; set before the first poll.
+    pub(crate) member: OnceLock<Weak<dyn Consumer>>,
+    /// All shards of the plane.
+    pub(crate) roster: Vec<ShardId>,
+}
+
+impl Env {
+    fn group_metadata(&self) -> Result<GroupMetadata, suture_log::Error> {
+        match self.member.get().and_then(Weak::upgrade) {
+            Some(member) => member.group_metadata(),
+            None => Err(suture_log::Error::Indefinite {
+                what: "asking for the group's metadata".to_owned(),
+                detail: "the consumer is gone".to_owned(),
+            }),
+        }
+    }
+}
+
+/// Hash of a fingerprint, as it goes into marks.
+pub(crate) fn fingerprint_hash(fingerprint: &Fingerprint) -> u64 {
+    stable_hash([fingerprint.engine.as_bytes(), fingerprint.pipeline.as_bytes()])
+}
+
+/// A shard that is live.
+pub(crate) struct Shard {
+    pub(crate) env: Arc<Env>,
+    pub(crate) at: TopicPartition,
+    pub(crate) metrics: Arc<ShardMetrics>,
+    pub(crate) fold: Box<dyn Fold>,
+    pub(crate) producer: Box<dyn Producer>,
+    pub(crate) store: StateStore,
+    pub(crate) writer: Writer,
+    pub(crate) fingerprint: Fingerprint,
+    pub(crate) epoch: u32,
+    pub(crate) partitions: i32,
+    /// The next record to be taken in.
+    pub(crate) position: Offset,
+    pub(crate) committed: Offset,
+    /// The last record that was taken in, and its hash.
+    pub(crate) last: Option<(Offset, u64)>,
+    pub(crate) outputs: Outputs,
+    pub(crate) times: Times,
+    /// Up to here the partition was looked through and holds nothing that is not taken in.
+    pub(crate) empty_to: Offset,
+}
+
+/// When things were last done, by the clock that never goes back.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Times {
+    commit: Duration,
+    tick: Duration,
+    snapshot: Duration,
+    record: Duration,
+    range: Duration,
+}
+
+impl Times {
+    pub(crate) const fn starting(now: Duration) -> Self {
+        Self {
+            commit: Duration::ZERO,
+            tick: Duration::ZERO,
+            snapshot: now,
+            record: now,
+            range: Duration::ZERO,
+        }
+    }
+}
+
+/// How often a shard asks for its partition's start and end, for the lag and for the alarm on retention.
+const RANGE_INTERVAL: Duration = Duration::from_secs(10);
+
+impl Shard {
+    pub(crate) fn fold_error(&self, source: FoldError) -> Failure {
+        Failure::Stop(Error::Fold {
+            shard: self.at.clone(),
+            source,
+        })
+    }
+
+    /// Takes records in.
+    pub(crate) fn step(&mut self, batch: &mut Batch) {
+        let skipped = batch.skip_before(self.position);
+        if skipped > 0 {
+            self.metrics.skipped.add(skipped as u64);
+            debug!(shard = %self.at, skipped, "records came a second time");
+        }
+        let Some(last) = batch.last() else { return };
+        self.last = Some((last.offset, record_hash(&last)));
+        let next = last.offset + 1;
+        self.metrics.records.add(batch.len() as u64);
+        self.metrics.bytes.add(batch.bytes() as u64);
+        self.metrics.batch_records.record(batch.len() as u64);
+        self.fold.batch(batch, &mut self.outputs);
+        self.position = next;
+        self.metrics.position.set(next);
+        self.times.record = self.env.clock.now();
+        if let Some(watermark) = self.fold.watermark() {
+            self.metrics.watermark.set(watermark.as_millis());
+        }
+    }
+
+    /// Does what is due: a tick, a commit, a snapshot. `drained` says that no record is waiting for the shard.
+    pub(crate) fn advance(&mut self, drained: bool) -> Result<(), Failure> {
+        let now = self.env.clock.now();
+        self.look_around(now)?;
+        let options = &self.env.options;
+        if options.ticks && now.saturating_sub(self.times.tick) >= duration(options.tick_interval) {
+            self.times.tick = now;
+            let idle = drained && self.is_idle(now)?;
+            let tick = Tick {
+                wall: self.env.clock.wall(),
+                idle,
+                roster: &self.env.roster,
+            };
+            self.fold.tick(tick, &mut self.outputs);
+        }
+        if self.commit_is_due(now) {
+            self.commit()?;
+            self.snapshot_if_due()?;
+        }
+        Ok(())
+    }
+
+    /// How long [`Self::advance`] need not be called if no record comes.
+    pub(crate) fn patience(&self) -> Duration {
+        let options = &self.env.options;
+        let now = self.env.clock.now();
+        let mut due = self.times.range + RANGE_INTERVAL;
+        if options.ticks {
+            due = due.min(self.times.tick + duration(options.tick_interval));
+        }
+        if !self.outputs.records().is_empty() || !self.writer.is_empty() {
+            due = due.min(self.times.commit + duration(options.commit_interval));
+        } else if self.position != self.committed {
+            due = due.min(self.times.commit + duration(options.position_interval));
+        }
+        due.saturating_sub(now)
+    }
+
+    fn commit_is_due(&self, now: Duration) -> bool {
+        let options = &self.env.options;
+        let since = now.saturating_sub(self.times.commit);
+        let outputs = self.outputs.records().len();
+        if outputs >= options.max_outputs || self.outputs.bytes() >= options.max_output_bytes {
+            return true;
+        }
+        if outputs > 0 || !self.writer.is_empty() {
+            return since >= duration(options.commit_interval);
+        }
+        self.position != self.committed && since >= duration(options.position_interval)
+    }
+
+    /// Asks now and then what the partition holds.
+    fn look_around(&mut self, now: Duration) -> Result<(), Failure> {
+        if now.saturating_sub(self.times.range) < RANGE_INTERVAL && self.times.range != Duration::ZERO {
+            return Ok(());
+        }
+        self.times.range = now;
+        match self.env.log.range(&self.at) {
+            Ok(range) => {
+                self.metrics.end.set(range.end);
+                let newest = self.writer.newest().map_or(0, |id| id.offset);
+                if range.start > newest && self.position > newest && !self.writer.is_busy() {
+                    error!(
+                        shard = %self.at, retained_from = range.start, snapshot = newest,
+                        "the log no longer reaches back to the newest snapshot: taking one now; lengthen the topic's \
+                         retention or shorten the snapshot interval"
+                    );
+                    self.times.snapshot = Duration::ZERO;
+                }
+                Ok(())
+            }
+            Err(error) if error.recovery() == Recovery::Retry => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Whether everything the partition holds has been taken in, and nothing came for the time that the options name.
+    fn is_idle(&mut self, now: Duration) -> Result<bool, Failure> {
+        if now.saturating_sub(self.times.record) < duration(self.env.options.idle_after) {
+            return Ok(false);
+        }
+        let end = match self.env.log.range(&self.at) {
+            Ok(range) => range.end,
+            Err(error) if error.recovery() == Recovery::Retry => return Ok(false),
+            Err(error) => return Err(error.into()),
+        };
+        if end <= self.position || end == self.empty_to {
+            return Ok(true);
+        }
+        // markers of transactions take up offsets, and so do aborted records: only a look tells that no record is there
+        let mut reader = self.env.log.reader(&self.at, self.position, Isolation::ReadCommitted)?;
+        let mut found = false;
+        let looked = reader.read(Duration::from_millis(500), 1, &mut |_| found = true);
+        if matches!(looked, Ok(true)) && !found {
+            self.empty_to = end;
+            return Ok(true);
+        }
+        Ok(false)
+    }
+
+    /// Commits the outputs, a stride of snapshot pieces and the position in one transaction.
+    pub(crate) fn commit(&mut self) -> Result<(), Failure> {
+        let began = self.env.clock.now();
+        let stride = self.writer.stride(self.env.options.snapshot_stride).len();
+        let offsets = [(
+            self.at.clone(),
+            Committed {
+                offset: self.position,
+                metadata: self.mark().encode(),
+            },
+        )];
+        self.transact(true, stride, &offsets)?;
+        self.metrics.outputs.add(self.outputs.records().len() as u64);
+        self.metrics.dead_letters.add(self.outputs.dead_letters());
+        self.metrics.committed.set(self.position);
+        self.outputs.clear();
+        self.committed = self.position;
+        self.written(stride);
+        let now = self.env.clock.now();
+        self.times.commit = now;
+        self.metrics.commit_took(now.saturating_sub(began));
+        Ok(())
+    }
+
+    fn mark(&self) -> Mark {
+        Mark {
+            epoch: self.epoch,
+            digest: self.fold.digest(),
+            fingerprint: fingerprint_hash(&self.fingerprint),
+            partitions: self.partitions,
+            last: self.last,
+            state_from: self.writer.from().unwrap_or(0),
+        }
+    }
+
+    /// One transaction, sent again where it failed for certain.
+    fn transact(
+        &mut self,
+        outputs: bool,
+        stride: usize,
+        offsets: &[(TopicPartition, Committed)],
+    ) -> Result<(), Failure> {
+        let mut tries = 0;
+        loop {
+            let outputs = if outputs { self.outputs.records() } else { &[] };
+            let pieces = self
+                .writer
+                .stride(self.env.options.snapshot_stride)
+                .get(..stride)
+                .unwrap_or_default();
+            let sent = transaction(self.producer.as_mut(), &self.env, outputs.iter().chain(pieces), offsets);
+            let Err(error) = sent else { return Ok(()) };
+            tries += 1;
+            if error.recovery() != Recovery::Abort || tries >= self.env.options.commit_tries {
+                return Err(error.into());
+            }
+            warn!(shard = %self.at, %error, "aborting the transaction and sending it again");
+            self.metrics.aborts.add(1);
+            self.producer.abort()?;
+        }
+    }
+
+    fn written(&mut self, stride: usize) {
+        let (complete, dropped) = self.writer.done(stride);
+        if let Some(complete) = complete {
+            self.metrics.snapshot_offset.set(complete.id.offset);
+            self.metrics.snapshot_at.set(self.env.clock.wall().as_millis());
+            debug!(shard = %self.at, offset = complete.id.offset, "snapshot complete");
+        }
+        if let Some(dropped) = dropped {
+            self.writer.push(self.store.tombstones(dropped.id, dropped.pieces));
+        }
+    }
+
+    fn snapshot_if_due(&mut self) -> Result<(), Failure> {
+        let now = self.env.clock.now();
+        let due = self.times.snapshot == Duration::ZERO
+            || now.saturating_sub(self.times.snapshot) >= duration(self.env.options.snapshot_interval);
+        let news = self.writer.newest() != Some(self.snapshot_id());
+        if due && news && !self.writer.is_busy() && self.position == self.committed && self.outputs.records().is_empty()
+        {
+            self.times.snapshot = now;
+            self.start_snapshot()?;
+        }
+        Ok(())
+    }
+
+    const fn snapshot_id(&self) -> SnapshotId {
+        SnapshotId {
+            epoch: self.epoch,
+            offset: self.position,
+        }
+    }
+
+    /// Takes a snapshot of the state as it is and queues it for the next commits.
+    fn start_snapshot(&mut self) -> Result<(), Failure> {
+        let from = self.store.end(self.env.log.as_ref()).map_err(Failure::Restart)?;
+        let state = self.fold.snapshot().map_err(|error| self.fold_error(error))?;
+        let subject = Subject {
+            id: self.snapshot_id(),
+            digest: self.fold.digest(),
+            fingerprint: &self.fingerprint,
+            partitions: self.partitions,
+        };
+        let encoded = self.store.encode(&subject, &state, self.env.options.snapshot_piece);
+        let (manifest, records) =
+            encoded.map_err(|error| self.fold_error(FoldError(format!("its snapshot does not compress: {error}"))))?;
+        self.metrics
+            .snapshot_bytes
+            .set(i64::try_from(manifest.compressed).unwrap_or(i64::MAX));
+        self.writer.start(
+            Kept {
+                id: manifest.id(),
+                pieces: manifest.pieces,
+                from,
+            },
+            records,
+        );
+        Ok(())
+    }
+
+    /// Begins an epoch at the position: what the fold says to it, a snapshot and the position become visible together. A
+    /// crash on the way leaves the epoch before.
+    pub(crate) fn begin_epoch(&mut self, cause: EpochCause) -> Result<(), Failure> {
+        let epoch = Epoch {
+            number: self.epoch,
+            shard: self.at.clone().into(),
+            offset: self.position,
+            wall: self.env.clock.wall(),
+            cause,
+        };
+        match &epoch.cause {
+            EpochCause::First => info!(shard = %self.at, offset = self.position, "a new shard begins"),
+            EpochCause::Cold { reason } => {
+                self.metrics.cold_starts.add(1);
+                error!(shard = %self.at, offset = self.position, epoch = self.epoch, reason, "cold start: the state is lost");
+            }
+            cause => warn!(shard = %self.at, offset = self.position, epoch = self.epoch, ?cause, "a new epoch begins"),
+        }
+        self.fold.epoch(&epoch, &mut self.outputs);
+        self.start_snapshot()?;
+        loop {
+            let stride = self.writer.stride(self.env.options.snapshot_stride).len();
+            if self.writer.is_last(stride) {
+                break;
+            }
+            self.transact(false, stride, &[])?;
+            self.written(stride);
+        }
+        self.commit()
+    }
+
+    /// Commits what is done and, where there is time until `deadline` for it, takes a snapshot, so that the next owner
+    /// need not replay.
+    pub(crate) fn release(&mut self, deadline: Duration) -> Result<(), Failure> {
+        if self.position != self.committed || !self.outputs.records().is_empty() {
+            self.commit()?;
+        }
+        let news = self.writer.newest() != Some(self.snapshot_id());
+        if news && !self.writer.is_busy() && self.env.clock.now() < deadline {
+            self.start_snapshot()?;
+        }
+        while !self.writer.is_empty() && self.env.clock.now() < deadline {
+            self.commit()?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn go_live(&self) {
+        self.metrics.set_phase(Phase::Live);
+        self.metrics.epoch.set(i64::from(self.epoch));
+        self.metrics.position.set(self.position);
+        self.metrics.committed.set(self.committed);
+        info!(shard = %self.at, offset = self.position, epoch = self.epoch, "live");
+    }
+}
+
+fn transaction<'a>(
+    producer: &mut dyn Producer,
+    env: &Env,
+    records: impl Iterator<Item = &'a OutRecord>,
+    offsets: &[(TopicPartition, Committed)],
+) -> Result<(), suture_log::Error> {
+    producer.begin()?;
+    for record in records {
+        producer.send(record)?;
+    }
+    // a standing that was asked for earlier may be of a generation that is over
+    let group = env.group_metadata()?;
+    producer.commit(offsets, &group)
+}

@@ -1,0 +1,301 @@
+//! Snapshots in a compacted topic: in pieces below the broker's limit, complete once their manifest is there.
+//!
+//! Pieces and manifests are written in the shard's own transactions, so a fenced shard cannot write them. A snapshot's key
+//! holds its epoch and offset, so no snapshot is written over another; the newest two are kept and the others deleted.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use serde::{Deserialize, Serialize};
+use suture_event::{hex16, stable_hash};
+use suture_log::{Isolation, Log, Offset, OutRecord, RecordRef, TopicPartition, partition_of};
+
+use crate::{Error, Fingerprint};
+
+/// The layout that this version writes, and the highest it reads.
+const VERSION: u32 = 1;
+/// How long reading may bring nothing at all.
+const PATIENCE: Duration = Duration::from_secs(30);
+const LEVEL: i32 = 1;
+
+/// Which snapshot of a shard; in order of age.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct SnapshotId {
+    pub(crate) epoch: u32,
+    pub(crate) offset: Offset,
+}
+
+/// What a snapshot is, written after its pieces.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Manifest {
+    pub(crate) version: u32,
+    pub(crate) shard: String,
+    pub(crate) epoch: u32,
+    pub(crate) offset: Offset,
+    /// The fold's digest, as 16 hexadecimal digits.
+    pub(crate) digest: String,
+    pub(crate) fingerprint: Fingerprint,
+    /// Partitions of the input topic.
+    pub(crate) partitions: i32,
+    pub(crate) pieces: u32,
+    /// Size of the state itself.
+    pub(crate) bytes: u64,
+    /// Size of the pieces together.
+    pub(crate) compressed: u64,
+    /// XXH3 of the pieces together, as 16 hexadecimal digits.
+    pub(crate) checksum: String,
+}
+
+impl Manifest {
+    pub(crate) const fn id(&self) -> SnapshotId {
+        SnapshotId {
+            epoch: self.epoch,
+            offset: self.offset,
+        }
+    }
+}
+
+/// What a snapshot is of.
+pub(crate) struct Subject<'a> {
+    pub(crate) id: SnapshotId,
+    pub(crate) digest: u64,
+    pub(crate) fingerprint: &'a Fingerprint,
+    pub(crate) partitions: i32,
+}
+
+/// Where one shard's snapshots are.
+#[derive(Debug, Clone)]
+pub(crate) struct StateStore {
+    place: TopicPartition,
+    prefix: String,
+}
+
+/// What the state topic holds of a shard.
+#[derive(Debug, Default)]
+pub(crate) struct Inventory {
+    pub(crate) manifests: BTreeMap<SnapshotId, Manifest>,
+    /// Offsets of the pieces, by snapshot and number.
+    pieces: BTreeMap<SnapshotId, BTreeMap<u32, Offset>>,
+}
+
+impl Inventory {
+    /// Snapshots of which there are pieces and no manifest: their writer did not live to finish them.
+    pub(crate) fn orphans(&self) -> Vec<(SnapshotId, u32)> {
+        self.pieces
+            .iter()
+            .filter(|(id, _)| !self.manifests.contains_key(id))
+            .filter_map(|(id, pieces)| pieces.keys().max().map(|last| (*id, last + 1)))
+            .collect()
+    }
+
+    pub(crate) fn last_epoch(&self) -> Option<u32> {
+        self.manifests.keys().chain(self.pieces.keys()).map(|id| id.epoch).max()
+    }
+}
+
+/// What a key of the state topic says.
+enum Part {
+    Piece(u32),
+    Manifest,
+}
+
+impl StateStore {
+    /// The store of one shard.
+    ///
+    /// # Errors
+    /// Where the topic cannot be described or does not exist.
+    pub(crate) fn new(log: &dyn Log, topic: &str, group: &str, shard: &TopicPartition) -> Result<Self, Error> {
+        let info = log.topic(topic)?.ok_or_else(|| Error::NoTopic {
+            topic: topic.to_owned(),
+        })?;
+        let prefix = format!("{group}/{shard}@");
+        let partition = partition_of(prefix.as_bytes(), info.partitions);
+        Ok(Self {
+            place: TopicPartition::new(topic, partition),
+            prefix,
+        })
+    }
+
+    /// Where the partition of the state topic ends now.
+    pub(crate) fn end(&self, log: &dyn Log) -> Result<Offset, Error> {
+        Ok(log.range(&self.place)?.end)
+    }
+
+    fn key(&self, id: SnapshotId, part: &str) -> Vec<u8> {
+        format!("{}{}-{}#{part}", self.prefix, id.epoch, id.offset).into_bytes()
+    }
+
+    fn parse(&self, key: &[u8]) -> Option<(SnapshotId, Part)> {
+        let rest = std::str::from_utf8(key.strip_prefix(self.prefix.as_bytes())?).ok()?;
+        let (id, part) = rest.split_once('#')?;
+        let (epoch, offset) = id.split_once('-')?;
+        let id = SnapshotId {
+            epoch: epoch.parse().ok()?,
+            offset: offset.parse().ok()?,
+        };
+        let part = if part == "manifest" {
+            Part::Manifest
+        } else {
+            Part::Piece(part.parse().ok()?)
+        };
+        Some((id, part))
+    }
+
+    fn record(&self, key: Vec<u8>, value: Option<Vec<u8>>) -> OutRecord {
+        OutRecord {
+            topic: self.place.topic.clone(),
+            partition: Some(self.place.partition),
+            key: Some(key),
+            value,
+            ..OutRecord::default()
+        }
+    }
+
+    /// Compresses a state and cuts it up: the pieces in order, then the manifest.
+    pub(crate) fn encode(
+        &self,
+        subject: &Subject<'_>,
+        state: &[u8],
+        piece: usize,
+    ) -> std::io::Result<(Manifest, Vec<OutRecord>)> {
+        let compressed = zstd::bulk::compress(state, LEVEL)?;
+        let pieces: Vec<&[u8]> = compressed.chunks(piece.max(1)).collect();
+        let manifest = Manifest {
+            version: VERSION,
+            shard: self.prefix.trim_end_matches('@').to_owned(),
+            epoch: subject.id.epoch,
+            offset: subject.id.offset,
+            digest: hex16(subject.digest),
+            fingerprint: subject.fingerprint.clone(),
+            partitions: subject.partitions,
+            pieces: u32::try_from(pieces.len()).unwrap_or(u32::MAX),
+            bytes: state.len() as u64,
+            compressed: compressed.len() as u64,
+            checksum: hex16(stable_hash([compressed.as_slice()])),
+        };
+        let mut records: Vec<OutRecord> = pieces
+            .iter()
+            .enumerate()
+            .map(|(n, bytes)| self.record(self.key(subject.id, &n.to_string()), Some(bytes.to_vec())))
+            .collect();
+        let text = serde_json::to_vec(&manifest).map_err(std::io::Error::other)?;
+        records.push(self.record(self.key(subject.id, "manifest"), Some(text)));
+        Ok((manifest, records))
+    }
+
+    /// What deletes a snapshot, its manifest first.
+    pub(crate) fn tombstones(&self, id: SnapshotId, pieces: u32) -> Vec<OutRecord> {
+        let parts = std::iter::once("manifest".to_owned()).chain((0..pieces).map(|n| n.to_string()));
+        parts.map(|part| self.record(self.key(id, &part), None)).collect()
+    }
+
+    /// Looks through the state topic from an offset on, or from its start where it no longer reaches back so far.
+    pub(crate) fn inventory(&self, log: &dyn Log, from: Offset) -> Result<Inventory, Error> {
+        let mut inventory = Inventory::default();
+        self.scan(log, from, &mut |record| {
+            let Some((id, part)) = record.key.and_then(|key| self.parse(key)) else {
+                return true;
+            };
+            match (part, record.value) {
+                (Part::Manifest, Some(value)) => {
+                    if let Ok(manifest) = serde_json::from_slice::<Manifest>(value) {
+                        inventory.manifests.insert(id, manifest);
+                    }
+                }
+                (Part::Manifest, None) => {
+                    inventory.manifests.remove(&id);
+                }
+                (Part::Piece(n), Some(_)) => {
+                    inventory.pieces.entry(id).or_default().insert(n, record.offset);
+                }
+                (Part::Piece(n), None) => {
+                    if let Some(pieces) = inventory.pieces.get_mut(&id) {
+                        pieces.remove(&n);
+                        if pieces.is_empty() {
+                            inventory.pieces.remove(&id);
+                        }
+                    }
+                }
+            }
+            true
+        })?;
+        Ok(inventory)
+    }
+
+    /// Loads a snapshot; an inner error says in words why it cannot be used.
+    pub(crate) fn load(
+        &self,
+        log: &dyn Log,
+        inventory: &Inventory,
+        manifest: &Manifest,
+    ) -> Result<Result<Vec<u8>, String>, Error> {
+        if manifest.version > VERSION {
+            return Ok(Err(format!(
+                "it has layout {}, and this program reads up to {VERSION}",
+                manifest.version
+            )));
+        }
+        // of a piece that was written twice, by a writer that began anew, the newest counts
+        let wanted: BTreeMap<Offset, u32> = inventory
+            .pieces
+            .get(&manifest.id())
+            .into_iter()
+            .flatten()
+            .filter(|(n, _)| **n < manifest.pieces)
+            .map(|(n, offset)| (*offset, *n))
+            .collect();
+        let mut found: BTreeMap<u32, Vec<u8>> = BTreeMap::new();
+        if let Some(first) = wanted.keys().next() {
+            self.scan(log, *first, &mut |record| {
+                if let (Some(n), Some(value)) = (wanted.get(&record.offset), record.value) {
+                    found.insert(*n, value.to_vec());
+                }
+                found.len() < wanted.len()
+            })?;
+        }
+        if found.len() != manifest.pieces as usize {
+            return Ok(Err(format!(
+                "{} of its {} pieces are missing",
+                manifest.pieces as usize - found.len(),
+                manifest.pieces
+            )));
+        }
+        let compressed: Vec<u8> = found.into_values().flatten().collect();
+        if hex16(stable_hash([compressed.as_slice()])) != manifest.checksum {
+            return Ok(Err("its checksum does not fit its contents".to_owned()));
+        }
+        let size = usize::try_from(manifest.bytes).unwrap_or(usize::MAX);
+        Ok(zstd::bulk::decompress(&compressed, size).map_err(|error| format!("it does not decompress: {error}")))
+    }
+
+    /// Reads to the end, or until `sink` has enough.
+    fn scan(&self, log: &dyn Log, from: Offset, sink: &mut dyn FnMut(RecordRef<'_>) -> bool) -> Result<(), Error> {
+        let range = log.range(&self.place)?;
+        let from = if (range.start..=range.end).contains(&from) {
+            from
+        } else {
+            range.start
+        };
+        if from == range.end {
+            return Ok(());
+        }
+        let mut reader = log.reader(&self.place, from, Isolation::ReadCommitted)?;
+        let mut enough = false;
+        loop {
+            let mut count = 0;
+            let end = reader.read(PATIENCE, 1024, &mut |record| {
+                count += 1;
+                enough = enough || !sink(record);
+            })?;
+            if end || enough {
+                return Ok(());
+            }
+            if count == 0 {
+                return Err(suture_log::Error::Indefinite {
+                    what: format!("reading {}", self.place),
+                    detail: format!("nothing came for {} s", PATIENCE.as_secs()),
+                }
+                .into());
+            }
+        }
+    }
+}
