@@ -1,1 +1,31 @@
-//! Consumer kit for remediators: idempotence, outcomes, and the stock executors
+//! Consumer kit for remediators: what to do with an action request, and the stock executors.
+//!
+//! [`decide`] says, without touching anything, whether a request is to be acted on. [`Kit`] reads requests from the log,
+//! lets an [`Executor`] act on those that are, and writes [`Outcome`](suture_event::Outcome)s: `started` in a transaction
+//! of its own before the executor is called, and what became of it afterwards in one transaction with the request's
+//! offset. The stock executors are [`DryRun`] and [`Webhook`].
+//!
+//! # Once
+//! A request's id is its idempotency key. What was done is known from the outcomes topic, which is read before any
+//! request of a partition is looked at and after the partition's former owner has been fenced. A request that comes again
+//! gets its outcome again. One that was started and whose end nobody wrote down, because a process died in between, is
+//! done again only by an executor that says it may be ([`Executor::repeatable`]); otherwise its outcome is `failed`.
+//!
+//! # Order
+//! Requests of one partition, and so of one target, are worked off one after the other; those of different partitions at
+//! the same time.
+
+mod decide;
+mod error;
+mod executor;
+mod kit;
+mod options;
+mod session;
+mod webhook;
+
+pub use decide::{Allowed, Done, Verdict, decide};
+pub use error::{Error, Problem};
+pub use executor::{DryRun, ExecuteError, Executor};
+pub use kit::{Counters, Kit};
+pub use options::{Options, Unlisted};
+pub use webhook::{Webhook, WebhookOptions};

@@ -1,4 +1,5 @@
 //! What holds for any sequence of incidents, outcomes, commands and time.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // helpers of tests fail by panicking, as tests do
 
 // the scenarios use more of it
 #[allow(dead_code)]

@@ -1,5 +1,6 @@
 //! The scenarios beside this file, run straight, again with a snapshot and restore between every two steps, and again
 //! with many marks of time in between. `SUTURE_BLESS=1` writes what comes out into them.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // helpers of tests fail by panicking, as tests do
 
 mod world;
 

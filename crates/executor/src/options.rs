@@ -1,0 +1,140 @@
+//! What an executor is called, reads, and may do.
+
+use globset::Glob;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use suture_event::Span;
+
+use crate::{Error, Problem};
+
+/// What to do with a request for an action that is not on the list.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Unlisted {
+    /// Refuse it: there is no other executor.
+    #[default]
+    Refuse,
+    /// Leave it to another executor, which reads the same topic under another name and group.
+    Leave,
+}
+
+/// What an executor is called, reads, and may do.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Options {
+    /// Who it is in outcomes. Processes with one name and group share the work.
+    pub name: String,
+    /// The consumer group, and the first part of its transactional ids.
+    pub group: String,
+    /// The topic of action requests.
+    pub requests: String,
+    /// The topic of outcomes.
+    pub outcomes: String,
+    /// Actions it may do, as globs. Nothing by default.
+    pub actions: Vec<String>,
+    /// Services it may touch, as globs.
+    pub targets: Vec<String>,
+    /// What to do with requests for other actions.
+    pub unlisted: Unlisted,
+    /// How long an action may take before it is given up as failed.
+    pub time_limit: Span,
+    /// How many requests' outcomes are known. Beyond it the oldest are forgotten; a request that old has long expired.
+    pub remembered: usize,
+    /// How many requests are taken in ahead of the one being worked on, for each partition.
+    pub queue: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            name: "suture-execute".to_owned(),
+            group: "suture-execute".to_owned(),
+            requests: "suture.remediations".to_owned(),
+            outcomes: "suture.outcomes".to_owned(),
+            actions: Vec::new(),
+            targets: vec!["*".to_owned()],
+            unlisted: Unlisted::Refuse,
+            time_limit: Span::from_mins(10),
+            remembered: 10_000,
+            queue: 64,
+        }
+    }
+}
+
+impl Options {
+    /// Every problem, in the order of the fields.
+    #[must_use]
+    pub fn validate(&self) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        for (path, text) in [
+            ("name", &self.name),
+            ("group", &self.group),
+            ("requests", &self.requests),
+            ("outcomes", &self.outcomes),
+        ] {
+            if text.trim().is_empty() {
+                problems.push(Problem::new(path, "is empty", "write a name"));
+            }
+        }
+        for (field, globs) in [("actions", &self.actions), ("targets", &self.targets)] {
+            if globs.is_empty() {
+                let help = "list what it may do, or \"*\" for everything";
+                problems.push(Problem::new(
+                    field,
+                    "is empty, so that every request would be refused",
+                    help,
+                ));
+            }
+            for (at, glob) in globs.iter().enumerate() {
+                if let Err(error) = Glob::new(glob) {
+                    let message = format!("{glob:?} is no glob: {}", error.kind());
+                    let help = "write a name, or one with * and ? in it";
+                    problems.push(Problem::new(format!("{field}[{at}]"), message, help));
+                }
+            }
+        }
+        if self.time_limit.as_millis() <= 0 {
+            problems.push(Problem::new(
+                "time_limit",
+                "is no time at all",
+                "write a span such as 10m",
+            ));
+        }
+        for (path, bound) in [("remembered", self.remembered), ("queue", self.queue)] {
+            if bound == 0 {
+                problems.push(Problem::new(path, "is 0", "write 1 or more"));
+            }
+        }
+        problems
+    }
+
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        let problems = self.validate();
+        if problems.is_empty() {
+            Ok(())
+        } else {
+            Err(Error::Options(problems))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_executor_that_may_do_nothing_is_a_problem() {
+        let options = Options {
+            targets: vec!["[".to_owned()],
+            queue: 0,
+            ..Options::default()
+        };
+        let paths: Vec<String> = options.validate().into_iter().map(|problem| problem.path).collect();
+        assert_eq!(paths, ["actions", "targets[0]", "queue"]);
+        let listed = Options {
+            actions: vec!["rollback".to_owned()],
+            ..Options::default()
+        };
+        assert_eq!(listed.validate(), []);
+    }
+}
