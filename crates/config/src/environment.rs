@@ -24,9 +24,12 @@ pub(crate) fn substitute(node: &mut Node, source: &str, env: Environment<'_>, re
                     span: node.span.clone(),
                     from: node.span.start,
                 };
+                let mut failed = false;
                 let text = expand(&scalar.text, env, &mut |expression, message, help| {
+                    failed = true;
                     report.error("environment", places.next(expression), "", message, help);
                 });
+                scalar.unknown = failed;
                 scalar.substituted = scalar.text.contains("${");
                 scalar.text = text;
             }

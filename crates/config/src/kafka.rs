@@ -15,10 +15,12 @@ pub struct Kafka {
     #[serde(deserialize_with = "settings")]
     #[schemars(with = "BTreeMap<String, Setting>")]
     pub client: BTreeMap<String, String>,
-    /// Beginning of the names of the topics that the program owns: `PREFIX.facts`, `PREFIX.incidents`, …
+    /// Beginning of the names of the topics that the program owns: `PREFIX.facts`,
+    /// `PREFIX.incidents`, … Letters, digits, `.`, `_` and `-`.
     #[schemars(regex(pattern = r"^[A-Za-z0-9._-]{1,200}$"))]
     pub prefix: String,
-    /// Beginning of the consumer groups' names; `PREFIX-NAME` where absent.
+    /// Beginning of the consumer groups' names; `PREFIX-NAME` where absent. Letters, digits,
+    /// `.`, `_` and `-`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(regex(pattern = r"^[A-Za-z0-9._-]{1,200}$"))]
     pub group: Option<String>,

@@ -147,7 +147,8 @@ impl Meaning<'_> {
         if sure(&["remediate"]) {
             self.tell("remediate", told!(pipeline.remediate.validate()));
             for (path, message, help) in told!(pipeline.remediate.warnings()) {
-                self.warn("remediate", &format!("remediate.{path}"), message, help);
+                let path = format!("remediate.{path}");
+                self.warn("remediate", &path, format!("`{path}`: {message}"), help);
             }
         }
     }
@@ -177,7 +178,7 @@ impl Meaning<'_> {
             && window.lateness.as_millis() > size.as_millis().saturating_mul(10)
         {
             let message = format!("every window is judged only {} after its end", window.lateness);
-            let help = format!("{size} windows with a lateness of a few times that find faults sooner");
+            let help = format!("faults are found later by as much: a lateness of a few windows of {size} is usual");
             self.warn("window", "window.lateness", message, help);
         }
     }

@@ -14,7 +14,7 @@ pub struct Pipeline {
     #[serde(default = "version")]
     #[schemars(range(min = 1, max = 1))]
     pub version: u32,
-    /// Name of the pipeline: part of the consumer groups and transactional ids. Letters, digits, `.`, `_` and `-`.
+    /// Name of the pipeline, part of the consumer groups and transactional ids: letters, digits, `.`, `_` and `-`.
     #[schemars(regex(pattern = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$"))]
     pub name: String,
     /// What keeps environments apart: incidents never span two scopes.
@@ -104,7 +104,7 @@ pub enum Clock {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TelemetrySource {
-    /// The topic.
+    /// Name of the topic: letters, digits, `.`, `_` and `-`.
     #[schemars(regex(pattern = r"^[A-Za-z0-9._-]{1,249}$"))]
     pub topic: String,
     /// How its records are written.
@@ -137,7 +137,7 @@ pub enum TelemetryFormat {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ChangeSource {
-    /// The topic.
+    /// Name of the topic: letters, digits, `.`, `_` and `-`.
     #[schemars(regex(pattern = r"^[A-Za-z0-9._-]{1,249}$"))]
     pub topic: String,
     /// How its records are written.

@@ -171,6 +171,8 @@ impl Diagnostic for Problems {
 pub(crate) struct Report {
     file: Arc<str>,
     text: Arc<str>,
+    /// Places that are not shown in excerpts.
+    hidden: Vec<Range<usize>>,
     source: Arc<NamedSource<Arc<str>>>,
     found: Vec<Problem>,
 }
@@ -179,12 +181,12 @@ impl Report {
     pub(crate) fn new(file: &str, text: &str) -> Self {
         let text: Arc<str> = text.into();
         let source = Arc::new(NamedSource::new(file, Arc::clone(&text)).with_language("yaml"));
-        Self {
-            file: file.into(),
-            text,
-            source,
-            found: Vec::new(),
-        }
+        Self { file: file.into(), text, hidden: Vec::new(), source, found: Vec::new() }
+    }
+
+    /// Shows stars in place of these bytes of the file.
+    pub(crate) fn hide(&mut self, places: Vec<Range<usize>>) {
+        self.hidden.extend(places);
     }
 
     pub(crate) fn error(
@@ -276,11 +278,18 @@ impl Report {
         self.found.iter().any(|problem| problem.level == Level::Error)
     }
 
-    pub(crate) fn problems(&self) -> &[Problem] {
-        &self.found
-    }
-
     pub(crate) fn finish(mut self) -> Problems {
+        if !self.hidden.is_empty() {
+            let starred = |at: usize| self.hidden.iter().any(|place| place.contains(&at));
+            // a star for each byte, so that every other place stays where it is
+            let stars = |(at, c): (usize, char)| {
+                let (shown, times) = if starred(at) && c != '\n' && c != '\r' { ('*', c.len_utf8()) } else { (c, 1) };
+                std::iter::repeat_n(shown, times)
+            };
+            let text: Arc<str> = self.text.char_indices().flat_map(stars).collect::<String>().into();
+            let source = Arc::new(NamedSource::new(&*self.file, text).with_language("yaml"));
+            self.found.iter_mut().for_each(|problem| problem.source = Arc::clone(&source));
+        }
         self.found.sort_by_key(|problem| (problem.span.start, problem.span.end));
         Problems(self.found)
     }

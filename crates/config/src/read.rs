@@ -9,7 +9,7 @@ use crate::{
     environment::{Environment, substitute},
     meaning::{self, SqlCheck, Unchecked},
     problem::{Problems, Report},
-    schema, shape,
+    schema, secret, shape,
     tree::{Entry, Node, Scalar, Value},
     yaml,
 };
@@ -72,7 +72,11 @@ pub fn decode<'b>(file_name: &str, bytes: &'b [u8]) -> Result<&'b str, Problems>
 }
 
 fn read(text: &str, env: Environment<'_>, sql: &dyn SqlCheck, report: &mut Report) -> Option<Pipeline> {
-    let mut root = yaml::read(text, report)?;
+    let Some(mut root) = yaml::read(text, report) else {
+        report.hide(secret::lines(text));
+        return None;
+    };
+    report.hide(secret::values(&root));
     if !matches!(root.value, Value::Map(_)) {
         let empty = root.what() == "nothing";
         let (message, help) = if empty {
@@ -86,13 +90,14 @@ fn read(text: &str, env: Environment<'_>, sql: &dyn SqlCheck, report: &mut Repor
     substitute(&mut root, text, env, report);
 
     let schema = schema::schema();
-    let doubtful = match shape::check(&root, &json_of(&root), &schema, text, report) {
+    let mut doubtful = match shape::check(&root, &json_of(&root), &schema, text, report) {
         Ok(doubtful) => doubtful,
         Err(reason) => {
             report.error("schema", 0..0, "", format!("the schema is broken: {reason}"), "this is a fault of the program");
             return None;
         }
     };
+    doubtful.extend(root.entries().iter().filter(|entry| entry.value.has_unknown()).map(|entry| entry.key.clone()));
     let mut sound = sound_part(&root, &schema, &doubtful);
     push_down(&mut sound, report);
 
@@ -128,7 +133,7 @@ fn sound_part(root: &Node, schema: &Json, doubtful: &BTreeSet<String>) -> Node {
             entries.push(Entry { key: key.to_owned(), key_span: 0..0, value });
         }
     };
-    let name = Scalar { text: "unnamed".to_owned(), plain: false, substituted: false };
+    let name = Scalar { text: "unnamed".to_owned(), plain: false, substituted: false, unknown: false };
     stand_in("name", Value::Scalar(name));
     stand_in("telemetry", Value::List(Vec::new()));
     Node { span: root.span.clone(), value: Value::Map(entries) }

@@ -103,7 +103,10 @@ impl<'s> Guide<'s> {
         if !branches.is_empty() {
             return branches.iter().map(|branch| self.expected(branch)).collect::<Vec<_>>().join(" or ");
         }
-        if let Some(format) = schema.get("pattern").and_then(|_| schema.get("description")).and_then(Json::as_str) {
+        // a text of a type of its own is told by what it says of itself: "A span of time: …"
+        let noun = |text: &&str| text.starts_with("A ") || text.starts_with("An ");
+        let format = schema.get("pattern").and_then(|_| schema.get("description")).and_then(Json::as_str).filter(noun);
+        if let Some(format) = format {
             return lower_first(format.split("\n\n").next().unwrap_or(format));
         }
         let kinds = match schema.get("type") {

@@ -1,5 +1,9 @@
 //! What must not be shown.
 
+use std::ops::Range;
+
+use crate::tree::{Node, Value};
+
 /// Whether a key, path or variable's name suggests that its value is a secret.
 pub(crate) fn is_secret(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
@@ -12,6 +16,42 @@ pub(crate) fn is_secret(name: &str) -> bool {
 
 /// What is shown in place of a secret.
 pub(crate) const MASK: &str = "***";
+
+/// Where secrets stand in a file: the values, other than names of environment variables, of keys that speak of them.
+pub(crate) fn values(root: &Node) -> Vec<Range<usize>> {
+    let mut places = Vec::new();
+    collect(root, false, &mut places);
+    places
+}
+
+fn collect(node: &Node, secret: bool, places: &mut Vec<Range<usize>>) {
+    match &node.value {
+        Value::Scalar(scalar) if secret && !scalar.text.contains("${") => places.push(node.span.clone()),
+        Value::Scalar(_) => {}
+        Value::List(items) => items.iter().for_each(|item| collect(item, secret, places)),
+        Value::Map(entries) => {
+            for entry in entries {
+                collect(&entry.value, secret || is_secret(&entry.key), places);
+            }
+        }
+    }
+}
+
+/// The same for a text that is no YAML, as far as can be told: the rest of every line after a key that speaks of a secret.
+pub(crate) fn lines(text: &str) -> Vec<Range<usize>> {
+    let mut places = Vec::new();
+    let mut start = 0;
+    for line in text.split_inclusive('\n') {
+        for (colon, _) in line.match_indices(':') {
+            if is_secret(line.get(..colon).unwrap_or_default()) {
+                places.push(start + colon + 1..start + line.trim_end().len());
+                break;
+            }
+        }
+        start += line.len();
+    }
+    places
+}
 
 /// The text with the user and password of an address, as in `https://user:password@host`, masked.
 pub(crate) fn without_userinfo(text: &str) -> String {

@@ -43,11 +43,14 @@ impl Shape<'_> {
             self.doubtful.insert(section.to_owned());
         }
         let place = self.root.locate_pointer(pointer);
+        if place.node.scalar().is_some_and(|scalar| scalar.unknown) {
+            return; // told already
+        }
         let path = path_of(self.root, pointer);
         let schema_path = error.schema_path().as_str();
         let schema = self.guide.at(schema_path.rsplit_once('/').map_or("", |(parent, _)| parent));
         match error.kind() {
-            Kind::AnyOf { context } | Kind::OneOfNotValid { context } => match fitting_branch(context, pointer) {
+            Kind::AnyOf { context } | Kind::OneOfNotValid { context } => match self.fitting_branch(context, pointer) {
                 Some(errors) => errors.iter().for_each(|error| self.tell(error)),
                 None => self.unfit(&place, path, schema),
             },
@@ -61,6 +64,11 @@ impl Shape<'_> {
                 if pointer.is_empty() {
                     self.doubtful.insert(key.to_owned());
                 }
+                let known: Vec<&str> = self.guide.keys(schema).into_iter().map(|(name, _)| name).collect();
+                let near_miss = |name: &str| !known.contains(&name) && nearest(name, &known) == Some(key);
+                if place.node.entries().iter().any(|entry| near_miss(&entry.key)) {
+                    return; // a slip in writing it is told as that
+                }
                 let about = self.guide.keys(schema).into_iter().find(|(name, _)| *name == key);
                 let help = about.map_or_else(String::new, |(_, schema)| described(schema));
                 let of = if path.is_empty() { "the pipeline".to_owned() } else { format!("`{path}`") };
@@ -68,7 +76,11 @@ impl Shape<'_> {
             }
             Kind::Pattern { .. } => {
                 let message = format!("{} cannot be {}", named(&path), self.shown(&place, &path));
-                self.report.error("value", place.span(), path, message, format!("write {}", self.guide.expected(schema)));
+                let help = match self.guide.expected(schema).as_str() {
+                    "a text" => described(schema),
+                    expected => format!("write {expected}"),
+                };
+                self.report.error("value", place.span(), path, message, help);
             }
             Kind::Minimum { limit } => self.beyond(&place, path, &format!("is less than {limit}"), schema),
             Kind::Maximum { limit } => self.beyond(&place, path, &format!("is more than {limit}"), schema),
@@ -89,7 +101,9 @@ impl Shape<'_> {
     fn unknown_key(&mut self, place: &Place<'_>, path: &str, key: &str, schema: &Json) {
         let span = key_span(place.node, key).unwrap_or_else(|| place.span());
         let known: Vec<&str> = self.guide.keys(schema).into_iter().map(|(name, _)| name).collect();
-        let help = if let Some(near) = nearest(key, &known) {
+        let help = if path == "kafka" && key.contains('.') {
+            "librdkafka's settings stand under `client`".to_owned()
+        } else if let Some(near) = nearest(key, &known) {
             format!("did you mean `{near}`?")
         } else {
             let homes = self.guide.homes(key);
@@ -144,7 +158,7 @@ impl Shape<'_> {
         let Some(scalar) = place.node.scalar() else { return place.node.what().to_owned() };
         let written = self.source.get(place.node.span.clone()).unwrap_or_default();
         if secret::is_secret(path) || (scalar.substituted && secret::is_secret(written)) {
-            return "what it is".to_owned();
+            return "its value, which is not shown".to_owned();
         }
         let mut text: String = scalar.text.chars().take(60).collect();
         if text.len() < scalar.text.len() {
@@ -152,30 +166,28 @@ impl Shape<'_> {
         }
         format!("`{text}`")
     }
-}
 
-/// The errors of the branch that was meant: the one that the value's own type fits, where there is one.
-fn fitting_branch<'e>(
-    context: &'e [Vec<ValidationError<'static>>],
-    pointer: &str,
-) -> Option<&'e [ValidationError<'static>]> {
-    let here = |error: &&ValidationError<'_>| error.instance_path().as_str() == pointer;
-    let wants_null =
-        |errors: &[ValidationError<'_>]| matches!(errors, [error] if error.schema_path().as_str().ends_with("/1/type"));
-    let branches: Vec<&[ValidationError<'static>]> = match context {
-        // an optional value: the second branch is null
-        [value, null] if wants_null(null) && null.iter().all(|e| here(&e)) => vec![value.as_slice()],
-        all => all.iter().map(Vec::as_slice).collect(),
-    };
-    if let [only] = branches.as_slice() {
-        return Some(only);
+    /// The errors of the branch that was meant: the one that the value's own type fits, where there is one.
+    fn fitting_branch<'e>(
+        &self,
+        context: &'e [Vec<ValidationError<'static>>],
+        pointer: &str,
+    ) -> Option<&'e [ValidationError<'static>]> {
+        let here = |error: &ValidationError<'_>| error.instance_path().as_str() == pointer;
+        // an optional value: one of the branches is null
+        let wants_null = |error: &ValidationError<'_>| self.guide.at(error.schema_path().as_str()) == "null";
+        let is_null = |errors: &&[ValidationError<'_>]| matches!(errors, [error] if here(error) && wants_null(error));
+        let branches: Vec<_> = context.iter().map(Vec::as_slice).filter(|errors| !is_null(errors)).collect();
+        if let [only] = branches.as_slice() {
+            return Some(only);
+        }
+        let unlike = |error: &ValidationError<'_>| match error.kind() {
+            Kind::Constant { .. } => true,
+            Kind::Type { .. } | Kind::Enum { .. } | Kind::AnyOf { .. } | Kind::OneOfNotValid { .. } => here(error),
+            _ => false,
+        };
+        branches.into_iter().filter(|errors| !errors.iter().any(unlike)).min_by_key(|errors| errors.len())
     }
-    let unlike = |error: &&ValidationError<'_>| match error.kind() {
-        Kind::Constant { .. } => true,
-        Kind::Type { .. } | Kind::Enum { .. } | Kind::AnyOf { .. } | Kind::OneOfNotValid { .. } => here(error),
-        _ => false,
-    };
-    branches.into_iter().filter(|errors| !errors.iter().any(|error| unlike(&error))).min_by_key(|errors| errors.len())
 }
 
 fn key_span(node: &Node, key: &str) -> Option<Range<usize>> {

@@ -26,6 +26,8 @@ pub(crate) struct Scalar {
     pub(crate) plain: bool,
     /// Has what an environment variable held in it.
     pub(crate) substituted: bool,
+    /// What it should hold is not known: a variable was not there. There is an error for that already.
+    pub(crate) unknown: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -48,7 +50,7 @@ impl Place<'_> {
     /// What to underline for a problem with the value: a scalar itself, or the key or beginning of anything larger.
     pub(crate) fn span(&self) -> Range<usize> {
         match (&self.node.value, &self.key_span) {
-            (Value::Scalar(scalar), Some(key)) if scalar.text.is_empty() || !self.whole => key.clone(),
+            (Value::Scalar(_), Some(key)) if self.node.span.is_empty() || !self.whole => key.clone(),
             (Value::Scalar(_), _) => self.node.span.clone(),
             (_, Some(key)) => key.clone(),
             (Value::Map(entries), None) => entries
@@ -199,6 +201,15 @@ impl Node {
         Node {
             span: over.span.clone(),
             value: Value::Map(merged),
+        }
+    }
+
+    /// Whether a value somewhere in it is not known.
+    pub(crate) fn has_unknown(&self) -> bool {
+        match &self.value {
+            Value::Scalar(scalar) => scalar.unknown,
+            Value::List(items) => items.iter().any(Node::has_unknown),
+            Value::Map(entries) => entries.iter().any(|entry| entry.value.has_unknown()),
         }
     }
 

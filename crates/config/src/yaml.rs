@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, ops::Range};
 
-use granit_parser::{Event, Parser, ScalarStyle, ScanError, Tag};
+use granit_parser::{ErrorKind, Event, Parser, ScalarStyle, ScanError, Tag};
 
 use crate::{
     problem::Report,
@@ -87,7 +87,17 @@ struct Open {
     node: Node,
     anchor: usize,
     /// A mapping's key that waits for its value.
-    key: Option<(String, Range<usize>, bool)>,
+    key: Option<Key>,
+    /// What a mapping is to take in at its end, where it has no keys of its own: the values of `<<`.
+    merges: Vec<(Node, Range<usize>)>,
+}
+
+enum Key {
+    Text(String, Range<usize>),
+    /// `<<`, without quotes.
+    Merge(Range<usize>),
+    /// Not a text, which is told: its value is dropped.
+    Impossible,
 }
 
 struct Reader<'r> {
@@ -118,6 +128,7 @@ impl Reader<'_> {
                     text: text.into_owned(),
                     plain,
                     substituted: false,
+                    unknown: false,
                 };
                 let node = Node {
                     span,
@@ -129,7 +140,10 @@ impl Reader<'_> {
             Event::SequenceStart(_, anchor, tag) => self.begin(Value::List(Vec::new()), anchor, tag.as_deref(), span),
             Event::MappingStart(_, anchor, tag) => self.begin(Value::Map(Vec::new()), anchor, tag.as_deref(), span),
             Event::SequenceEnd | Event::MappingEnd => {
-                let Open { mut node, anchor, .. } = self.open.pop()?;
+                let Open { mut node, anchor, merges, .. } = self.open.pop()?;
+                if let Value::Map(entries) = &mut node.value {
+                    merges.into_iter().for_each(|(value, key_span)| merge(entries, value, key_span, self.report));
+                }
                 node.span.end = span.end.max(node.span.end);
                 self.remember(anchor, &node);
                 return self.add(node, false);
@@ -169,6 +183,7 @@ impl Reader<'_> {
             node: Node { span, value },
             anchor,
             key: None,
+            merges: Vec::new(),
         });
     }
 
@@ -213,8 +228,9 @@ impl Reader<'_> {
             Value::List(items) => items.push(node),
             Value::Map(entries) => match open.key.take() {
                 None => open.key = Some(key_of(node, plain_scalar, self.report)),
-                Some((key, key_span, true)) if key == "<<" => merge(entries, node, key_span, self.report),
-                Some((key, key_span, _)) => insert(entries, key, key_span, node, self.report),
+                Some(Key::Text(key, key_span)) => insert(entries, key, key_span, node, self.report),
+                Some(Key::Merge(key_span)) => open.merges.push((node, key_span)),
+                Some(Key::Impossible) => {}
             },
             Value::Scalar(_) => {}
         }
@@ -222,19 +238,14 @@ impl Reader<'_> {
     }
 }
 
-fn key_of(node: Node, plain: bool, report: &mut Report) -> (String, Range<usize>, bool) {
+fn key_of(node: Node, plain: bool, report: &mut Report) -> Key {
     match node.value {
-        Value::Scalar(scalar) => (scalar.text, node.span, plain),
+        Value::Scalar(scalar) if plain && scalar.text == "<<" => Key::Merge(node.span),
+        Value::Scalar(scalar) => Key::Text(scalar.text, node.span),
         _ => {
             let help = "write a text before the colon; a value that begins with { or [ may need quotes";
-            report.error(
-                "key",
-                node.span.clone(),
-                "",
-                "a key that is itself a mapping or list",
-                help,
-            );
-            (String::new(), node.span, false)
+            report.error("key", node.span, "", "a key that is itself a mapping or list", help);
+            Key::Impossible
         }
     }
 }
@@ -254,7 +265,7 @@ fn insert(entries: &mut Vec<Entry>, key: String, key_span: Range<usize>, value: 
     }
 }
 
-/// `<<: *base`, or a list of such: their entries, where the mapping has none of its own so far.
+/// `<<: *base`, or a list of such: their entries, where the mapping has none of its own.
 fn merge(entries: &mut Vec<Entry>, value: Node, key_span: Range<usize>, report: &mut Report) {
     let sources = match value.value {
         Value::List(items) => items,
@@ -293,7 +304,11 @@ fn syntax_error(text: &str, error: &ScanError, report: &mut Report) {
         .get(line_start..)
         .and_then(|rest| rest.lines().next())
         .unwrap_or_default();
-    let help = if line.contains("${") {
+    let help = if matches!(error.kind(), ErrorKind::RecursionLimitExceeded) {
+        "lists and mappings may stand at most 64 deep in one another"
+    } else if error.info().contains("quoted") {
+        "close the quotes that begin above: \" or '"
+    } else if line.contains("${") {
         "put the value in quotes: ${…} has braces, which mean a mapping within { } or [ ]"
     } else if line.contains('\t') {
         "there is a tab in this line: YAML is indented with spaces only"
@@ -311,13 +326,11 @@ fn syntax_error(text: &str, error: &ScanError, report: &mut Report) {
     );
 }
 
-/// The first tab among the white space that begins the line, or the line before it, at which the reader stopped.
+/// The first tab among the white space that begins the line at which the reader stopped, or one of its neighbours.
 fn tab_in_indentation(text: &str, line_start: usize) -> Option<usize> {
-    let before = text
-        .get(..line_start.saturating_sub(1))
-        .and_then(|t| t.rfind('\n'))
-        .map_or(0, |newline| newline + 1);
-    [line_start, before].into_iter().find_map(|start| {
+    let before = text.get(..line_start.saturating_sub(1)).and_then(|t| t.rfind('\n')).map_or(0, |newline| newline + 1);
+    let after = text.get(line_start..).and_then(|t| t.find('\n')).map(|newline| line_start + newline + 1);
+    [Some(line_start), Some(before), after].into_iter().flatten().find_map(|start| {
         let line = text.get(start..)?.lines().next()?;
         let indent = line.find(|c| c != ' ' && c != '\t').unwrap_or(line.len());
         line.get(..indent)?.find('\t').map(|tab| start + tab)
