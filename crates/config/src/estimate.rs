@@ -55,9 +55,14 @@ impl Pipeline {
             .unwrap_or_default();
         let bytes_per_series = window_bytes + detect_bytes + IDENTITY;
         let (series, shards) = (self.limits.series, self.limits.shards);
-        let shard = (bytes_per_series as u64).saturating_mul(series as u64).saturating_add(SHARD as u64);
+        let shard = (bytes_per_series as u64)
+            .saturating_mul(series as u64)
+            .saturating_add(SHARD as u64);
         let decide = (self.limits.pending_facts as u64).saturating_mul(FACT as u64);
-        let total = shard.saturating_mul(shards as u64).saturating_add(decide).saturating_add(PROCESS as u64);
+        let total = shard
+            .saturating_mul(shards as u64)
+            .saturating_add(decide)
+            .saturating_add(PROCESS as u64);
         Estimate {
             shards,
             series,
@@ -74,7 +79,11 @@ impl Pipeline {
     fn window_bytes(&self, rule: &SignalRule) -> usize {
         // a rule that leaves it to the telemetry may meet counters, whose windows take more
         let aggregate = rule.aggregate.unwrap_or(Aggregate::Rate);
-        let bins = if matches!(aggregate, Aggregate::Quantile(_)) { SKETCH_BINS * self.panes() } else { 0 };
+        let bins = if matches!(aggregate, Aggregate::Quantile(_)) {
+            SKETCH_BINS * self.panes()
+        } else {
+            0
+        };
         self.window.bytes_per_series(aggregate) + bins
     }
 

@@ -22,7 +22,9 @@ impl Pipeline {
 /// The YAML text with secrets masked, where they stand in it.
 fn mask(text: &str) -> String {
     let mut report = Report::new("", text);
-    let Some(root) = yaml::read(text, &mut report) else { return String::new() };
+    let Some(root) = yaml::read(text, &mut report) else {
+        return String::new();
+    };
     let mut places = Vec::new();
     find(&root, "", &mut places);
     places.sort_by_key(|(span, _)| span.start);

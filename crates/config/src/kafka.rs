@@ -115,25 +115,64 @@ const PRODUCER: &str = "transactions set it, and exactly-once rests on it";
 
 /// Settings that the program sets itself, with why, and what to write instead.
 const RESERVED: &[(&str, &str, &str)] = &[
-    ("enable.auto.commit", OFFSETS, "remove it; `kafka.commit_interval` says how often"),
-    ("auto.commit.enable", OFFSETS, "remove it; `kafka.commit_interval` says how often"),
-    ("auto.commit.interval.ms", OFFSETS, "remove it; `kafka.commit_interval` says how often"),
+    (
+        "enable.auto.commit",
+        OFFSETS,
+        "remove it; `kafka.commit_interval` says how often",
+    ),
+    (
+        "auto.commit.enable",
+        OFFSETS,
+        "remove it; `kafka.commit_interval` says how often",
+    ),
+    (
+        "auto.commit.interval.ms",
+        OFFSETS,
+        "remove it; `kafka.commit_interval` says how often",
+    ),
     ("enable.auto.offset.store", OFFSETS, "remove it"),
-    ("auto.offset.reset", "a lost position must stop the shard, not skip records quietly", "remove it"),
-    ("isolation.level", "only committed records may be read: the others may never have happened", "remove it"),
-    ("group.id", "each plane has a group of its own", "remove it; `kafka.group` sets how their names begin"),
-    ("transactional.id", "each partition has one of its own, which fences what was there before", "remove it"),
-    ("transaction.timeout.ms", "a transaction left open must not hold readers up for long", "remove it"),
+    (
+        "auto.offset.reset",
+        "a lost position must stop the shard, not skip records quietly",
+        "remove it",
+    ),
+    (
+        "isolation.level",
+        "only committed records may be read: the others may never have happened",
+        "remove it",
+    ),
+    (
+        "group.id",
+        "each plane has a group of its own",
+        "remove it; `kafka.group` sets how their names begin",
+    ),
+    (
+        "transactional.id",
+        "each partition has one of its own, which fences what was there before",
+        "remove it",
+    ),
+    (
+        "transaction.timeout.ms",
+        "a transaction left open must not hold readers up for long",
+        "remove it",
+    ),
     ("enable.idempotence", PRODUCER, "remove it"),
     ("enable.gapless.guarantee", PRODUCER, "remove it"),
     ("acks", PRODUCER, "remove it"),
     ("request.required.acks", PRODUCER, "remove it"),
-    ("partitioner", "which partition a scope lives in must be the same for every process", "remove it"),
+    (
+        "partitioner",
+        "which partition a scope lives in must be the same for every process",
+        "remove it",
+    ),
     ("enable.partition.eof", "idle partitions are told by it", "remove it"),
 ];
 
 /// Why a setting is not to be set, and what to do instead, where it is not.
 pub(crate) fn reserved(key: &str) -> Option<(&'static str, &'static str)> {
     let key = key.strip_prefix("topic.").unwrap_or(key);
-    RESERVED.iter().find(|(name, ..)| *name == key).map(|(_, reason, help)| (*reason, *help))
+    RESERVED
+        .iter()
+        .find(|(name, ..)| *name == key)
+        .map(|(_, reason, help)| (*reason, *help))
 }

@@ -18,6 +18,7 @@ mod meaning;
 mod pipeline;
 mod problem;
 mod read;
+mod reference;
 mod schema;
 mod secret;
 mod shape;
@@ -36,5 +37,6 @@ pub use pipeline::{
 };
 pub use problem::{Level, Look, Problem, Problems};
 pub use read::{Checked, decode};
+pub use reference::reference;
 pub use schema::schema;
 pub use signal::{GlobError, Match, SignalMatcher, SignalRule};

@@ -12,6 +12,7 @@ use crate::{
     Pipeline, SignalRule,
     kafka::{self, LONGEST_COMMIT},
     problem::Report,
+    schema::{nearest, quoted},
     signal::glob,
     tree::Node,
 };
@@ -61,12 +62,28 @@ impl SqlCheck for Unchecked {
     }
 }
 
+/// The classes that diagnosis gives its hypotheses.
+const CLASSES: [&str; 9] = [
+    "bad_deploy",
+    "bad_config",
+    "saturation",
+    "cpu_saturation",
+    "memory_leak",
+    "disk_full",
+    "crash",
+    "slow_dependency",
+    "traffic_surge",
+];
+
 /// What the rooms tell of their options: path, message and help.
 type Told = (String, String, String);
 
 macro_rules! told {
     ($problems:expr) => {
-        $problems.into_iter().map(|p| (p.path, p.message, p.help)).collect::<Vec<Told>>()
+        $problems
+            .into_iter()
+            .map(|p| (p.path, p.message, p.help))
+            .collect::<Vec<Told>>()
     };
 }
 
@@ -79,7 +96,12 @@ pub(crate) fn check(
     sql: &dyn SqlCheck,
     report: &mut Report,
 ) {
-    let mut meaning = Meaning { pipeline, root, source, report };
+    let mut meaning = Meaning {
+        pipeline,
+        root,
+        source,
+        report,
+    };
     let sure = |sections: &[&str]| !sections.iter().any(|section| doubtful.contains(*section));
     meaning.rooms(&sure);
     if sure(&["kafka"]) {
@@ -98,7 +120,10 @@ pub(crate) fn check(
         meaning.topology();
     }
     if sure(&["scope", "entity"]) && pipeline.scope.label == pipeline.entity {
-        let message = format!("the scope and the service are both read off the label `{}`", pipeline.entity);
+        let message = format!(
+            "the scope and the service are both read off the label `{}`",
+            pipeline.entity
+        );
         let help = "incidents never span scopes: name a label that several services share, such as `environment`";
         meaning.warn("scope", "scope.label", message, help);
     }
@@ -116,11 +141,13 @@ struct Meaning<'a> {
 
 impl Meaning<'_> {
     fn error(&mut self, code: &'static str, path: &str, message: impl Into<String>, help: impl Into<String>) {
-        self.report.error(code, self.root.locate(path).span(), path, message, help);
+        self.report
+            .error(code, self.root.locate(path).span(), path, message, help);
     }
 
     fn warn(&mut self, code: &'static str, path: &str, message: impl Into<String>, help: impl Into<String>) {
-        self.report.warning(code, self.root.locate(path).span(), path, message, help);
+        self.report
+            .warning(code, self.root.locate(path).span(), path, message, help);
     }
 
     /// What each room says of its own options.
@@ -134,7 +161,9 @@ impl Meaning<'_> {
         if sure(&["detect", "signals"]) {
             for (index, rule) in pipeline.signals.iter().enumerate() {
                 // what is wrong at the top is told there
-                let own = told!(rule.detect.validate()).into_iter().filter(|problem| !detect.contains(problem));
+                let own = told!(rule.detect.validate())
+                    .into_iter()
+                    .filter(|problem| !detect.contains(problem));
                 self.tell_rule(index, own.collect());
             }
         }
@@ -145,10 +174,30 @@ impl Meaning<'_> {
             self.tell("diagnose", told!(pipeline.diagnose.validate()));
         }
         if sure(&["remediate"]) {
+            self.classes();
             self.tell("remediate", told!(pipeline.remediate.validate()));
             for (path, message, help) in told!(pipeline.remediate.warnings()) {
                 let path = format!("remediate.{path}");
                 self.warn("remediate", &path, format!("`{path}`: {message}"), help);
+            }
+        }
+    }
+
+    /// A playbook for a class that diagnosis never gives is never used.
+    fn classes(&mut self) {
+        for (index, playbook) in self.pipeline.remediate.playbooks.iter().enumerate() {
+            for (at, text) in playbook.matches.class.iter().enumerate() {
+                // one that cannot be read is told by the room
+                let Ok(glob) = glob(text) else { continue };
+                if CLASSES.iter().any(|class| glob.is_match(class)) {
+                    continue;
+                }
+                let help = match nearest(text, &CLASSES) {
+                    Some(near) => format!("did you mean `{near}`?"),
+                    None => format!("classes: {}", quoted(&CLASSES)),
+                };
+                let path = format!("remediate.playbooks[{index}].match.class[{at}]");
+                self.warn("class", &path, format!("no diagnosis has the class `{text}`"), help);
             }
         }
     }
@@ -189,7 +238,13 @@ impl Meaning<'_> {
             if let Some((reason, help)) = kafka::reserved(key) {
                 let path = format!("kafka.client.{key}");
                 let span = self.key_span("kafka.client", key);
-                self.report.error("reserved_setting", span, path, format!("`{key}` is set by the program: {reason}"), help);
+                self.report.error(
+                    "reserved_setting",
+                    span,
+                    path,
+                    format!("`{key}` is set by the program: {reason}"),
+                    help,
+                );
             }
         }
         let commit = kafka.commit_interval;
@@ -200,15 +255,26 @@ impl Meaning<'_> {
         }
         if kafka.idle_after <= Span::ZERO {
             let help = "write a span such as 5s: how long a partition is quiet before nobody waits for it";
-            self.error("kafka", "kafka.idle_after", "`kafka.idle_after` cannot be no time at all", help);
+            self.error(
+                "kafka",
+                "kafka.idle_after",
+                "`kafka.idle_after` cannot be no time at all",
+                help,
+            );
         }
         if kafka.snapshot_interval < commit {
             let message = format!("`kafka.snapshot_interval` is shorter than `kafka.commit_interval`, {commit}");
-            self.error("kafka", "kafka.snapshot_interval", message, "state is saved at commits: write a longer span, such as 1m");
+            self.error(
+                "kafka",
+                "kafka.snapshot_interval",
+                message,
+                "state is saved at commits: write a longer span, such as 1m",
+            );
         }
-        for (key, retention) in
-            [("facts_retention", kafka.topics.facts_retention), ("retention", kafka.topics.retention)]
-        {
+        for (key, retention) in [
+            ("facts_retention", kafka.topics.facts_retention),
+            ("retention", kafka.topics.retention),
+        ] {
             if retention < Span::from_hours(1) {
                 let path = format!("kafka.topics.{key}");
                 let message = format!("`{path}` cannot be {retention}");
@@ -230,16 +296,29 @@ impl Meaning<'_> {
         let telemetry = pipeline.telemetry.iter().map(|source| source.topic.as_str());
         let changes = pipeline.changes.iter().map(|source| source.topic.as_str());
         let at = |section: &'static str| move |(i, topic)| (format!("{section}[{i}].topic"), topic);
-        let all = telemetry.enumerate().map(at("telemetry")).chain(changes.enumerate().map(at("changes")));
+        let all = telemetry
+            .enumerate()
+            .map(at("telemetry"))
+            .chain(changes.enumerate().map(at("changes")));
         let mut seen: BTreeMap<&str, String> = BTreeMap::new();
         for (path, topic) in all {
             if let Some(first) = seen.get(topic) {
                 let message = format!("the topic `{topic}` is already read by `{first}`");
-                self.error("topic_twice", &path, message, "each record is read once: keep one of the two");
+                self.error(
+                    "topic_twice",
+                    &path,
+                    message,
+                    "each record is read once: keep one of the two",
+                );
                 continue;
             }
             if topic == "." || topic == ".." {
-                self.error("topic", &path, format!("no topic can be called `{topic}`"), "name the topic");
+                self.error(
+                    "topic",
+                    &path,
+                    format!("no topic can be called `{topic}`"),
+                    "name the topic",
+                );
             }
             if owned.iter().any(|name| name == topic) {
                 let message = format!("the topic `{topic}` is one that the program itself writes");
@@ -252,7 +331,10 @@ impl Meaning<'_> {
 
     fn expressions(&mut self, sql: &dyn SqlCheck) {
         for (index, source) in self.pipeline.telemetry.iter().enumerate() {
-            let texts = [(SqlUse::Where, "where", &source.r#where), (SqlUse::Value, "value", &source.value)];
+            let texts = [
+                (SqlUse::Where, "where", &source.r#where),
+                (SqlUse::Value, "value", &source.value),
+            ];
             for (place, key, text) in texts {
                 let Some(text) = text else { continue };
                 if let Err(problem) = sql.check(place, text) {
@@ -281,19 +363,38 @@ impl Meaning<'_> {
             let at = format!("signals[{index}]");
             if let Some(first) = names.insert(&rule.name, index) {
                 let message = format!("`{}` is already the name of signals[{first}]", rule.name);
-                self.error("duplicate_name", &format!("{at}.name"), message, "give each rule a name of its own");
+                self.error(
+                    "duplicate_name",
+                    &format!("{at}.name"),
+                    message,
+                    "give each rule a name of its own",
+                );
             }
             self.globs(&at, rule);
             self.aggregate(&at, rule);
             if let Some(earlier) = catches_all {
                 let message = format!("no series comes to this rule: `{earlier}` above matches all of them");
                 self.warn("unreachable", &format!("{at}.name"), message, "move this rule above it");
-            } else if let Some(twin) = pipeline.signals.iter().take(index).find(|other| other.pattern == rule.pattern) {
+            } else if let Some(twin) = pipeline
+                .signals
+                .iter()
+                .take(index)
+                .find(|other| other.pattern == rule.pattern)
+            {
                 let message = format!("no series comes to this rule: `{}` above matches the same", twin.name);
-                self.warn("unreachable", &format!("{at}.name"), message, "the first match counts: join the two rules");
+                self.warn(
+                    "unreachable",
+                    &format!("{at}.name"),
+                    message,
+                    "the first match counts: join the two rules",
+                );
             }
             let all = rule.pattern.labels.is_empty()
-                && rule.pattern.metric.as_deref().is_none_or(|glob| !glob.is_empty() && glob.chars().all(|c| c == '*'));
+                && rule
+                    .pattern
+                    .metric
+                    .as_deref()
+                    .is_none_or(|glob| !glob.is_empty() && glob.chars().all(|c| c == '*'));
             if all {
                 catches_all.get_or_insert(&rule.name);
             }
@@ -301,11 +402,20 @@ impl Meaning<'_> {
     }
 
     fn globs(&mut self, at: &str, rule: &SignalRule) {
-        let metric = rule.pattern.metric.iter().map(|text| (format!("{at}.match.metric"), text));
-        let labels = rule.pattern.labels.iter().map(|(name, text)| (format!("{at}.match.labels.{name}"), text));
+        let metric = rule
+            .pattern
+            .metric
+            .iter()
+            .map(|text| (format!("{at}.match.metric"), text));
+        let labels = rule
+            .pattern
+            .labels
+            .iter()
+            .map(|(name, text)| (format!("{at}.match.labels.{name}"), text));
         for (path, text) in metric.chain(labels) {
             if let Err(error) = glob(text) {
-                let help = r"`*` is any text, `?` any character, `[ab]` and `{ab,cd}` either; `\` takes the next as it is";
+                let help =
+                    r"`*` is any text, `?` any character, `[ab]` and `{ab,cd}` either; `\` takes the next as it is";
                 self.error("glob", &path, error.to_string(), help);
             }
         }
@@ -316,7 +426,12 @@ impl Meaning<'_> {
         match (rule.aggregate, rule.counter) {
             (Some(aggregate), Some(false)) if aggregate.reads_a_counter() => {
                 let message = format!("`{aggregate}` reads a counter, and `counter` is false here");
-                self.error("aggregate", &path, message, "set `counter: true`, or use `mean`, `sum` or `last`");
+                self.error(
+                    "aggregate",
+                    &path,
+                    message,
+                    "set `counter: true`, or use `mean`, `sum` or `last`",
+                );
             }
             (Some(aggregate), Some(true)) if !aggregate.reads_a_counter() && aggregate != Aggregate::Count => {
                 let message = format!("`{aggregate}` is taken of the counter's own value, which only grows");
@@ -331,7 +446,12 @@ impl Meaning<'_> {
         for (index, edge) in topology.edges.iter().enumerate() {
             if edge.from == edge.to {
                 let message = format!("`{}` calls itself", edge.from);
-                self.warn("topology", &format!("topology.edges[{index}].to"), message, "an edge within one service says nothing");
+                self.warn(
+                    "topology",
+                    &format!("topology.edges[{index}].to"),
+                    message,
+                    "an edge within one service says nothing",
+                );
             }
         }
         for (index, pair) in topology.from_labels.iter().enumerate() {
@@ -342,7 +462,12 @@ impl Meaning<'_> {
             }
         }
         if topology.file.as_deref().is_some_and(|file| file.trim().is_empty()) {
-            self.error("topology", "topology.file", "`topology.file` is empty", "name a file, or remove the key");
+            self.error(
+                "topology",
+                "topology.file",
+                "`topology.file` is empty",
+                "name a file, or remove the key",
+            );
         }
     }
 
@@ -351,7 +476,10 @@ impl Meaning<'_> {
         if let Some(limit) = self.pipeline.limits.memory
             && estimate.total > limit
         {
-            let message = format!("the pipeline may need {}, and `limits.memory` is {limit}", estimate.total.rounded());
+            let message = format!(
+                "the pipeline may need {}, and `limits.memory` is {limit}",
+                estimate.total.rounded()
+            );
             let help = format!(
                 "{} shards of {} series at {} bytes each: lower `limits.series`, or allow more",
                 estimate.shards, estimate.series, estimate.bytes_per_series

@@ -283,8 +283,17 @@ impl Pipeline {
     /// The topics that the program owns, by their full names: those it writes and those on which it is told things.
     #[must_use]
     pub fn owned_topics(&self) -> [String; 8] {
-        ["facts", "incidents", "remediations", "outcomes", "commands", "ledger", "state", "dead-letters"]
-            .map(|topic| format!("{}.{topic}", self.kafka.prefix))
+        [
+            "facts",
+            "incidents",
+            "remediations",
+            "outcomes",
+            "commands",
+            "ledger",
+            "state",
+            "dead-letters",
+        ]
+        .map(|topic| format!("{}.{topic}", self.kafka.prefix))
     }
 
     /// The edges written in the file itself, as pairs of caller and callee.
@@ -292,4 +301,3 @@ impl Pipeline {
         self.topology.edges.iter().map(|e| (e.from.as_str(), e.to.as_str()))
     }
 }
-

@@ -181,7 +181,13 @@ impl Report {
     pub(crate) fn new(file: &str, text: &str) -> Self {
         let text: Arc<str> = text.into();
         let source = Arc::new(NamedSource::new(file, Arc::clone(&text)).with_language("yaml"));
-        Self { file: file.into(), text, hidden: Vec::new(), source, found: Vec::new() }
+        Self {
+            file: file.into(),
+            text,
+            hidden: Vec::new(),
+            source,
+            found: Vec::new(),
+        }
     }
 
     /// Shows stars in place of these bytes of the file.
@@ -283,12 +289,18 @@ impl Report {
             let starred = |at: usize| self.hidden.iter().any(|place| place.contains(&at));
             // a star for each byte, so that every other place stays where it is
             let stars = |(at, c): (usize, char)| {
-                let (shown, times) = if starred(at) && c != '\n' && c != '\r' { ('*', c.len_utf8()) } else { (c, 1) };
+                let (shown, times) = if starred(at) && c != '\n' && c != '\r' {
+                    ('*', c.len_utf8())
+                } else {
+                    (c, 1)
+                };
                 std::iter::repeat_n(shown, times)
             };
             let text: Arc<str> = self.text.char_indices().flat_map(stars).collect::<String>().into();
             let source = Arc::new(NamedSource::new(&*self.file, text).with_language("yaml"));
-            self.found.iter_mut().for_each(|problem| problem.source = Arc::clone(&source));
+            self.found
+                .iter_mut()
+                .for_each(|problem| problem.source = Arc::clone(&source));
         }
         self.found.sort_by_key(|problem| (problem.span.start, problem.span.end));
         Problems(self.found)

@@ -40,7 +40,10 @@ impl Pipeline {
         let mut report = Report::new(file_name, text);
         let pipeline = read(text, env, sql, &mut report);
         let pipeline = pipeline.filter(|_| !report.has_errors());
-        Checked { pipeline, problems: report.finish() }
+        Checked {
+            pipeline,
+            problems: report.finish(),
+        }
     }
 }
 
@@ -80,9 +83,15 @@ fn read(text: &str, env: Environment<'_>, sql: &dyn SqlCheck, report: &mut Repor
     if !matches!(root.value, Value::Map(_)) {
         let empty = root.what() == "nothing";
         let (message, help) = if empty {
-            ("the file is empty".to_owned(), "a pipeline needs at least `name` and `telemetry`")
+            (
+                "the file is empty".to_owned(),
+                "a pipeline needs at least `name` and `telemetry`",
+            )
         } else {
-            (format!("the file is {}, not a mapping", root.what()), "write `key: value` lines, beginning with `name:`")
+            (
+                format!("the file is {}, not a mapping", root.what()),
+                "write `key: value` lines, beginning with `name:`",
+            )
         };
         report.error(if empty { "empty" } else { "value" }, root.span, "", message, help);
         return None;
@@ -93,11 +102,22 @@ fn read(text: &str, env: Environment<'_>, sql: &dyn SqlCheck, report: &mut Repor
     let mut doubtful = match shape::check(&root, &json_of(&root), &schema, text, report) {
         Ok(doubtful) => doubtful,
         Err(reason) => {
-            report.error("schema", 0..0, "", format!("the schema is broken: {reason}"), "this is a fault of the program");
+            report.error(
+                "schema",
+                0..0,
+                "",
+                format!("the schema is broken: {reason}"),
+                "this is a fault of the program",
+            );
             return None;
         }
     };
-    doubtful.extend(root.entries().iter().filter(|entry| entry.value.has_unknown()).map(|entry| entry.key.clone()));
+    doubtful.extend(
+        root.entries()
+            .iter()
+            .filter(|entry| entry.value.has_unknown())
+            .map(|entry| entry.key.clone()),
+    );
     let mut sound = sound_part(&root, &schema, &doubtful);
     push_down(&mut sound, report);
 
@@ -125,47 +145,88 @@ fn json_of(root: &Node) -> Json {
 /// is required takes a stand-in, which nobody gets to see: there is an error already.
 fn sound_part(root: &Node, schema: &Json, doubtful: &BTreeSet<String>) -> Node {
     let known = |key: &str| schema.pointer("/properties").and_then(|keys| keys.get(key)).is_some();
-    let mut entries: Vec<Entry> =
-        root.entries().iter().filter(|entry| known(&entry.key) && !doubtful.contains(&entry.key)).cloned().collect();
+    let mut entries: Vec<Entry> = root
+        .entries()
+        .iter()
+        .filter(|entry| known(&entry.key) && !doubtful.contains(&entry.key))
+        .cloned()
+        .collect();
     let mut stand_in = |key: &str, value: Value| {
         if doubtful.contains(key) {
             let value = Node { span: 0..0, value };
-            entries.push(Entry { key: key.to_owned(), key_span: 0..0, value });
+            entries.push(Entry {
+                key: key.to_owned(),
+                key_span: 0..0,
+                value,
+            });
         }
     };
-    let name = Scalar { text: "unnamed".to_owned(), plain: false, substituted: false, unknown: false };
+    let name = Scalar {
+        text: "unnamed".to_owned(),
+        plain: false,
+        substituted: false,
+        unknown: false,
+    };
     stand_in("name", Value::Scalar(name));
     stand_in("telemetry", Value::List(Vec::new()));
-    Node { span: root.span.clone(), value: Value::Map(entries) }
+    Node {
+        span: root.span.clone(),
+        value: Value::Map(entries),
+    }
 }
 
 /// Gives each signal rule the whole of its `detect`: the one at the top, overridden by the rule's own, in which the rule's
 /// `direction` and `least_effect` take part.
 fn push_down(root: &mut Node, report: &mut Report) {
-    let base = root.get("detect").cloned().unwrap_or(Node { span: 0..0, value: Value::Map(Vec::new()) });
+    let base = root.get("detect").cloned().unwrap_or(Node {
+        span: 0..0,
+        value: Value::Map(Vec::new()),
+    });
     let Value::Map(sections) = &mut root.value else { return };
-    let Some(signals) = sections.iter_mut().find(|entry| entry.key == "signals") else { return };
-    let Value::List(rules) = &mut signals.value.value else { return };
+    let Some(signals) = sections.iter_mut().find(|entry| entry.key == "signals") else {
+        return;
+    };
+    let Value::List(rules) = &mut signals.value.value else {
+        return;
+    };
     for (index, rule) in rules.iter_mut().enumerate() {
         let Value::Map(entries) = &mut rule.value else { continue };
         let own = entries.iter().find(|entry| entry.key == "detect").cloned();
         let mut over = own.as_ref().map_or_else(Vec::new, |own| own.value.entries().to_vec());
         for key in ["direction", "least_effect"] {
-            let Some(short) = entries.iter().find(|entry| entry.key == key && entry.value.what() != "nothing") else {
+            let Some(short) = entries
+                .iter()
+                .find(|entry| entry.key == key && entry.value.what() != "nothing")
+            else {
                 continue;
             };
             if over.iter().any(|entry| entry.key == key) {
                 let message = format!("`{key}` is given here and under `detect` of the same rule");
                 let path = format!("signals[{index}].{key}");
-                report.error("duplicate_key", short.key_span.clone(), path, message, "keep one of the two");
+                report.error(
+                    "duplicate_key",
+                    short.key_span.clone(),
+                    path,
+                    message,
+                    "keep one of the two",
+                );
             } else {
                 over.push(short.clone());
             }
         }
-        let (key_span, span) =
-            own.map_or_else(|| (rule.span.clone(), rule.span.clone()), |own| (own.key_span, own.value.span));
-        let merged = base.overridden_by(&Node { span, value: Value::Map(over) });
+        let (key_span, span) = own.map_or_else(
+            || (rule.span.clone(), rule.span.clone()),
+            |own| (own.key_span, own.value.span),
+        );
+        let merged = base.overridden_by(&Node {
+            span,
+            value: Value::Map(over),
+        });
         entries.retain(|entry| entry.key != "detect");
-        entries.push(Entry { key: "detect".to_owned(), key_span, value: merged });
+        entries.push(Entry {
+            key: "detect".to_owned(),
+            key_span,
+            value: merged,
+        });
     }
 }

@@ -19,7 +19,11 @@ fn unwrap_lines(value: &mut Json) {
             for (key, value) in object.iter_mut() {
                 match value {
                     Json::String(text) if key == "description" => {
-                        *text = text.split("\n\n").map(|part| part.replace('\n', " ")).collect::<Vec<_>>().join("\n\n");
+                        *text = text
+                            .split("\n\n")
+                            .map(|part| part.replace('\n', " "))
+                            .collect::<Vec<_>>()
+                            .join("\n\n");
                     }
                     value => unwrap_lines(value),
                 }
@@ -44,7 +48,11 @@ impl<'s> Guide<'s> {
     /// Follows references to what they stand for.
     pub(crate) fn resolve(&self, mut schema: &'s Json) -> &'s Json {
         for _ in 0..8 {
-            match schema.get("$ref").and_then(Json::as_str).and_then(|r| r.strip_prefix('#')) {
+            match schema
+                .get("$ref")
+                .and_then(Json::as_str)
+                .and_then(|r| r.strip_prefix('#'))
+            {
                 Some(pointer) => schema = self.at(pointer),
                 None => break,
             }
@@ -83,7 +91,11 @@ impl<'s> Guide<'s> {
     pub(crate) fn keys(&self, schema: &'s Json) -> Vec<(&'s str, &'s Json)> {
         let schema = self.resolve(schema);
         let own = schema.get("properties").and_then(Json::as_object);
-        let mut keys: Vec<_> = own.into_iter().flatten().map(|(key, schema)| (key.as_str(), schema)).collect();
+        let mut keys: Vec<_> = own
+            .into_iter()
+            .flatten()
+            .map(|(key, schema)| (key.as_str(), schema))
+            .collect();
         for branch in self.branches(schema) {
             keys.extend(self.keys(branch));
         }
@@ -101,11 +113,19 @@ impl<'s> Guide<'s> {
         let schema = self.resolve(schema);
         let branches = self.branches(schema);
         if !branches.is_empty() {
-            return branches.iter().map(|branch| self.expected(branch)).collect::<Vec<_>>().join(" or ");
+            return branches
+                .iter()
+                .map(|branch| self.expected(branch))
+                .collect::<Vec<_>>()
+                .join(" or ");
         }
         // a text of a type of its own is told by what it says of itself: "A span of time: …"
         let noun = |text: &&str| text.starts_with("A ") || text.starts_with("An ");
-        let format = schema.get("pattern").and_then(|_| schema.get("description")).and_then(Json::as_str).filter(noun);
+        let format = schema
+            .get("pattern")
+            .and_then(|_| schema.get("description"))
+            .and_then(Json::as_str)
+            .filter(noun);
         if let Some(format) = format {
             return lower_first(format.split("\n\n").next().unwrap_or(format));
         }
@@ -171,10 +191,16 @@ pub(crate) fn nearest<'a>(unknown: &str, known: &[&'a str]) -> Option<&'a str> {
 
 /// The names in back quotes, with commas between.
 pub(crate) fn quoted(names: &[&str]) -> String {
-    names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+    names
+        .iter()
+        .map(|name| format!("`{name}`"))
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 fn lower_first(text: &str) -> String {
     let mut chars = text.chars();
-    chars.next().map_or_else(String::new, |first| first.to_lowercase().chain(chars).collect())
+    chars
+        .next()
+        .map_or_else(String::new, |first| first.to_lowercase().chain(chars).collect())
 }

@@ -60,7 +60,9 @@ pub(crate) fn without_userinfo(text: &str) -> String {
     while let Some((before, after)) = rest.split_once("://") {
         out.push_str(before);
         out.push_str("://");
-        let end = after.find(|c: char| matches!(c, '/' | '?' | '#') || c.is_whitespace()).unwrap_or(after.len());
+        let end = after
+            .find(|c: char| matches!(c, '/' | '?' | '#') || c.is_whitespace())
+            .unwrap_or(after.len());
         let (authority, left) = after.split_at(end);
         match authority.rsplit_once('@') {
             Some((_, host)) => {
@@ -82,7 +84,14 @@ mod tests {
 
     #[test]
     fn names_of_secrets_are_known() {
-        for name in ["sasl.password", "ssl.key.password", "ssl.key.pem", "DB_TOKEN", "client.secret", "remediate.apiKey"] {
+        for name in [
+            "sasl.password",
+            "ssl.key.password",
+            "ssl.key.pem",
+            "DB_TOKEN",
+            "client.secret",
+            "remediate.apiKey",
+        ] {
             assert!(is_secret(name), "{name}");
         }
         for name in ["sasl.username", "bootstrap.servers", "ssl.key.location", "entity"] {
@@ -92,6 +101,9 @@ mod tests {
 
     #[test]
     fn addresses_lose_their_passwords() {
-        assert_eq!(without_userinfo("https://me:pw@host/a@b and http://x"), "https://***@host/a@b and http://x");
+        assert_eq!(
+            without_userinfo("https://me:pw@host/a@b and http://x"),
+            "https://***@host/a@b and http://x"
+        );
     }
 }

@@ -21,7 +21,13 @@ pub(crate) fn check(
     report: &mut Report,
 ) -> Result<BTreeSet<String>, String> {
     let validator = jsonschema::validator_for(schema).map_err(|error| error.to_string())?;
-    let mut shape = Shape { root, source, guide: Guide { root: schema }, report, doubtful: BTreeSet::new() };
+    let mut shape = Shape {
+        root,
+        source,
+        guide: Guide { root: schema },
+        report,
+        doubtful: BTreeSet::new(),
+    };
     for error in validator.iter_errors(json) {
         shape.tell(&error);
     }
@@ -48,7 +54,9 @@ impl Shape<'_> {
         }
         let path = path_of(self.root, pointer);
         let schema_path = error.schema_path().as_str();
-        let schema = self.guide.at(schema_path.rsplit_once('/').map_or("", |(parent, _)| parent));
+        let schema = self
+            .guide
+            .at(schema_path.rsplit_once('/').map_or("", |(parent, _)| parent));
         match error.kind() {
             Kind::AnyOf { context } | Kind::OneOfNotValid { context } => match self.fitting_branch(context, pointer) {
                 Some(errors) => errors.iter().for_each(|error| self.tell(error)),
@@ -71,8 +79,13 @@ impl Shape<'_> {
                 }
                 let about = self.guide.keys(schema).into_iter().find(|(name, _)| *name == key);
                 let help = about.map_or_else(String::new, |(_, schema)| described(schema));
-                let of = if path.is_empty() { "the pipeline".to_owned() } else { format!("`{path}`") };
-                self.report.error("missing_key", place.span(), path, format!("{of} has no `{key}`"), help);
+                let of = if path.is_empty() {
+                    "the pipeline".to_owned()
+                } else {
+                    format!("`{path}`")
+                };
+                self.report
+                    .error("missing_key", place.span(), path, format!("{of} has no `{key}`"), help);
             }
             Kind::Pattern { .. } => {
                 let message = format!("{} cannot be {}", named(&path), self.shown(&place, &path));
@@ -88,12 +101,14 @@ impl Shape<'_> {
             Kind::ExclusiveMaximum { limit } => self.beyond(&place, path, &format!("is not below {limit}"), schema),
             Kind::MinLength { .. } | Kind::MinItems { .. } | Kind::MinProperties { .. } => {
                 let message = format!("{} is empty", named(&path));
-                self.report.error("value", place.span(), path, message, described(schema));
+                self.report
+                    .error("value", place.span(), path, message, described(schema));
             }
             Kind::Type { .. } | Kind::Constant { .. } | Kind::Enum { .. } => self.unfit(&place, path, schema),
             _ => {
                 let message = format!("{}: {error}", named(&path));
-                self.report.error("value", place.span(), path, message, described(schema));
+                self.report
+                    .error("value", place.span(), path, message, described(schema));
             }
         }
     }
@@ -112,13 +127,21 @@ impl Shape<'_> {
                 [] => format!("known here: {}", quoted(&known)),
                 [""] => format!("`{key}` stands at the top of the file, not in here"),
                 some => {
-                    let some: Vec<&str> = some.iter().map(|home| if home.is_empty() { "the top" } else { home }).collect();
+                    let some: Vec<&str> = some
+                        .iter()
+                        .map(|home| if home.is_empty() { "the top" } else { home })
+                        .collect();
                     format!("`{key}` belongs in {}; known here: {}", quoted(&some), quoted(&known))
                 }
             }
         };
-        let full = if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") };
-        self.report.error("unknown_key", span, full, format!("unknown key `{key}`"), help);
+        let full = if path.is_empty() {
+            key.to_owned()
+        } else {
+            format!("{path}.{key}")
+        };
+        self.report
+            .error("unknown_key", span, full, format!("unknown key `{key}`"), help);
     }
 
     /// A value of the wrong type, or none of the choices.
@@ -127,7 +150,8 @@ impl Shape<'_> {
         let expected = self.guide.expected(schema);
         if what == "nothing" {
             let help = format!("write {expected}, or remove the key");
-            self.report.error("value", place.span(), path, format!("{key} has no value"), help);
+            self.report
+                .error("value", place.span(), path, format!("{key} has no value"), help);
             return;
         }
         let choices = self.guide.choices(schema);
@@ -145,17 +169,21 @@ impl Shape<'_> {
         } else {
             format!("write {expected}")
         };
-        self.report.error("value", place.span(), path, format!("{key} cannot be {what}"), help);
+        self.report
+            .error("value", place.span(), path, format!("{key} cannot be {what}"), help);
     }
 
     fn beyond(&mut self, place: &Place<'_>, path: String, how: &str, schema: &Json) {
         let message = format!("{}: {} {how}", named(&path), self.shown(place, &path));
-        self.report.error("value", place.span(), path, message, described(schema));
+        self.report
+            .error("value", place.span(), path, message, described(schema));
     }
 
     /// The value in back quotes, or not at all where it may be a secret.
     fn shown(&self, place: &Place<'_>, path: &str) -> String {
-        let Some(scalar) = place.node.scalar() else { return place.node.what().to_owned() };
+        let Some(scalar) = place.node.scalar() else {
+            return place.node.what().to_owned();
+        };
         let written = self.source.get(place.node.span.clone()).unwrap_or_default();
         if secret::is_secret(path) || (scalar.substituted && secret::is_secret(written)) {
             return "its value, which is not shown".to_owned();
@@ -177,7 +205,11 @@ impl Shape<'_> {
         // an optional value: one of the branches is null
         let wants_null = |error: &ValidationError<'_>| self.guide.at(error.schema_path().as_str()) == "null";
         let is_null = |errors: &&[ValidationError<'_>]| matches!(errors, [error] if here(error) && wants_null(error));
-        let branches: Vec<_> = context.iter().map(Vec::as_slice).filter(|errors| !is_null(errors)).collect();
+        let branches: Vec<_> = context
+            .iter()
+            .map(Vec::as_slice)
+            .filter(|errors| !is_null(errors))
+            .collect();
         if let [only] = branches.as_slice() {
             return Some(only);
         }
@@ -186,20 +218,34 @@ impl Shape<'_> {
             Kind::Type { .. } | Kind::Enum { .. } | Kind::AnyOf { .. } | Kind::OneOfNotValid { .. } => here(error),
             _ => false,
         };
-        branches.into_iter().filter(|errors| !errors.iter().any(unlike)).min_by_key(|errors| errors.len())
+        branches
+            .into_iter()
+            .filter(|errors| !errors.iter().any(unlike))
+            .min_by_key(|errors| errors.len())
     }
 }
 
 fn key_span(node: &Node, key: &str) -> Option<Range<usize>> {
-    node.entries().iter().find(|entry| entry.key == key).map(|entry| entry.key_span.clone())
+    node.entries()
+        .iter()
+        .find(|entry| entry.key == key)
+        .map(|entry| entry.key_span.clone())
 }
 
 fn described(schema: &Json) -> String {
-    schema.get("description").and_then(Json::as_str).unwrap_or_default().to_owned()
+    schema
+        .get("description")
+        .and_then(Json::as_str)
+        .unwrap_or_default()
+        .to_owned()
 }
 
 fn named(path: &str) -> String {
-    if path.is_empty() { "the file".to_owned() } else { format!("`{path}`") }
+    if path.is_empty() {
+        "the file".to_owned()
+    } else {
+        format!("`{path}`")
+    }
 }
 
 /// A JSON pointer as people write paths: `signals[2].match.metric`.

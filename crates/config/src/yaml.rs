@@ -59,9 +59,7 @@ pub(crate) fn read(text: &str, report: &mut Report) -> Option<Node> {
         match event {
             Ok((event, span)) => {
                 let span = span.byte_range().unwrap_or(0..0);
-                if reader.take(event, span).is_none() {
-                    return None;
-                }
+                reader.take(event, span)?;
             }
             Err(error) => {
                 syntax_error(text, &error, reader.report);
@@ -140,9 +138,16 @@ impl Reader<'_> {
             Event::SequenceStart(_, anchor, tag) => self.begin(Value::List(Vec::new()), anchor, tag.as_deref(), span),
             Event::MappingStart(_, anchor, tag) => self.begin(Value::Map(Vec::new()), anchor, tag.as_deref(), span),
             Event::SequenceEnd | Event::MappingEnd => {
-                let Open { mut node, anchor, merges, .. } = self.open.pop()?;
+                let Open {
+                    mut node,
+                    anchor,
+                    merges,
+                    ..
+                } = self.open.pop()?;
                 if let Value::Map(entries) = &mut node.value {
-                    merges.into_iter().for_each(|(value, key_span)| merge(entries, value, key_span, self.report));
+                    merges
+                        .into_iter()
+                        .for_each(|(value, key_span)| merge(entries, value, key_span, self.report));
                 }
                 node.span.end = span.end.max(node.span.end);
                 self.remember(anchor, &node);
@@ -328,11 +333,20 @@ fn syntax_error(text: &str, error: &ScanError, report: &mut Report) {
 
 /// The first tab among the white space that begins the line at which the reader stopped, or one of its neighbours.
 fn tab_in_indentation(text: &str, line_start: usize) -> Option<usize> {
-    let before = text.get(..line_start.saturating_sub(1)).and_then(|t| t.rfind('\n')).map_or(0, |newline| newline + 1);
-    let after = text.get(line_start..).and_then(|t| t.find('\n')).map(|newline| line_start + newline + 1);
-    [Some(line_start), Some(before), after].into_iter().flatten().find_map(|start| {
-        let line = text.get(start..)?.lines().next()?;
-        let indent = line.find(|c| c != ' ' && c != '\t').unwrap_or(line.len());
-        line.get(..indent)?.find('\t').map(|tab| start + tab)
-    })
+    let before = text
+        .get(..line_start.saturating_sub(1))
+        .and_then(|t| t.rfind('\n'))
+        .map_or(0, |newline| newline + 1);
+    let after = text
+        .get(line_start..)
+        .and_then(|t| t.find('\n'))
+        .map(|newline| line_start + newline + 1);
+    [Some(line_start), Some(before), after]
+        .into_iter()
+        .flatten()
+        .find_map(|start| {
+            let line = text.get(start..)?.lines().next()?;
+            let indent = line.find(|c| c != ' ' && c != '\t').unwrap_or(line.len());
+            line.get(..indent)?.find('\t').map(|tab| start + tab)
+        })
 }

@@ -1,6 +1,9 @@
 //! Golden cases: `tests/bad/*.yaml` are files with problems, each beside the text that a user sees. `UPDATE=1 cargo test`
 //! rewrites the texts.
 
+// helpers outside of test functions stop at what cannot be, like the tests themselves
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -35,11 +38,18 @@ fn environment(name: &str) -> Option<String> {
 
 /// Stands for a SQL engine: finds fault with the words `LIK` and `oops`.
 fn sql(_: SqlUse, expression: &str) -> Result<(), SqlProblem> {
-    for (word, help) in [("LIK ", "did you mean `LIKE`?"), ("oops", "columns: metric, labels, value, ts")] {
+    for (word, help) in [
+        ("LIK ", "did you mean `LIKE`?"),
+        ("oops", "columns: metric, labels, value, ts"),
+    ] {
         if let Some(at) = expression.find(word) {
             let word = word.trim_end();
             let message = format!("`{word}` is not understood");
-            return Err(SqlProblem { message, help: help.to_owned(), at: Some(at..at + word.len()) });
+            return Err(SqlProblem {
+                message,
+                help: help.to_owned(),
+                at: Some(at..at + word.len()),
+            });
         }
     }
     Ok(())
@@ -69,14 +79,22 @@ fn every_bad_file_is_told_as_its_text_says() {
             differing.push(format!("{}:\n{rendered}", path.display()));
         }
     }
-    assert!(differing.is_empty(), "run UPDATE=1 cargo test and look at what changed:\n{}", differing.join("\n"));
+    assert!(
+        differing.is_empty(),
+        "run UPDATE=1 cargo test and look at what changed:\n{}",
+        differing.join("\n")
+    );
 }
 
 #[test]
 fn no_secret_shows_in_any_text() {
     for path in files("tests/bad", "yaml") {
         let found = problems(&path);
-        let shown = format!("{}{}", found.render(Look::Fancy { width: 100 }), serde_json::to_string(&found).unwrap());
+        let shown = format!(
+            "{}{}",
+            found.render(Look::Fancy { width: 100 }),
+            serde_json::to_string(&found).unwrap()
+        );
         assert!(!shown.contains("hunter"), "{}: {shown}", path.display());
     }
 }
