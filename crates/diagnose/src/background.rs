@@ -3,7 +3,7 @@
 //! Two levels. For each series, how many anomalies of at least a given deviation come by in calm times, shrunk towards
 //! what its kind of signal does (a gamma prior on a Poisson rate). Above that, how high the scope's strongest group of
 //! anomalies reaches in each block of time, whose upper tail is taken to be exponential (the peaks-over-threshold method
-//! with shape 0); from it follows what a group must show to be due to chance no more often than was asked for.
+//! of extreme value theory, with shape 0); from it follows what a group must show to be due to chance no more often than was asked for.
 
 use std::collections::BTreeMap;
 
@@ -63,6 +63,8 @@ pub(crate) struct Background {
     /// The block under way: its number and the highest so far.
     block: i64,
     highest: f64,
+    /// An incident was open in it, so that it tells nothing of calm times.
+    disturbed: bool,
 }
 
 impl Background {
@@ -76,6 +78,7 @@ impl Background {
             blocks: 0.0,
             block: 0,
             highest: 0.0,
+            disturbed: false,
         }
     }
 
@@ -111,16 +114,21 @@ impl Background {
             .series
             .get(&series)
             .map_or(0.0, |counts| counts.at_least(octave, now, half_life));
-        // of the kind's anomalies, the share this large; before any were seen it halves with each octave
+        // of the kind's anomalies, the share this large; before any were seen, 30% less with each octave
         let doubt = 8.0;
         let pooled = self.kinds.get(&kind);
         let of_kind = |from| pooled.map_or(0.0, |counts| counts.at_least(from, now, half_life));
-        let halving = 0.5_f64.powi(i32::try_from(octave).unwrap_or(0));
-        let share = (of_kind(octave) + doubt * halving) / (of_kind(0) + doubt);
+        let by_prior = 0.7_f64.powi(i32::try_from(octave).unwrap_or(0));
+        let share = (of_kind(octave) + doubt * by_prior) / (of_kind(0) + doubt);
         let rate =
             (seen + share * self.options.prior_count) / (self.exposure(now) + self.options.prior_span.as_secs_f64());
         let chance = -(-rate * span.as_secs_f64()).exp_m1();
         (-chance.max(f64::MIN_POSITIVE).ln()).clamp(0.0, self.options.most)
+    }
+
+    /// How long the scope has been watched.
+    pub(crate) fn watched(&self, now: Timestamp) -> Span {
+        self.since.map_or(Span::ZERO, |since| now.since(since))
     }
 
     /// Seconds watched, with what is long past weighing less.
@@ -147,17 +155,28 @@ impl Background {
         .exp();
         self.heights.iter_mut().for_each(|n| *n *= keep);
         self.blocks = self.blocks * keep + over;
-        let bin = bin_of(self.highest);
-        if let Some(n) = self.heights.get_mut(bin).filter(|_| self.highest > 0.0) {
+        if self.disturbed {
+            self.blocks -= 1.0;
+        } else if let Some(n) = self
+            .heights
+            .get_mut(bin_of(self.highest))
+            .filter(|_| self.highest > 0.0)
+        {
             *n += 1.0;
         }
         self.block = block;
         self.highest = 0.0;
+        self.disturbed = false;
     }
 
     /// A group of loose anomalies reaches this high.
     pub(crate) fn reached(&mut self, height: f64) {
         self.highest = self.highest.max(height);
+    }
+
+    /// An incident is open.
+    pub(crate) fn disturb(&mut self) {
+        self.disturbed = true;
     }
 
     /// An incident turned out to have no known cause: a block's maximum that counts for so much.
@@ -167,30 +186,34 @@ impl Background {
         }
     }
 
-    /// The height that chance alone reaches `at_most` times in `per`.
-    pub(crate) fn threshold(&self, at_most: f64, per: Span) -> f64 {
-        let blocks = self.blocks + self.options.prior_blocks;
+    /// The height that chance alone reaches `at_most` times in `per`, where only the part `exposed` of time and places
+    /// counts.
+    ///
+    /// The tail begins where the highest tenth of blocks does. Its scale is read off its median, not its mean, so that
+    /// a few real faults among the blocks move it little. Until there are many blocks, both lean on the prior.
+    pub(crate) fn threshold(&self, at_most: f64, per: Span, exposed: f64) -> f64 {
+        let wanted = TAIL_SHARE * self.blocks;
+        let edge = self.height_of_top(wanted);
+        let scale = (self.height_of_top(wanted / 2.0) - edge) / std::f64::consts::LN_2;
+        let prior = self.options.prior_blocks / (self.blocks + self.options.prior_blocks);
+        let edge = (1.0 - prior) * edge + prior * self.options.prior_edge;
+        let scale = (1.0 - prior) * scale + prior * self.options.prior_excess;
+        let chances = TAIL_SHARE * exposed * per.as_secs_f64() / self.options.block.as_secs_f64();
+        edge + scale.max(2.0 * BIN) * (chances / at_most).max(1.0).ln()
+    }
+
+    /// The height that the highest `count` blocks reach, going by linear interpolation within a bin.
+    fn height_of_top(&self, count: f64) -> f64 {
         let mut above = 0.0;
-        let mut sum = 0.0;
-        let mut edge = 0.0;
-        let wanted = TAIL_SHARE * blocks;
         for (bin, n) in self.heights.iter().enumerate().rev() {
-            if above >= wanted {
-                break;
+            if above + n >= count && *n > 0.0 {
+                #[allow(clippy::cast_precision_loss)] // a small index
+                let top = (bin + 1) as f64;
+                return BIN * (top - (count - above) / n);
             }
-            #[allow(clippy::cast_precision_loss)] // a small index
-            let low = bin as f64 * BIN;
             above += n;
-            sum += n * (low + BIN / 2.0);
-            edge = low;
         }
-        if above < wanted {
-            edge = 0.0;
-        }
-        let prior = self.options.prior_blocks * TAIL_SHARE;
-        let excess = ((sum - above * edge) + prior * self.options.prior_excess) / (above + prior).max(1e-9);
-        let per_period = (above.max(wanted) / blocks.max(1e-9)) * per.as_secs_f64() / self.options.block.as_secs_f64();
-        edge + excess.max(BIN) * (per_period / at_most).max(1.0).ln()
+        0.0
     }
 }
 

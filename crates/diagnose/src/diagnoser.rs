@@ -36,6 +36,7 @@ pub enum Input<'a> {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct Past {
     centre: ServiceId,
+    opened_at: Timestamp,
     resolved_at: Timestamp,
     blamed: Option<Arc<str>>,
 }
@@ -111,6 +112,12 @@ impl Diagnoser {
             Input::Anomaly(anomaly) => self.on_anomaly(anomaly),
         }
         out
+    }
+
+    /// The same state under other options: what was learned and is open stays, what comes is judged by the new ones.
+    #[must_use]
+    pub fn with_options(self, options: Options) -> Self {
+        Self { options, ..self }
     }
 
     /// The scope it is for.
@@ -240,8 +247,11 @@ impl Diagnoser {
     fn judge(&mut self, out: &mut Vec<Incident>) {
         self.background.advance(self.now);
         self.forget_ended();
-        self.join();
         self.open_new();
+        self.join();
+        if !self.cases.is_empty() {
+            self.background.disturb();
+        }
         self.settle(out);
         self.resolve(out);
     }
@@ -309,37 +319,111 @@ impl Diagnoser {
     fn cells_of_loose(&self) -> Vec<Cell> {
         let within = self.options.group.within;
         cells(
-            self.loose
-                .iter()
-                .enumerate()
-                .map(|(index, signal)| (index, signal, surprise(signal, &self.background, within, self.now))),
+            self.loose.iter().enumerate().map(|(index, signal)| {
+                // one that has been out for long may well be a coincidence
+                let span = self.now.since(signal.at).max(within);
+                (index, signal, surprise(signal, &self.background, span, self.now))
+            }),
             &self.topology,
         )
     }
 
-    /// What a group must show to be worth an incident.
+    /// What a group must show to be worth an incident: around a service that was changed just now, and around others.
+    ///
+    /// Each may take half of the false incidents that are allowed; as services are seldom just changed, chance has
+    /// little room there, so less is enough.
     #[must_use]
-    pub fn threshold(&self) -> f64 {
+    pub fn thresholds(&self) -> (f64, f64) {
         let wanted = &self.options.open.false_incidents;
-        self.background
-            .threshold(wanted.at_most, wanted.per)
-            .max(self.options.open.least)
+        let half = wanted.at_most / 2.0;
+        let changed = self.background.threshold(half, wanted.per, self.share_changed());
+        let others = self.background.threshold(half, wanted.per, 1.0);
+        let least = self.options.open.least;
+        (changed.max(least), others.max(least))
+    }
+
+    /// How long a change is news: until most of what is wrong with it would have shown.
+    fn news_span(&self) -> Span {
+        let changes = &self.options.changes;
+        Span::from_millis(changes.grace.as_millis() + 2 * changes.typical_lag.as_millis())
+    }
+
+    /// The part of time and services that has a change just before.
+    #[allow(clippy::cast_precision_loss)] // small counts
+    fn share_changed(&self) -> f64 {
+        let day = Span::from_hours(24);
+        let since = self.now.minus(day);
+        let count = self
+            .changes
+            .iter()
+            .filter(|(_, change)| change.at >= since && change.at <= self.now)
+            .count();
+        let watched = self
+            .background
+            .watched(self.now)
+            .min(day)
+            .as_secs_f64()
+            .max(self.news_span().as_secs_f64());
+        let services = self.topology.count_watched().max(1);
+        (count as f64 * self.news_span().as_secs_f64() / (watched * services as f64)).clamp(0.005, 1.0)
+    }
+
+    /// The latest change of a service that is news: not one that an incident nearby has had to account for already.
+    fn news_of(&self, service: ServiceId) -> Option<&Change> {
+        let since = self.now.minus(self.news_span());
+        let mut of_service = self
+            .changes
+            .iter()
+            .rev()
+            .filter(|(id, _)| *id == service)
+            .map(|(_, change)| change);
+        let change = of_service.find(|change| change.at <= self.now && change.at >= since)?;
+        let near = neighbourhood(&self.topology, service, self.options.group.reach);
+        let open = self.cases.iter().map(|case| (case.centre, case.opened_at));
+        let over = self.past.iter().map(|past| (past.centre, past.opened_at));
+        let accounted = open
+            .chain(over)
+            .any(|(centre, opened_at)| opened_at >= change.at && near.contains_key(&centre));
+        (!accounted).then_some(change)
+    }
+
+    /// What came up around a service since a change of it.
+    fn height_since(&self, centre: ServiceId, change: &Change, found: &[Cell]) -> f64 {
+        let fresh = |cell: &Cell| {
+            cell.members
+                .first()
+                .and_then(|i| self.loose.get(*i))
+                .is_some_and(|signal| signal.at > change.at)
+        };
+        found
+            .iter()
+            .filter(|cell| fresh(cell))
+            .map(|cell| cell.share(centre) * cell.strength)
+            .sum()
     }
 
     /// Opens an incident for each group of loose anomalies that is worth one.
     fn open_new(&mut self) {
         let mut held: BTreeSet<ServiceId> = BTreeSet::new();
+        let (enough_if_changed, enough) = self.thresholds();
         loop {
             let found = self.cells_of_loose();
             let sums = centres(&found);
             let highest = sums.values().copied().fold(0.0, f64::max);
-            let enough = self.threshold();
             let best = sums
                 .into_iter()
                 .filter(|(centre, _)| !held.contains(centre))
-                .filter(|(centre, height)| *height >= enough + self.margin(*centre, &found))
-                .max_by(|a, b| a.1.total_cmp(&b.1).then(b.0.cmp(&a.0)));
-            let Some((centre, height)) = best else {
+                .filter_map(|(centre, height)| {
+                    let margin = self.margin(centre, &found);
+                    let plain = height - enough * self.unrest(centre) - margin;
+                    let since = self
+                        .news_of(centre)
+                        .map(|change| self.height_since(centre, change, &found));
+                    let surplus = since.map_or(plain, |height| plain.max(height - enough_if_changed - margin));
+                    (surplus >= 0.0).then_some((centre, height, surplus))
+                })
+                .max_by(|a, b| a.2.total_cmp(&b.2).then(b.0.cmp(&a.0)));
+            let Some((centre, height, _)) = best else {
                 self.background.reached(highest);
                 return;
             };
@@ -363,14 +447,24 @@ impl Diagnoser {
             .filter(|cell| cell.share(centre) >= 0.3 && cell.strength >= 2.0)
             .count();
         let alone = if supports < 2 { open.alone } else { 0.0 };
-        let near = neighbourhood(&self.topology, centre, 1);
-        let aftershock = self.options.group.linger;
-        let beside = self.cases.iter().any(|case| near.contains_key(&case.centre))
-            || self
-                .past
-                .iter()
-                .any(|past| near.contains_key(&past.centre) && self.now.since(past.resolved_at) <= aftershock);
-        alone + if beside { open.beside } else { 0.0 }
+        alone
+    }
+
+    /// Trouble draws trouble: next to an incident under way or just over, a group that no new change explains is most
+    /// likely part of it, and must show so many times as much to be another.
+    fn unrest(&self, centre: ServiceId) -> f64 {
+        let near = neighbourhood(&self.topology, centre, self.options.group.reach);
+        let aftershock = self.options.group.aftershock;
+        let under_way = self.cases.iter().any(|case| near.contains_key(&case.centre));
+        let just_over = self
+            .past
+            .iter()
+            .any(|past| near.contains_key(&past.centre) && self.now.since(past.resolved_at) <= aftershock);
+        if under_way || just_over {
+            self.options.open.beside
+        } else {
+            1.0
+        }
     }
 
     /// When the grace period of the centre's last change ends, if it is under way.
@@ -456,9 +550,7 @@ impl Diagnoser {
         let within = self.options.group.within;
         let found = cells(
             case.signals.iter().enumerate().map(|(index, signal)| {
-                let nats = self
-                    .background
-                    .surprise(signal.series, signal.kind, signal.deviation, within, self.now);
+                let nats = surprise(signal, &self.background, within, self.now);
                 (index, signal, nats)
             }),
             &self.topology,
@@ -503,6 +595,7 @@ impl Diagnoser {
             let blamed = case.hypotheses.first().and_then(|top| top.change.clone());
             self.past.push_back(Past {
                 centre: case.centre,
+                opened_at: case.opened_at,
                 resolved_at: self.now,
                 blamed,
             });

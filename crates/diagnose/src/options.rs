@@ -54,7 +54,8 @@ pub struct OpenOptions {
     pub least: f64,
     /// What one kind of signal at one place must show beyond the rest, to open an incident with nothing beside it.
     pub alone: f64,
-    /// What a group must show beyond the rest where it lies next to an incident under way or just over.
+    /// How many times as much a group must show where it lies next to an incident under way or just over, and no new
+    /// change is near.
     pub beside: f64,
 }
 
@@ -62,9 +63,9 @@ impl Default for OpenOptions {
     fn default() -> Self {
         Self {
             false_incidents: FalseIncidents::default(),
-            least: 12.0,
+            least: 16.0,
             alone: 6.0,
-            beside: 4.0,
+            beside: 2.0,
         }
     }
 }
@@ -77,9 +78,10 @@ pub struct GroupOptions {
     pub within: Span,
     /// What is over still counts for so long.
     pub linger: Span,
-    /// For this long after it opened, an incident takes in what comes up within reach; later, only what its cause
-    /// explains.
+    /// An incident takes in what comes up within reach for this long after it last had news.
     pub spread: Span,
+    /// For this long after an incident, what comes up within reach is taken for its aftermath unless it is strong.
+    pub aftershock: Span,
     /// Within reach is what lies at most so many calls away, either way.
     pub reach: u32,
 }
@@ -89,7 +91,8 @@ impl Default for GroupOptions {
         Self {
             within: Span::from_mins(5),
             linger: Span::from_mins(2),
-            spread: Span::from_mins(5),
+            spread: Span::from_mins(10),
+            aftershock: Span::from_mins(10),
             reach: 2,
         }
     }
@@ -168,7 +171,9 @@ pub struct BackgroundOptions {
     pub block: Span,
     /// Blocks that the prior stands for.
     pub prior_blocks: f64,
-    /// By how many nats the strongest groups of the prior's blocks go beyond each other.
+    /// The nats that a tenth of the prior's blocks go beyond.
+    pub prior_edge: f64,
+    /// By how many nats more, on average.
     pub prior_excess: f64,
     /// Series whose own rate is kept; further ones go by their kind's.
     pub series: usize,
@@ -183,7 +188,8 @@ impl Default for BackgroundOptions {
             most: 14.0,
             block: Span::from_mins(10),
             prior_blocks: 24.0,
-            prior_excess: 2.0,
+            prior_edge: 16.0,
+            prior_excess: 7.0,
             series: 100_000,
         }
     }
@@ -293,6 +299,7 @@ impl Options {
             ("background.prior_count", self.background.prior_count),
             ("background.most", self.background.most),
             ("background.prior_blocks", self.background.prior_blocks),
+            ("background.prior_edge", self.background.prior_edge),
             ("background.prior_excess", self.background.prior_excess),
         ] {
             check(

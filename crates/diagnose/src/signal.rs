@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use serde::{Deserialize, Serialize};
-use suture_event::{Anomaly, Direction, SeriesKey, SignalKind, SignalState, Timestamp};
+use suture_event::{Anomaly, Direction, SeriesKey, SignalKind, SignalState, Span, Timestamp};
 
 use crate::{
     background::Background,
@@ -141,7 +141,6 @@ pub(crate) fn blame(signal: &Signal, topology: &Topology) -> Vec<(ServiceId, f64
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Cell {
     pub(crate) target: ServiceId,
-    pub(crate) caller: Option<ServiceId>,
     pub(crate) kind: SignalKind,
     /// Nats, of the strongest and a part of the next.
     pub(crate) strength: f64,
@@ -163,26 +162,42 @@ impl Cell {
 /// What part of a cell's second signal counts beside the first.
 const SECOND: f64 = 0.3;
 
+/// What part the strongest signal of each other place where it was measured counts, and how many places count.
+const VIEW: f64 = 0.6;
+const VIEWS: usize = 2;
+
 /// Sorts signals into cells; `weigh` gives each one's nats.
 pub(crate) fn cells<'a>(signals: impl Iterator<Item = (usize, &'a Signal, f64)>, topology: &Topology) -> Vec<Cell> {
-    let mut sorted: BTreeMap<(ServiceId, Option<ServiceId>, SignalKind), Vec<(f64, usize, &Signal)>> = BTreeMap::new();
+    let mut sorted: BTreeMap<(ServiceId, SignalKind), Vec<(f64, usize, &Signal)>> = BTreeMap::new();
     for (index, signal, nats) in signals {
         sorted
-            .entry((signal.target, signal.caller, signal.kind))
+            .entry((signal.target, signal.kind))
             .or_default()
             .push((nats, index, signal));
     }
     sorted
         .into_iter()
-        .filter_map(|((target, caller, kind), mut members)| {
+        .filter_map(|((target, kind), mut members)| {
             members.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
             let (first, _, signal) = *members.first()?;
-            let second = members.get(1).map_or(0.0, |m| m.0);
+            // the next from the same place is much the same; another place's view of it corroborates
+            let beside = members
+                .iter()
+                .skip(1)
+                .find(|m| m.2.service == signal.service)
+                .map_or(0.0, |m| m.0);
+            let mut views: Vec<ServiceId> = vec![signal.service];
+            let mut viewed = 0.0;
+            for (nats, _, other) in &members {
+                if views.len() <= VIEWS && !views.contains(&other.service) {
+                    views.push(other.service);
+                    viewed += nats;
+                }
+            }
             Some(Cell {
                 target,
-                caller,
                 kind,
-                strength: first + SECOND * second,
+                strength: first + SECOND * beside + VIEW * viewed,
                 blame: blame(signal, topology),
                 members: members.iter().map(|m| m.1).collect(),
             })
@@ -190,10 +205,17 @@ pub(crate) fn cells<'a>(signals: impl Iterator<Item = (usize, &'a Signal, f64)>,
         .collect()
 }
 
-/// How surprising a signal is by now: one that has been out for long may well be a coincidence.
-pub(crate) fn surprise(signal: &Signal, background: &Background, within: suture_event::Span, now: Timestamp) -> f64 {
-    let span = now.since(signal.at).max(within);
-    background.surprise(signal.series, signal.kind, signal.deviation, span, now)
+/// What part of its surprise a signal keeps that went to the better side: faster, fewer errors.
+const RELIEF: f64 = 0.25;
+
+/// How surprising a signal is, in nats, if it came up within `span`.
+pub(crate) fn surprise(signal: &Signal, background: &Background, span: Span, now: Timestamp) -> f64 {
+    let nats = background.surprise(signal.series, signal.kind, signal.deviation, span, now);
+    let relief = matches!(
+        (signal.kind, signal.direction),
+        (SignalKind::Latency | SignalKind::Errors, Direction::Down) | (SignalKind::Availability, Direction::Up)
+    );
+    if relief { RELIEF * nats } else { nats }
 }
 
 /// What all cells together say for a fault in each service.

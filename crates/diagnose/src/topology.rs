@@ -71,6 +71,11 @@ impl Topology {
         self.watched.get(id as usize).copied().unwrap_or(false)
     }
 
+    /// How many services have.
+    pub(crate) fn count_watched(&self) -> usize {
+        self.watched.iter().filter(|watched| **watched).count()
+    }
+
     /// Adds `from` calls `to`, if both services and the edge find room.
     pub(crate) fn connect(&mut self, from: &Arc<str>, to: &Arc<str>, services: usize, edges: usize) {
         if from == to {
