@@ -70,7 +70,6 @@ pub struct Decide {
 #[derive(Serialize, Deserialize)]
 struct Snapshot {
     engine: u32,
-    fingerprint: u64,
     reorder: Reorder,
     now: Timestamp,
     scopes: Vec<(Arc<str>, ScopeState)>,
@@ -238,7 +237,6 @@ impl Decide {
         let scopes: Vec<(&Arc<str>, &ScopeState)> = self.scopes.iter().collect();
         let view = SnapshotView {
             engine: ENGINE_VERSION,
-            fingerprint: self.pipeline.fingerprint(),
             reorder: &self.reorder,
             now: self.now,
             scopes,
@@ -247,7 +245,7 @@ impl Decide {
         rmp_serde::to_vec_named(&view).map_err(|e| snapshot_error(&e))
     }
 
-    /// Continues from a snapshot.
+    /// Continues from a snapshot, under this fold's pipeline, whichever the snapshot was made under.
     ///
     /// # Errors
     /// [`EngineError::Snapshot`] where the bytes are no snapshot of this fold; the state is then as it was.
@@ -257,9 +255,18 @@ impl Decide {
             let reason = format!("it is of engine version {}, this is {ENGINE_VERSION}", snapshot.engine);
             return Err(EngineError::Snapshot { shard: "decide".to_owned(), reason });
         }
-        self.reorder = snapshot.reorder;
+        let mut scopes = BTreeMap::new();
+        for (scope, state) in snapshot.scopes {
+            // another pipeline judges what comes; what is open stays
+            let remediator = state.remediator.with_options(self.pipeline.remediate.clone()).map_err(|e| {
+                EngineError::Remediate { scope: scope.to_string(), reason: e.to_string() }
+            })?;
+            let diagnoser = state.diagnoser.with_options(self.pipeline.diagnose.clone());
+            scopes.insert(scope, ScopeState { diagnoser, remediator });
+        }
+        self.reorder.adopt(snapshot.reorder);
         self.now = snapshot.now;
-        self.scopes = snapshot.scopes.into_iter().collect();
+        self.scopes = scopes;
         self.digest = snapshot.digest;
         Ok(())
     }
@@ -269,7 +276,6 @@ impl Decide {
 #[derive(Serialize)]
 struct SnapshotView<'a> {
     engine: u32,
-    fingerprint: u64,
     reorder: &'a Reorder,
     now: Timestamp,
     scopes: Vec<(&'a Arc<str>, &'a ScopeState)>,

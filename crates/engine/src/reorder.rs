@@ -65,6 +65,15 @@ impl Reorder {
         }
     }
 
+    /// Takes over what another one holds and knows, but neither its topics nor its bound.
+    pub(crate) fn adopt(&mut self, other: Self) {
+        self.held = other.held;
+        self.marks = other.marks;
+        self.frontier = other.frontier;
+        self.forced = other.forced;
+        self.late = other.late;
+    }
+
     /// Event time up to which everything was released.
     pub(crate) const fn frontier(&self) -> Timestamp {
         self.frontier

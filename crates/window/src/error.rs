@@ -34,5 +34,5 @@ pub enum Error {
     Damaged(String),
     /// Arrow could not write or read the snapshot.
     #[error("the snapshot of the windows: {0}")]
-    Arrow(#[from] arrow::error::ArrowError),
+    Arrow(#[from] arrow_schema::ArrowError),
 }

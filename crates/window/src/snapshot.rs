@@ -4,11 +4,13 @@
 
 use std::{collections::HashMap, fmt::Display, str::FromStr, sync::Arc};
 
-use arrow::{
-    array::{Array, AsArray, BinaryArray, Float64Array, Int64Array, RecordBatch, UInt8Array, UInt32Array},
-    datatypes::{DataType, Field, Float64Type, Int64Type, Schema, SchemaRef, UInt8Type, UInt32Type},
-    ipc::{reader::StreamReader, writer::StreamWriter},
+use arrow_array::{
+    Array, BinaryArray, Float64Array, Int64Array, RecordBatch, UInt8Array, UInt32Array,
+    cast::AsArray,
+    types::{Float64Type, Int64Type, UInt8Type, UInt32Type},
 };
+use arrow_ipc::{reader::StreamReader, writer::StreamWriter};
+use arrow_schema::{DataType, Field, Schema, SchemaRef};
 use suture_event::stable_hash;
 
 use crate::{

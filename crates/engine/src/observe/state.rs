@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use suture_event::{Timestamp, codec::otlp::Histograms};
+use suture_event::{Timestamp, codec::otlp::Histograms, stable_hash};
 
 use super::{Judge, Observe};
 use crate::{
@@ -14,7 +14,8 @@ use crate::{
 #[derive(Serialize, Deserialize)]
 struct Snapshot {
     engine: u32,
-    fingerprint: u64,
+    /// What the columns depend on: the window options, then each signal rule.
+    shape: Vec<u64>,
     seq: u64,
     digest: u64,
     newest: Timestamp,
@@ -45,7 +46,7 @@ impl Observe {
         }
         let snapshot = Snapshot {
             engine: ENGINE_VERSION,
-            fingerprint: self.pipeline.fingerprint(),
+            shape: self.shape(),
             seq: self.seq,
             digest: self.digest,
             newest: self.newest,
@@ -59,7 +60,8 @@ impl Observe {
         rmp_serde::to_vec_named(&snapshot).map_err(|e| self.snapshot_error(&e))
     }
 
-    /// Continues from a snapshot. It must come from the same engine version and a pipeline that decides the same.
+    /// Continues from a snapshot of the same engine version, made under the same window options and signal rules; whatever
+    /// else the pipeline says may have changed.
     ///
     /// # Errors
     /// [`EngineError::Snapshot`] where it does not, or where the bytes are no snapshot; the fold must then not be used on.
@@ -71,13 +73,10 @@ impl Observe {
                 snapshot.engine
             )));
         }
-        if snapshot.fingerprint != self.pipeline.fingerprint() {
-            return Err(self.snapshot_error(&"it was made under a pipeline that decides otherwise"));
+        if snapshot.shape != self.shape() {
+            return Err(self.snapshot_error(&"it was made with other windows or signal rules, so its columns do not fit"));
         }
         let mut judge = Judge::new(&self.matcher)?;
-        if judge.banks().count() != snapshot.banks.len() {
-            return Err(self.snapshot_error(&"it has another number of signal rules"));
-        }
         for (bank, Blob(bytes)) in judge.banks_mut().zip(&snapshot.banks) {
             bank.restore(bytes).map_err(|e| self.snapshot_error(&e))?;
         }
@@ -96,6 +95,12 @@ impl Observe {
         self.edges = snapshot.edges.into_iter().collect();
         self.roster.clear();
         Ok(())
+    }
+
+    fn shape(&self) -> Vec<u64> {
+        let hash = |json: Result<Vec<u8>, serde_json::Error>| stable_hash([json.unwrap_or_default().as_slice()]);
+        let rules = self.matcher.rules().iter().map(|rule| hash(serde_json::to_vec(rule.as_ref())));
+        std::iter::once(hash(serde_json::to_vec(&self.pipeline.window))).chain(rules).collect()
     }
 
     fn snapshot_error(&self, reason: &dyn std::fmt::Display) -> EngineError {
