@@ -1,7 +1,7 @@
 //! One life of the consumer: from joining the group to the first error or the stop.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -24,8 +24,8 @@ use crate::{Done, ExecuteError, Executor, Kit, Verdict, decide, kit::Counters};
 
 /// How long what is under way at a stop may still take.
 const LAST_WORDS: Duration = Duration::from_secs(8);
-/// How long one catching up on outcomes waits for each batch of them.
-const CATCH_UP: Duration = Duration::from_secs(5);
+/// How long reading the outcomes of a partition may take: more than a transaction can hang.
+const CATCH_UP: Duration = Duration::from_secs(60);
 
 pub(crate) struct Session<'a, E> {
     kit: &'a Kit<E>,
@@ -46,6 +46,8 @@ struct Shard {
     epoch: u64,
     producer: Box<dyn Producer>,
     queue: VecDeque<(Offset, Vec<u8>)>,
+    /// The next record to take in: one that is handed out again is passed over.
+    next: Offset,
     working: Option<Working>,
     paused: bool,
 }
@@ -151,7 +153,10 @@ impl<'a, E: Executor> Session<'a, E> {
         let timeout = Duration::from_millis(if busy { 10 } else { 100 });
         let shards = &mut self.shards;
         let mut taken = |topic: &str, partition: i32, record: suture_log::RecordRef<'_>| {
-            if let Some(shard) = shards.get_mut(&TopicPartition::new(topic, partition)) {
+            if let Some(shard) = shards.get_mut(&TopicPartition::new(topic, partition))
+                && record.offset >= shard.next
+            {
+                shard.next = record.offset + 1;
                 shard
                     .queue
                     .push_back((record.offset, record.value.unwrap_or_default().to_vec()));
@@ -168,26 +173,42 @@ impl<'a, E: Executor> Session<'a, E> {
         }
     }
 
+    /// Lets go of what was revoked and takes over what was assigned: first the former owners of all of it are fenced,
+    /// which ends what they left open, then all that they wrote is read, then work begins.
     fn rebalanced(&mut self) -> Result<(), Error> {
+        let mut assigned = BTreeSet::new();
         for news in self.told.take() {
             match news {
-                News::Assigned(at) => self.assigned(at)?,
-                News::Revoked(at) => drop(self.shards.remove(&at)),
+                News::Assigned(at) => {
+                    assigned.insert(at);
+                }
+                News::Revoked(at) => {
+                    assigned.remove(&at);
+                    self.shards.remove(&at);
+                }
             }
+        }
+        if assigned.is_empty() {
+            return Ok(());
+        }
+        let mut fenced = Vec::with_capacity(assigned.len());
+        for at in assigned {
+            let id = format!("{}-{}-{}", self.kit.options.group, at.topic, at.partition);
+            fenced.push((at, self.kit.log.producer(&id)?));
+        }
+        self.catch_up()?;
+        for (at, producer) in fenced {
+            self.take_over(at, producer)?;
         }
         Ok(())
     }
 
-    /// Takes a partition over: first the former owner is fenced, then all that it wrote is read, then work begins.
-    fn assigned(&mut self, at: TopicPartition) -> Result<(), Error> {
-        let group = &self.kit.options.group;
-        let producer = self
+    fn take_over(&mut self, at: TopicPartition, producer: Box<dyn Producer>) -> Result<(), Error> {
+        let range = self.kit.log.range(&at)?;
+        let committed = self
             .kit
             .log
-            .producer(&format!("{group}-{}-{}", at.topic, at.partition))?;
-        self.catch_up()?;
-        let range = self.kit.log.range(&at)?;
-        let committed = self.kit.log.committed(group, std::slice::from_ref(&at))?;
+            .committed(&self.kit.options.group, std::slice::from_ref(&at))?;
         let next = committed
             .into_iter()
             .next()
@@ -196,18 +217,23 @@ impl<'a, E: Executor> Session<'a, E> {
         if next < range.start {
             tracing::warn!(partition = %at, next, start = range.start, "requests were lost before they were read");
         }
-        self.consumer.seek(&at, next.max(range.start))?;
+        let next = next.max(range.start);
+        self.consumer.seek(&at, next)?;
         self.epoch += 1;
         let epoch = self.epoch;
-        let shard = Shard {
-            at: at.clone(),
-            epoch,
-            producer,
-            queue: VecDeque::new(),
-            working: None,
-            paused: false,
-        };
-        self.shards.insert(at, shard);
+        let (queue, at_too) = (VecDeque::new(), at.clone());
+        self.shards.insert(
+            at_too,
+            Shard {
+                at,
+                epoch,
+                producer,
+                queue,
+                next,
+                working: None,
+                paused: false,
+            },
+        );
         Ok(())
     }
 
@@ -235,7 +261,14 @@ impl<'a, E: Executor> Session<'a, E> {
                     done.remember(&outcome);
                 }
             };
-            while !reader.read(CATCH_UP, 1_000, &mut take)? {}
+            let patience = Instant::now() + CATCH_UP;
+            while !reader.read(Duration::from_secs(1), 1_000, &mut take)? {
+                if Instant::now() >= patience {
+                    let what = format!("reading {at} to its end");
+                    let detail = "a transaction on it stays open".to_owned();
+                    return Err(Error::Busy { what, detail });
+                }
+            }
         }
         Ok(())
     }
