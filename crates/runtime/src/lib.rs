@@ -25,3 +25,6 @@ pub use fold::{Epoch, EpochCause, Fingerprint, Fold, FoldError, Folds, Outputs, 
 pub use metrics::{Counter, Gauge, Histogram, Metrics, Phase, ShardMetrics};
 pub use options::{OnRepartition, Options, Start};
 pub use plane::{Plane, Shutdown};
+
+#[cfg(test)]
+mod tests;

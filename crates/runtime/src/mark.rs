@@ -3,6 +3,8 @@
 use suture_event::hex16;
 use suture_log::{Offset, RecordRef};
 
+use crate::state::SnapshotId;
+
 /// What a shard knew when it committed: a line of `name=value` pairs, far below the broker's 4 KiB.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Mark {
@@ -16,7 +18,9 @@ pub(crate) struct Mark {
     pub(crate) partitions: i32,
     /// The last record before the offset, by which a topic that was created anew is told from the old one.
     pub(crate) last: Option<(Offset, u64)>,
-    /// No snapshot that counts lies before this offset of its partition of the state topic.
+    /// The snapshots that count, oldest first: whatever else the state topic holds was never finished or is to go.
+    pub(crate) snapshots: Vec<SnapshotId>,
+    /// None of them lies before this offset of its partition of the state topic.
     pub(crate) state_from: Offset,
 }
 
@@ -30,6 +34,7 @@ impl Mark {
             fingerprint,
             partitions,
             last,
+            snapshots,
             state_from,
         } = self;
         let mut text = format!(
@@ -37,6 +42,9 @@ impl Mark {
             hex16(*digest),
             hex16(*fingerprint),
         );
+        for SnapshotId { epoch, offset } in snapshots {
+            text.push_str(&format!(" snapshot={epoch}-{offset}"));
+        }
         if let Some((offset, hash)) = last {
             text.push_str(&format!(" last={offset}:{}", hex16(*hash)));
         }
@@ -52,6 +60,7 @@ impl Mark {
         let hex = |text: &str| u64::from_str_radix(text, 16).ok();
         let (mut epoch, mut digest, mut fingerprint, mut partitions, mut last, mut state_from) =
             (None, None, None, None, None, None);
+        let mut snapshots = Vec::new();
         for word in words {
             match word.split_once('=')? {
                 ("epoch", value) => epoch = value.parse().ok(),
@@ -59,6 +68,13 @@ impl Mark {
                 ("fingerprint", value) => fingerprint = hex(value),
                 ("partitions", value) => partitions = value.parse().ok(),
                 ("state", value) => state_from = value.parse().ok(),
+                ("snapshot", value) => {
+                    let (epoch, offset) = value.split_once('-')?;
+                    snapshots.push(SnapshotId {
+                        epoch: epoch.parse().ok()?,
+                        offset: offset.parse().ok()?,
+                    });
+                }
                 ("last", value) => {
                     let (offset, hash) = value.split_once(':')?;
                     last = Some((offset.parse().ok()?, hex(hash)?));
@@ -72,6 +88,7 @@ impl Mark {
             fingerprint: fingerprint?,
             partitions: partitions?,
             last,
+            snapshots,
             state_from: state_from?,
         })
     }
@@ -102,10 +119,15 @@ mod tests {
             fingerprint: u64::MAX,
             partitions: 12,
             last: Some((41, 7)),
+            snapshots: vec![SnapshotId { epoch: 2, offset: 30 }, SnapshotId { epoch: 3, offset: 31 }],
             state_from: 900,
         };
         assert_eq!(Mark::decode(&mark.encode()), Some(mark.clone()));
-        let fresh = Mark { last: None, ..mark };
+        let fresh = Mark {
+            last: None,
+            snapshots: Vec::new(),
+            ..mark
+        };
         assert_eq!(Mark::decode(&fresh.encode()), Some(fresh.clone()));
         assert!(fresh.encode().len() < 200);
         for text in [

@@ -43,28 +43,17 @@ pub(crate) fn restore(
     let inventory = store.inventory(log, from).map_err(config)?;
     let base = base(env, at, metrics, &lease, &store, &inventory)?;
 
-    let (mark_epoch, last) = match &lease.origin {
-        Origin::Resumed(mark) | Origin::Repartitioned(mark) => (Some(mark.epoch), mark.last),
-        Origin::New | Origin::Cold { .. } => (None, None),
+    let (mark_epoch, last, listed) = match &lease.origin {
+        Origin::Resumed(mark) | Origin::Repartitioned(mark) => (Some(mark.epoch), mark.last, mark.snapshots.clone()),
+        Origin::New | Origin::Cold { .. } => (None, None, Vec::new()),
     };
-    let mut kept: Vec<Kept> = inventory
-        .manifests
-        .values()
-        .map(|manifest| Kept {
-            id: manifest.id(),
-            pieces: manifest.pieces,
-            from,
-        })
-        .collect();
-    // of snapshots of other epochs only the ground the next one stands on is still worth keeping
-    let surplus = kept.len().saturating_sub(2);
-    let dropped: Vec<Kept> = kept.drain(..surplus).collect();
-    let mut writer = Writer::new(kept);
-    for (id, pieces) in dropped
-        .iter()
-        .map(|kept| (kept.id, kept.pieces))
-        .chain(inventory.orphans())
-    {
+    let kept = listed.iter().filter_map(|id| inventory.manifests.get(id));
+    let mut writer = Writer::new(kept.map(|manifest| Kept {
+        id: manifest.id(),
+        pieces: manifest.pieces,
+        from,
+    }));
+    for (id, pieces) in inventory.others(&listed) {
         writer.push(store.tombstones(id, pieces));
     }
     let (epoch, cause) = base.epoch;
@@ -153,6 +142,10 @@ fn base(
         .filter(|m| m.epoch == mark.epoch && m.offset <= lease.start);
     let mut reason = "there is no snapshot of it in the state topic".to_owned();
     for manifest in candidates {
+        debug_assert!(
+            manifest.offset <= lease.start,
+            "a snapshot is never ahead of the commit that lists it"
+        );
         let mut fold = create(env, at)?;
         match usable(env, manifest, lease, store, inventory, fold.as_mut(), changed).map_err(config)? {
             Ok(()) => {}

@@ -236,7 +236,7 @@ impl Shard {
             self.at.clone(),
             Committed {
                 offset: self.position,
-                metadata: self.mark().encode(),
+                metadata: self.mark(stride).encode(),
             },
         )];
         self.transact(true, stride, &offsets)?;
@@ -252,13 +252,15 @@ impl Shard {
         Ok(())
     }
 
-    fn mark(&self) -> Mark {
+    /// What is true once a stride of that many records is committed.
+    fn mark(&self, stride: usize) -> Mark {
         Mark {
             epoch: self.epoch,
             digest: self.fold.digest(),
             fingerprint: fingerprint_hash(&self.fingerprint),
             partitions: self.partitions,
             last: self.last,
+            snapshots: self.writer.listed(stride),
             state_from: self.writer.from().unwrap_or(0),
         }
     }

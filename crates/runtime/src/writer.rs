@@ -93,6 +93,13 @@ impl Writer {
         (Some(complete), dropped)
     }
 
+    /// The snapshots that count once the first `count` records are committed, oldest first.
+    pub(crate) fn listed(&self, count: usize) -> Vec<SnapshotId> {
+        let complete = self.writing.as_ref().filter(|_| self.is_last(count));
+        let all: Vec<SnapshotId> = self.kept.iter().chain(complete).map(|kept| kept.id).collect();
+        all.get(all.len().saturating_sub(KEPT)..).unwrap_or_default().to_vec()
+    }
+
     /// No snapshot that counts, now or once the one being written is complete, lies before this.
     pub(crate) fn from(&self) -> Option<Offset> {
         self.kept.iter().chain(&self.writing).map(|kept| kept.from).min()
@@ -127,6 +134,8 @@ mod tests {
         while !writer.is_empty() {
             let count = writer.stride(250).len();
             strides.push(count);
+            let listed: Vec<Offset> = writer.listed(count).iter().map(|id| id.offset).collect();
+            assert_eq!(listed, if writer.is_last(count) { [2, 3] } else { [1, 2] });
             ends.push((writer.is_last(count), writer.done(count)));
         }
         assert_eq!(strides, [2, 2, 1]);
