@@ -3,9 +3,10 @@
 use suture_event::{AnomalyPhase, Direction, EndReason, SignalKind, Timestamp};
 
 use crate::{
-    DetectorName, Episode, Error, Options, Side, Thresholds,
+    DetectorName, Episode, Error, Options, SequenceMode, Side, Thresholds,
     episode::{GONE, OUTSIDE, SILENT, Standing, Turn, Window},
     seasonal::{FORECASTERS, Seasonal, sided},
+    sequence::{Sequence, joined},
     shift::Shift,
     state::{Columns, columns},
     words::number,
@@ -103,8 +104,8 @@ columns! {
         side: u8 = 3,
         /// Whether its state is held because something is open.
         held: u8 = 0,
-        /// Whether a counter.
-        counter: u8 = 0,
+        /// Whether it only has a value while there is work: latency, errors, availability.
+        derived: u8 = 0,
     }
 }
 
@@ -112,6 +113,7 @@ const SEASONAL: u8 = 0;
 const SHIFT: u8 = 1;
 const THRESHOLD: u8 = 2;
 const SILENCE: u8 = 3;
+const SEQUENCE: u8 = 4;
 const NAMES: [&str; 5] = ["seasonal", "shift", "threshold", "silence", "sequence"];
 
 /// The detectors of all series that share one set of options.
@@ -124,6 +126,7 @@ pub struct Bank {
     given: Given,
     seasonal: Seasonal,
     shift: Shift,
+    sequence: Sequence,
     standing: Standing,
     by_seasonal: Judged,
     by_shift: Judged,
@@ -144,6 +147,7 @@ impl Bank {
             given: Given::default(),
             seasonal: Seasonal::new(options),
             shift: Shift::new(),
+            sequence: Sequence::default(),
             standing: Standing::default(),
             by_seasonal: Judged::default(),
             by_shift: Judged::default(),
@@ -156,9 +160,10 @@ impl Bank {
         let row = self.len();
         self.given.push();
         self.given.side[row] = side_of(self.options.direction, hints.kind);
-        self.given.counter[row] = u8::from(hints.counter);
+        self.given.derived[row] = u8::from(hints.kind.is_symptom());
         self.seasonal.push();
         self.shift.push();
+        self.sequence.push();
         self.standing.push();
         u32::try_from(row).unwrap_or(u32::MAX)
     }
@@ -179,6 +184,12 @@ impl Bank {
     #[must_use]
     pub fn bytes_per_series(&self) -> usize {
         Given::BYTES + self.seasonal.bytes() + self.shift.bytes() + Standing::BYTES
+    }
+
+    /// Bytes more for a series that the sequence model watches.
+    #[must_use]
+    pub const fn bytes_per_sequence() -> usize {
+        Sequence::BYTES
     }
 
     /// Judges one window of many series, then learns from it.
@@ -228,7 +239,12 @@ impl Bank {
             episodes.push(episode);
             self.given.held[row] = 0;
         }
-        let (probability, distance, detector) = self.vote(i, row, value);
+        let sequence = self.runs_sequence(column);
+        let (probability, distance, detector) = if sequence {
+            self.vote_on_shape(i, row, value)
+        } else {
+            self.vote(i, row, value)
+        };
         let expected = self.by_seasonal.expected[i];
         let inside = match self.standing.detector[row] {
             SHIFT => self.shift.sums.mean[row].abs() < 1.0,
@@ -244,13 +260,21 @@ impl Bank {
             detector,
             inside: inside || self.too_small(value, expected) && detector != THRESHOLD,
         };
-        let limits = (self.options.alarm, self.options.at_once);
+        // a shape is made of many values: one alarm is enough
+        let limits = (
+            self.options.alarm,
+            if sequence {
+                self.options.alarm
+            } else {
+                self.options.at_once
+            },
+        );
         let turn = self.standing.step(row, window, &self.options.episode, limits);
         let phase = match turn {
             Turn::Nothing => return 1.0 - probability,
             Turn::Passed => {
                 let peak = self.standing.peak[row];
-                self.seasonal.absorb(row, peak);
+                self.seasonal.absorb(row, peak, self.standing.level[row]);
                 return 1.0 - probability;
             }
             Turn::Opened => AnomalyPhase::Opened,
@@ -269,14 +293,15 @@ impl Bank {
             Turn::Ended(reason) => {
                 episode.end = Some(reason);
                 let peak = self.standing.peak[row];
-                self.seasonal.absorb(row, peak);
+                self.seasonal.absorb(row, peak, self.standing.level[row]);
                 if reason == EndReason::Adapted {
                     self.seasonal.reseat(row, self.standing.level[row]);
                 }
                 self.shift.reseat(row);
                 self.given.held[row] = 0;
             }
-            _ => self.given.held[row] = 1,
+            // the models of shape learn on: what is new once is not new for ever
+            _ => self.given.held[row] = u8::from(!sequence),
         }
         episodes.push(episode);
         1.0 - probability
@@ -285,6 +310,38 @@ impl Bank {
     /// Half the width of the band, in standard deviations.
     fn reach(&self, i: usize) -> f64 {
         self.shared.reach[i]
+    }
+
+    fn runs_sequence(&self, column: &Column<'_>) -> bool {
+        let mode = match self.options.sequence {
+            SequenceMode::On => true,
+            SequenceMode::Off => false,
+            SequenceMode::Auto => column.end <= column.start,
+        };
+        mode && self.options.wants(DetectorName::Sequence)
+    }
+
+    /// What the seasonal detector and the features of shape say together. An alarm is said once: while it lasts, and for
+    /// `refractory` values, scores are halved.
+    fn vote_on_shape(&mut self, i: usize, row: usize, value: f64) -> (f64, f64, u8) {
+        let features = self.sequence.step(row, value);
+        let own = -self.by_seasonal.probability[i].max(1e-15).log10();
+        let sum = own + features.iter().skip(1).sum::<f64>();
+        let mut probability = joined(sum, 6);
+        let distance = self.by_seasonal.distance[i];
+        if self.seasonal.levels.count[row] < self.options.warm_up {
+            probability = 1.0;
+        }
+        if self.options.wants(DetectorName::Threshold) && beyond(&self.options.thresholds, value) {
+            return self.vote(i, row, value);
+        }
+        if self
+            .sequence
+            .repeats(row, probability < self.options.alarm, self.options.refractory)
+        {
+            probability = 0.5 + 0.5 * probability;
+        }
+        (probability, distance, SEQUENCE)
     }
 
     /// The smallest probability among the detectors, paid for by their number, and who gave it.
@@ -323,13 +380,14 @@ impl Bank {
     /// A window without a value.
     fn missing(&mut self, row: usize, column: &Column<'_>, episodes: &mut Vec<Episode>) -> f64 {
         let s = &mut self.standing;
-        if !self.options.wants(DetectorName::Silence) || s.seen[row] < self.options.warm_up {
+        if !self.options.wants(DetectorName::Silence) || s.seen[row] < self.options.warm_up.saturating_mul(4) {
             return 0.0;
         }
         s.missing[row] = s.missing[row].saturating_add(1);
         let gone = f64::from(s.missing[row]);
         let options = &self.options.silence;
-        let bound = f64::from(options.windows).max(options.factor * s.longest[row] + 1.0);
+        let patience = if self.given.derived[row] == 0 { 1.0 } else { 3.0 };
+        let bound = (patience * f64::from(options.windows)).max(options.factor * s.longest[row] + 1.0);
         let score = 1.0 - self.options.alarm.powf((gone / bound).min(4.0));
         let state = s.state[row];
         if state == GONE || gone < bound {
@@ -448,6 +506,7 @@ impl Bank {
         self.given.save("given", &mut out);
         self.seasonal.save(&mut out)?;
         self.shift.save(&mut out);
+        self.sequence.save(&mut out)?;
         self.standing.save("standing", &mut out);
         out.encode(VERSION)
     }
@@ -463,6 +522,7 @@ impl Bank {
         next.given.load("given", &from)?;
         next.seasonal.load(&from)?;
         next.shift.load(&from)?;
+        next.sequence.load(&from)?;
         next.standing.load("standing", &from)?;
         debug_assert_eq!(next.len(), rows);
         *self = next;

@@ -184,11 +184,16 @@ impl Standing {
     pub(crate) fn heard(&mut self, row: usize) -> Option<EndReason> {
         let run = f64::from(self.missing[row]);
         let broke = self.state[row] == SILENT;
-        if self.state[row] == SILENT || self.state[row] == GONE {
+        if broke || self.state[row] == GONE {
             self.state[row] = CALM;
-        } else {
-            self.longest[row] = (self.longest[row] * 0.9995).max(run);
         }
+        // a gap that ended by itself is known from now on; a long outage counts as no more than twice the longest
+        let most = if broke {
+            (2.0 * self.longest[row]).max(30.0)
+        } else {
+            f64::MAX
+        };
+        self.longest[row] = (self.longest[row] * 0.9995).max(run.min(most));
         self.missing[row] = 0;
         self.seen[row] = self.seen[row].saturating_add(1);
         broke.then_some(EndReason::Recovered)

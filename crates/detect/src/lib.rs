@@ -5,9 +5,11 @@
 //! fold: no clock, no entropy, no input or output; the same columns give the same answers, however they are cut.
 
 mod bank;
+pub mod drift;
 mod episode;
 mod options;
 mod seasonal;
+mod sequence;
 mod shift;
 mod state;
 mod tail;
@@ -47,7 +49,7 @@ pub enum Error {
 
 impl Error {
     #[allow(clippy::needless_pass_by_value)] // for map_err
-    pub(crate) fn arrow(error: arrow::error::ArrowError) -> Self {
+    pub(crate) fn arrow(error: arrow_schema::ArrowError) -> Self {
         Self::Arrow(error.to_string())
     }
 }

@@ -134,7 +134,8 @@ impl Default for EpisodeOptions {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct SilenceOptions {
-    /// Windows without a sample before silence is thought of at all.
+    /// Windows without a sample before silence is thought of at all; three times as many for latency, errors and
+    /// availability, which have no value while there is no work.
     pub windows: u32,
     /// Times the longest gap it usually has.
     pub factor: f64,
@@ -210,6 +211,8 @@ pub struct Options {
     pub season: SeasonOptions,
     /// Whether the sequence model runs.
     pub sequence: SequenceMode,
+    /// Values after an alarm of the sequence model during which it raises no other.
+    pub refractory: u32,
 }
 
 impl Default for Options {
@@ -226,6 +229,7 @@ impl Default for Options {
             silence: SilenceOptions::default(),
             season: SeasonOptions::default(),
             sequence: SequenceMode::Auto,
+            refractory: 100,
         }
     }
 }

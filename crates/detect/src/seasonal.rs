@@ -34,7 +34,7 @@ const MEAN_ABS: f64 = 1.2533;
 /// Least scale as a share of the level: what nobody would call a change.
 const LEAST_SCALE: f64 = 0.005;
 /// By how much a forecaster must beat the simpler ones, in the order of [`Forecaster`].
-const HANDICAP: [f64; 5] = [1.0, 1.25, 1.2, 1.05, 1.3];
+const HANDICAP: [f64; 5] = [1.0, 1.5, 1.45, 1.05, 1.5];
 
 pub(crate) const FORECASTERS: [&str; 5] = [
     "level",
@@ -89,6 +89,7 @@ pub(crate) struct Seasonal {
     daily: bool,
     warm_up: u32,
     alarm: f64,
+    at_once: f64,
 }
 
 /// One step of a clipped exponentially weighted level and its scale. Returns the error before the step.
@@ -128,6 +129,7 @@ impl Seasonal {
             daily,
             warm_up: options.warm_up,
             alarm: options.alarm,
+            at_once: options.at_once,
         }
     }
 
@@ -210,12 +212,7 @@ impl Seasonal {
             s.step[row] += (capped - usual) * 0.05f64.max(1.0 / n);
         }
         s.last[row] = s.last[row].max(end);
-        if count > 0 {
-            let jump = (value - s.value[row]).abs();
-            if jump > 0.0 && jump < s.grain[row] {
-                s.grain[row] = jump;
-            }
-        }
+        let jump = if count > 0 { (value - s.value[row]).abs() } else { 0.0 };
         s.value[row] = value;
         let floor = floor_of(s, row);
 
@@ -268,6 +265,12 @@ impl Seasonal {
         let quiet = count < self.warm_up || s.settle[row] > 0;
         let tails = &mut self.tails;
         let probability = if quiet { 1.0 } else { tails.probability(row, counted) };
+        // where nothing has ever moved, how far is far is a guess: it takes more than one window to say so
+        let probability = if scale > floor {
+            probability
+        } else {
+            probability.max(1.01 * self.at_once)
+        };
         let reach = tails.distance(row, self.alarm).min(1e9);
         let residual = if quiet {
             f64::NAN
@@ -275,6 +278,10 @@ impl Seasonal {
             normal_distance(value - forecasts[SLOWEST[chosen]], scales[SLOWEST[chosen]].max(floor))
         };
 
+        // what stands out says nothing about the steps in which the series is measured
+        if jump > 0.0 && jump < s.grain[row] && !held && (quiet || counted <= reach) {
+            s.grain[row] = jump;
+        }
         if !held {
             if count >= self.warm_up / 2 && s.settle[row] == 0 {
                 tails.learn(row, counted.min(reach));
@@ -442,7 +449,12 @@ impl Seasonal {
     }
 
     /// Lets an anomaly that has passed count among the distances seen, but only a step beyond the alarm level.
-    pub(crate) fn absorb(&mut self, row: usize, distance: f64) {
+    /// `level` is where the series was meanwhile: from then on so large a step is one it is known to take.
+    pub(crate) fn absorb(&mut self, row: usize, distance: f64, level: f64) {
+        let step = (level - self.levels.slow[row]).abs();
+        if step > 0.0 && self.levels.grain[row] == f64::MAX {
+            self.levels.grain[row] = step;
+        }
         let reach = self.tails.distance(row, self.alarm);
         self.tails.learn(row, distance.abs().min(1.3 * reach));
     }

@@ -2,12 +2,13 @@
 
 use std::{io::Cursor, sync::Arc};
 
-use arrow::{
-    array::{Array, ArrayRef, FixedSizeListArray, PrimitiveArray},
-    datatypes::{ArrowPrimitiveType, Field, Float32Type, Float64Type, Int64Type, Schema, UInt8Type, UInt32Type},
-    ipc::{reader::StreamReader, writer::StreamWriter},
-    record_batch::RecordBatch,
+use arrow_array::{
+    Array, ArrayRef, FixedSizeListArray, PrimitiveArray, RecordBatch,
+    types::{ArrowPrimitiveType, Float32Type, Float64Type, Int64Type, UInt8Type, UInt32Type},
 };
+use arrow_buffer::ArrowNativeType;
+use arrow_ipc::{reader::StreamReader, writer::StreamWriter};
+use arrow_schema::{Field, Schema};
 
 use crate::Error;
 
@@ -76,7 +77,7 @@ impl Columns {
 }
 
 /// A number that a column can hold.
-pub(crate) trait Cell: arrow::datatypes::ArrowNativeType {
+pub(crate) trait Cell: ArrowNativeType {
     type Arrow: ArrowPrimitiveType<Native = Self>;
 }
 
