@@ -6,7 +6,7 @@ use crate::{
     DetectorName, Episode, Error, Options, SequenceMode, Side, Thresholds,
     episode::{GONE, OUTSIDE, SILENT, Standing, Turn, Window},
     seasonal::{FORECASTERS, Seasonal, sided},
-    sequence::{Sequence, joined},
+    sequence::{FEATURE_NAMES, Sequence, joined},
     shift::Shift,
     state::{Columns, columns},
     words::number,
@@ -131,6 +131,8 @@ pub struct Bank {
     by_seasonal: Judged,
     by_shift: Judged,
     shared: Shared,
+    /// The feature of shape that stood out most in the last value judged: for words only.
+    oddest: usize,
 }
 
 impl Bank {
@@ -152,6 +154,7 @@ impl Bank {
             by_seasonal: Judged::default(),
             by_shift: Judged::default(),
             shared: Shared::default(),
+            oddest: 0,
         })
     }
 
@@ -326,7 +329,7 @@ impl Bank {
     fn vote_on_shape(&mut self, i: usize, row: usize, value: f64) -> (f64, f64, u8) {
         let features = self.sequence.step(row, value);
         let own = -self.by_seasonal.probability[i].max(1e-15).log10();
-        let sum = own + features.iter().skip(1).sum::<f64>();
+        let sum = own + features.iter().sum::<f64>();
         let mut probability = joined(sum, 6);
         let distance = self.by_seasonal.distance[i];
         if self.seasonal.levels.count[row] < self.options.warm_up {
@@ -341,6 +344,7 @@ impl Bank {
         {
             probability = 0.5 + 0.5 * probability;
         }
+        self.oddest = (0..features.len()).fold(0, |best, k| if features[k] > features[best] { k } else { best });
         (probability, distance, SEQUENCE)
     }
 
@@ -479,6 +483,10 @@ impl Bank {
             (_, SHIFT) => format!(
                 "the level has shifted: {value} now, {band}; the sum of residuals stands at {}, probability {probability:.1e} (model: {model}, {count} windows learned)",
                 number(4.0 * e.deviation)
+            ),
+            (_, SEQUENCE) => format!(
+                "{} is unlike what came before, at {value}: {band}; joint probability {probability:.1e} ({count} values learned)",
+                FEATURE_NAMES[self.oddest]
             ),
             _ => format!(
                 "{value} is {} standard deviations off: {band}; probability {probability:.1e} (model: {model}, {count} windows learned)",

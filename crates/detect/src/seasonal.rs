@@ -29,6 +29,8 @@ const HOLT_TREND: f64 = 0.005;
 const CLIP: f64 = 3.0;
 /// Gain of the scales, and how it starts.
 const SCALE: f64 = 0.01;
+/// Distances less likely than this, or than the alarm, are learned as if they were just so likely.
+const CLIP_AT: f64 = 1e-4;
 /// Mean absolute deviation to standard deviation of a normal distribution.
 const MEAN_ABS: f64 = 1.2533;
 /// Least scale as a share of the level: what nobody would call a change.
@@ -284,7 +286,7 @@ impl Seasonal {
         }
         if !held {
             if count >= self.warm_up / 2 && s.settle[row] == 0 {
-                tails.learn(row, counted.min(reach));
+                tails.learn(row, counted.min(tails.distance(row, self.alarm.min(CLIP_AT))));
             }
             s.settle[row] = s.settle[row].saturating_sub(1);
             follow(&mut s.slow[row], &mut s.slow_scale[row], value, SLOW, n, floor);

@@ -1,8 +1,8 @@
 //! The sequence model: notices when the shape of a series, and not only its level, is one that was not there before.
 //!
-//! Six distances are followed side by side and each is read off the tail of its own past, as in [`crate::tail`]: how far
-//! the value lies from a long level; how far the means of the last 40 and 80 values lie from it; how the roughness of the
-//! last 30 values compares with what is usual; how surprising the last ten symbols were to a model of contexts (blended
+//! Five distances are followed side by side and each is read off the tail of its own past, as in `tail`: how far the
+//! means of the last 40 and 80 values lie from a long level; how the roughness of the last 30 values compares with what
+//! is usual; how surprising the last ten symbols were to a model of contexts (blended
 //! prediction over orders 0 to 4 as in J. Cleary and I. Witten, "Data compression using adaptive coding and partial
 //! string matching", 1984; the ten against all before as in A. Lavin and S. Ahmad, "Evaluating real-time anomaly
 //! detection algorithms", 2015); and how far the last twelve values are from the nearest earlier ones (E. Burnaev and
@@ -22,19 +22,26 @@ use crate::{
     state::{Cell, Columns, load, save},
 };
 
-const FEATURES: usize = 6;
+const FEATURES: usize = 5;
+pub(crate) const FEATURE_NAMES: [&str; FEATURES] = [
+    "the mean of the last 40 values",
+    "the mean of the last 80 values",
+    "how rough the last 30 values are",
+    "the order of the last 10 values",
+    "the course of the last 12 values",
+];
 
 /// Values remembered by the short means.
 const RING: usize = 80;
 const ROUGH: usize = 30;
 const SHORT: usize = 10;
 /// Values among which a symbol is ranked.
-const RANKED: usize = 1_500;
+const RANKED: usize = 3_000;
 const SYMBOLS: usize = 8;
 /// With one symbol each for new heights and depths.
 const ALPHABET: usize = SYMBOLS + 2;
 const ORDERS: usize = 5;
-const CONTEXTS: usize = 4_096;
+const CONTEXTS: usize = 8_192;
 const SHAPE: usize = 12;
 const SHAPES: usize = 400;
 const NEIGHBOURS: usize = 3;
@@ -225,7 +232,7 @@ fn distances(numbers: &mut [f64], counts: &mut [u8], scratch: &mut Vec<f64>, val
     let shape = strangeness(numbers, scratch, seen);
     numbers[PREVIOUS] = value;
     numbers[N] = n + 1.0;
-    [z.abs(), of_40, of_80, rough, order, shape]
+    [of_40, of_80, rough, order, shape]
 }
 
 /// How the mean step of late compares with the usual one, in standard deviations of its logarithm.

@@ -1,6 +1,9 @@
 //! What must hold for any input: how columns are cut, where a snapshot is taken and in which order series are registered
 //! must not show in what comes out, and no number may make a detector stumble.
 
+// helpers of tests, over counts of windows far below any limit
+#![allow(clippy::unwrap_used, clippy::cast_possible_wrap)]
+
 use proptest::prelude::*;
 use suture_detect::{Bank, Column, Episode, Options, SequenceMode, SeriesHints};
 use suture_event::{SignalKind, Timestamp};
