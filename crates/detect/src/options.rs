@@ -163,10 +163,7 @@ pub struct SeasonOptions {
 
 impl Default for SeasonOptions {
     fn default() -> Self {
-        Self {
-            daily: true,
-            weekly: false,
-        }
+        Self { daily: true }
     }
 }
 
