@@ -1,1 +1,10 @@
-//! What crosses crates: tests
+//! What tests that cross crates share: a real broker, an independent client, the program as a process, and waiting for
+//! things rather than for time.
+
+// helpers of tests: what goes wrong here is a failed test
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, clippy::missing_panics_doc)]
+
+pub mod broker;
+pub mod kafka;
+pub mod program;
+pub mod wait;
