@@ -132,7 +132,6 @@ impl<'a, E: Executor> Session<'a, E> {
                 let give_up_at = give_up_at.get_or_insert_with(|| Instant::now() + LAST_WORDS);
                 self.shards.values_mut().for_each(|shard| shard.queue.clear());
                 if Instant::now() >= *give_up_at || self.shards.values().all(|shard| shard.working.is_none()) {
-                    self.consumer.close();
                     return Ok(());
                 }
             }
@@ -341,6 +340,14 @@ impl<'a, E: Executor> Session<'a, E> {
             }
         }
         Ok(())
+    }
+}
+
+impl<E> Drop for Session<'_, E> {
+    /// Leaves the group at once, so that the partitions need not wait for a time-out to find another owner.
+    fn drop(&mut self) {
+        self.shards.clear();
+        self.consumer.close();
     }
 }
 

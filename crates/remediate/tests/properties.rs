@@ -217,7 +217,7 @@ impl Watch {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(300))]
+    #![proptest_config(ProptestConfig::with_cases(128))]
 
     #[test]
     fn never_two_at_once_nor_more_than_budgeted_nor_what_nothing_undoes(script in script()) {
@@ -227,6 +227,38 @@ proptest! {
         watch.check_budgets();
         prop_assert_eq!(verify_chain(world.ledger()), Ok(()));
         prop_assert!(world.remediator.open_actions().count() <= 3 + 5);
+    }
+
+    /// One incident after the other, each healed at once: what is left to hold actions back is the budgets.
+    #[test]
+    fn budgets_hold_however_often_services_flap(
+        flaps in prop::collection::vec((61i64..200, 0usize..6), 20..40),
+    ) {
+        let causes = [
+            "bad_deploy cart", "bad_deploy ads", "bad_deploy pay", "disk_full cart", "memory_leak cart", "memory_leak ads",
+        ];
+        let mut world = World::new(options());
+        let mut at = 0;
+        for (n, (gap, cause)) in flaps.iter().enumerate() {
+            at += gap;
+            let cause = causes[*cause];
+            let change = if cause.starts_with("bad") { format!(" d{n}") } else { String::new() };
+            world.take(&format!("{at}s open i{n} 0.9 {cause}{change} errors=active"));
+            // the hold of five seconds
+            at += 6;
+            world.take(&format!("{at}s time"));
+            let waiting: Vec<String> = world.remediator.open_actions().map(|request| request.id.to_string()).collect();
+            for id in waiting {
+                world.take(&format!("{at}s approve {id} ann"));
+                world.take(&format!("{at}s succeeded {id}"));
+            }
+            world.take(&format!("{at}s resolve i{n} 0.9 {cause}{change} errors=recovered"));
+        }
+        let mut watch = Watch::default();
+        world.outputs.iter().for_each(|output| watch.see(output));
+        watch.check_budgets();
+        let spent = |record: &&suture_event::LedgerRecord| record.body["limited_by"].to_string().contains("budget");
+        prop_assert!(world.ledger().iter().any(spent), "no budget was ever spent");
     }
 
     #[test]
