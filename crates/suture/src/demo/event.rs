@@ -1,7 +1,7 @@
 //! What the demo tells its story from.
 
 use std::sync::Arc;
-use suture_event::{ActionRequest, Anomaly, Change, Incident, Labels, Outcome, Sample, Timestamp};
+use suture_event::{ActionRequest, Anomaly, Change, Command, Incident, Labels, Outcome, Sample, Timestamp};
 use suture_simulate::Fault;
 
 /// One thing that happened, in order of simulated time.
@@ -28,6 +28,8 @@ pub enum DemoEvent {
     Incident(Incident),
     /// An action asked for.
     Remediation(ActionRequest),
+    /// What a human said.
+    Command(Command),
     /// What became of it.
     Outcome(Outcome),
     /// Something was broken.
@@ -49,4 +51,22 @@ pub struct Band {
     pub lower: f64,
     /// Upper end.
     pub upper: f64,
+}
+
+impl DemoEvent {
+    /// Its place in the story: when it happened, and causes before effects; `None` for what has no place in it.
+    #[must_use]
+    pub fn place(&self) -> Option<(Timestamp, u8)> {
+        match self {
+            Self::Clock { .. } | Self::Samples(_) | Self::Expected(_) => None,
+            Self::Change(change) => Some((change.at, 0)),
+            Self::FaultInjected(fault) => Some((fault.start, 1)),
+            Self::FaultHealed(fault) => fault.healed_at.map(|at| (at, 2)),
+            Self::Anomaly(anomaly) => Some((anomaly.at, 3)),
+            Self::Incident(incident) => Some((incident.updated_at, 4)),
+            Self::Remediation(request) => Some((request.at, 5)),
+            Self::Command(command) => Some((command.at, 6)),
+            Self::Outcome(outcome) => Some((outcome.at, 7)),
+        }
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use suture_event::{ChangeKind, Hypothesis, Incident, IncidentStatus, OutcomeStatus, Rung, Timestamp};
+use suture_event::{ChangeKind, CommandKind, Hypothesis, Incident, IncidentStatus, OutcomeStatus, Rung, Timestamp};
 
 use super::DemoEvent;
 
@@ -68,19 +68,29 @@ impl Narrator {
             }
             DemoEvent::Incident(incident) => self.tell_incident(incident),
             DemoEvent::Remediation(request) => {
-                let rung = match request.rung {
-                    Rung::Advise => "advised",
-                    Rung::Supervised => "awaits approval",
-                    Rung::Autonomous => "asked for",
+                let rung = match (request.rung, &request.approved_by) {
+                    (Rung::Advise, _) => "advised".to_owned(),
+                    (Rung::Supervised, _) => "awaits approval".to_owned(),
+                    (Rung::Autonomous, Some(who)) => format!("asked for, approved by {who}"),
+                    (Rung::Autonomous, None) => "asked for".to_owned(),
                 };
                 let undo = if request.reverses.is_some() { "reversal: " } else { "" };
-                let reason = if request.reason.is_empty() {
-                    String::new()
-                } else {
-                    format!(": {}", request.reason)
-                };
-                let what = format!("{undo}{} of {} {rung}{reason}", request.step.action, request.target);
+                let book = format!("playbook \"{}\" of the {}", request.playbook, request.owner);
+                let what = format!("{undo}{} of {} {rung}, {book}", request.step.action, request.target);
                 line(request.at, "action", Tone::Act, what)
+            }
+            DemoEvent::Command(command) => {
+                let what = match &command.kind {
+                    CommandKind::Approve { .. } => "approved by",
+                    CommandKind::Deny { .. } => "denied by",
+                    _ => "a command by",
+                };
+                line(
+                    command.at,
+                    "human",
+                    Tone::Act,
+                    format!("{what} {}: {}", command.by, command.reason),
+                )
             }
             DemoEvent::Outcome(outcome) => {
                 let (tone, how) = match outcome.status {
@@ -150,31 +160,22 @@ impl Narrator {
         let top = incident.hypotheses.first();
         let blamed = top.map(named);
         let before = self.said.insert(incident.id.clone(), (incident.status, blamed.clone()));
-        let because = |top: &Hypothesis| {
-            top.evidence
-                .first()
-                .map_or_else(String::new, |e| format!(" ({})", e.detail))
-        };
+        let because = top
+            .and_then(|top| top.evidence.first())
+            .map_or_else(String::new, |e| format!(" ({})", e.detail));
         match (before, incident.status) {
-            (None, IncidentStatus::Open) => {
-                let cause = top.map_or_else(
-                    || "no cause known".to_owned(),
-                    |top| format!("{} {:.0}%{}", named(top), top.probability * 100.0, because(top)),
-                );
-                let text = format!("{}; most likely {cause}", incident.title);
-                line(incident.opened_at, "incident", Tone::Alert, text)
-            }
-            (Some((IncidentStatus::Open, was)), IncidentStatus::Open) if was != blamed => {
-                top.map_or_else(Vec::new, |top| {
-                    let text = format!(
-                        "now most likely {} {:.0}%{}",
-                        named(top),
-                        top.probability * 100.0,
-                        because(top)
-                    );
-                    line(incident.updated_at, "incident", Tone::Alert, text)
-                })
-            }
+            (None, IncidentStatus::Open) => line(
+                incident.opened_at,
+                "incident",
+                Tone::Alert,
+                format!("{}{because}", incident.title),
+            ),
+            (Some((IncidentStatus::Open, was)), IncidentStatus::Open) if was != blamed => line(
+                incident.updated_at,
+                "incident",
+                Tone::Alert,
+                format!("now {}{because}", incident.title),
+            ),
             (Some((IncidentStatus::Open, _)), IncidentStatus::Resolved) => {
                 let minutes = incident.updated_at.since(incident.opened_at).as_secs_f64() / 60.0;
                 let text = format!("{} resolved after {minutes:.1} min", incident.title);

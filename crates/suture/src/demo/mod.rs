@@ -5,13 +5,17 @@ mod draw;
 mod event;
 mod lines;
 mod model;
+mod operator;
+mod run;
 mod story;
 mod svg;
 mod view;
+mod world;
 
 pub use event::{Band, DemoEvent};
 pub use lines::{Narrator, Told, Tone};
 pub use model::Screen;
+pub use run::{Args, demo};
 pub use story::{Row, Story, Table};
 pub use svg::{picture, svg};
 pub use view::{Flow, Mode, View};

@@ -93,7 +93,7 @@ fn incident(fault: &Fault, at: Timestamp, status: IncidentStatus) -> Incident {
         none_of_these: 0.03,
         scope: "prod".into(),
         status,
-        title: format!("latency up at {}", fault.service),
+        title: format!("latency, errors on {0}: bad_deploy of {0} (91%)", fault.service),
         updated_at: at,
         revision: 1,
         signals: vec![

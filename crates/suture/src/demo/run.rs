@@ -1,0 +1,303 @@
+//! `suture demo`: the shop's time passes step by step, and the planes follow.
+
+use std::{
+    collections::VecDeque,
+    path::PathBuf,
+    process::ExitCode,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::Context as _;
+use suture_config::Pipeline;
+use suture_event::{ActionRequest, Command, CommandKind, Rung, Span, Timestamp};
+use suture_simulate::{Healer, Options, Shop, Tick};
+
+use super::{DemoEvent, Flow, Mode, Story, View, model::SHOWN, operator::Operator, picture, world::World};
+use crate::{check, load};
+
+/// Shows the whole line at work on a simulated shop that keeps breaking: no broker, no set-up.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Fixes everything that happens in the shop.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub seed: u64,
+    /// How many things break.
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    pub faults: usize,
+    /// Go on breaking things until told to stop.
+    #[arg(long)]
+    pub keep: bool,
+    /// Write plain lines, also on a terminal.
+    #[arg(long)]
+    pub plain: bool,
+    /// Write nothing but the closing table, as JSON.
+    #[arg(long)]
+    pub json: bool,
+    /// Simulated seconds a second. 450 by default on a live screen; otherwise as fast as it goes.
+    #[arg(long, value_name = "X")]
+    pub speed: Option<f64>,
+    /// How many days the shop is watched before anything breaks.
+    #[arg(long, value_name = "DAYS", default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=28))]
+    pub learn: u8,
+    /// Also write the screen as a picture, as it is two minutes after the first thing was healed.
+    #[arg(long, value_name = "FILE.svg")]
+    pub svg: Option<PathBuf>,
+}
+
+const PIPELINE: &str = include_str!("pipeline.yaml");
+/// With `--keep`, so many things break at most: two months.
+const KEPT_FAULTS: usize = 2_000;
+const LIVE_SPEED: f64 = 450.0;
+const STEP: Span = Span::from_secs(10);
+/// While learning, the planes may be so far behind.
+const BEHIND: Span = Span::from_mins(60);
+/// Somebody on call answers after this long.
+const ON_CALL: Span = Span::from_secs(45);
+/// When the picture is taken, after the first healing.
+const PICTURE: Span = Span::from_mins(2);
+/// Columns and rows of the picture.
+const FRAME: (u16, u16) = (120, 36);
+
+/// Runs the demo.
+///
+/// # Errors
+/// Where a part of it fails, or it is interrupted before the story is over.
+pub fn demo(args: &Args) -> anyhow::Result<ExitCode> {
+    let (pipeline, problems) = check::examine_bytes("the demo's pipeline", PIPELINE.as_bytes());
+    let pipeline = Arc::new(pipeline.ok_or_else(|| load::BadPipeline(check::render(&problems)))?);
+    let mode = match (args.json, args.plain) {
+        (true, _) => Mode::Quiet,
+        (_, true) => Mode::Plain,
+        _ => Mode::Auto,
+    };
+    let mut demo = Demo::start(args, &pipeline, mode)?;
+    let ended = demo.play();
+    let Demo {
+        world, view, picture, ..
+    } = demo;
+    let screen = view.close();
+    let drained = world.end();
+    let over = ended?;
+    drained?;
+    let table = screen.story().table();
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&table.json())?);
+    } else {
+        println!("\n{}", table.text());
+    }
+    if let Some(path) = &args.svg {
+        let picture = picture.unwrap_or_else(|| super::picture(&screen, FRAME.0, FRAME.1));
+        std::fs::write(path, picture).with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    Ok(if over { ExitCode::SUCCESS } else { ExitCode::from(130) })
+}
+
+struct Demo<'a> {
+    args: &'a Args,
+    operator: Operator,
+    world: World,
+    view: View,
+    interrupted: Arc<AtomicBool>,
+    /// Requests that wait for a human.
+    to_approve: Vec<ActionRequest>,
+    /// Requests that the executor has not taken up yet, by id.
+    to_take_up: VecDeque<Arc<str>>,
+    picture_at: Option<Timestamp>,
+    picture: Option<String>,
+    /// When the present part began, learning or the story, by either clock.
+    began: (Instant, Timestamp),
+    speed: f64,
+}
+
+impl<'a> Demo<'a> {
+    fn start(args: &'a Args, pipeline: &Arc<Pipeline>, mode: Mode) -> anyhow::Result<Self> {
+        let shop = Shop::new(Options {
+            seed: args.seed,
+            step: STEP,
+            warmup: Span::from_hours(24 * i64::from(args.learn)),
+            faults: if args.keep {
+                KEPT_FAULTS.max(args.faults)
+            } else {
+                args.faults
+            },
+            ..Options::default()
+        })?;
+        let (edges, now) = (shop.topology(), shop.now());
+        let operator = Operator::new(shop);
+        let world = World::start(pipeline, edges.clone(), operator.clone())?;
+        let interrupted = Arc::new(AtomicBool::new(false));
+        listen(&interrupted)?;
+        let view = View::open(mode, Story::new(&edges)).context("setting up the terminal")?;
+        let default = if view.is_live() { LIVE_SPEED } else { f64::INFINITY };
+        Ok(Self {
+            args,
+            operator,
+            world,
+            view,
+            interrupted,
+            to_approve: Vec::new(),
+            to_take_up: VecDeque::new(),
+            picture_at: None,
+            picture: None,
+            began: (Instant::now(), now),
+            speed: args.speed.filter(|speed| *speed > 0.0).unwrap_or(default),
+        })
+    }
+
+    /// Plays to the end; `false` where the reader left before.
+    fn play(&mut self) -> anyhow::Result<bool> {
+        let (begin, warm, end) = self.operator.look(|shop| (shop.now(), shop.warm_at(), shop.end()));
+        let shown_from = warm.minus(SHOWN);
+        let mut tick = Tick::default();
+        let mut was_learning = true;
+        while tick.at < end {
+            self.operator.advance(&mut tick);
+            let learning = tick.at < warm;
+            if was_learning && !learning {
+                self.began = (Instant::now(), tick.at);
+            }
+            was_learning = learning;
+            let share = tick.at.since(begin).as_secs_f64() / warm.since(begin).as_secs_f64();
+            self.clock(tick.at, learning.then_some(share))?;
+            if tick.at >= shown_from {
+                self.view.show(&DemoEvent::Samples(tick.samples.clone()))?;
+            }
+            self.step(&tick, learning)?;
+            let left = self.view.refresh()? == Flow::Quit || self.interrupted.load(Ordering::SeqCst);
+            if left {
+                // what is kept running has no end of its own
+                return Ok(self.args.keep);
+            }
+            if !learning && self.speed.is_finite() {
+                let due = Duration::from_secs_f64(tick.at.since(self.began.1).as_secs_f64() / self.speed);
+                thread::sleep(due.saturating_sub(self.began.0.elapsed()));
+            }
+        }
+        Ok(true)
+    }
+
+    fn clock(&mut self, at: Timestamp, learning: Option<f64>) -> anyhow::Result<()> {
+        self.world.set_clock(at);
+        let speed = at.since(self.began.1).as_secs_f64() / self.began.0.elapsed().as_secs_f64().max(1e-3);
+        Ok(self.view.show(&DemoEvent::Clock { at, speed, learning })?)
+    }
+
+    /// Feeds one step to the planes, and carries what they decide back to the shop.
+    fn step(&mut self, tick: &Tick, learning: bool) -> anyhow::Result<()> {
+        for event in &tick.changes {
+            self.world.change(tick.at, event)?;
+        }
+        for outcome in &tick.outcomes {
+            self.world.outcome(&outcome.action)?;
+        }
+        // an executor works on one request at a time; the next one's turn has come
+        self.hand_over()?;
+        for request in self.approvals_due(tick.at) {
+            self.world.command(&approval(&request, tick.at))?;
+        }
+        self.world.telemetry(tick.at, &tick.samples)?;
+        if learning {
+            self.world.keep_up(tick.at.minus(BEHIND))?;
+            let mut quiet = self.world.take();
+            quiet.retain(|event| !matches!(event, DemoEvent::Change(_)));
+            return self.tell(quiet);
+        }
+        // windows are a minute wide: only then is there anything to decide
+        if tick.at.as_millis() % 60_000 == 0 || !tick.outcomes.is_empty() || !tick.changes.is_empty() {
+            self.world.settle(tick.at)?;
+        }
+        let mut events = self.world.take();
+        self.operator.look(|shop| {
+            let fault = |id: &usize| shop.truth().get(*id).cloned();
+            events.extend(tick.started.iter().filter_map(fault).map(DemoEvent::FaultInjected));
+            events.extend(tick.healed.iter().filter_map(fault).map(DemoEvent::FaultHealed));
+        });
+        let by_action = |event: &DemoEvent| matches!(event, DemoEvent::FaultHealed(f) if matches!(f.healed_by, Some(Healer::Action(_))));
+        if self.picture_at.is_none() && events.iter().any(by_action) {
+            self.picture_at = Some(tick.at.plus(PICTURE));
+        }
+        self.tell(events)?;
+        self.hand_over()?;
+        if self.args.svg.is_some() && self.picture.is_none() && self.picture_at.is_some_and(|due| tick.at >= due) {
+            self.picture = Some(picture(self.view.screen(), FRAME.0, FRAME.1));
+        }
+        Ok(())
+    }
+
+    /// Waits until the executor has taken up what it can: it does one action at a time.
+    fn hand_over(&mut self) -> anyhow::Result<()> {
+        while let Some(id) = self.to_take_up.front().cloned() {
+            if !self.operator.was_asked(&id) && self.operator.is_busy() {
+                return Ok(());
+            }
+            let operator = self.operator.clone();
+            self.world.executor(&id, || operator.was_asked(&id))?;
+            self.to_take_up.pop_front();
+        }
+        Ok(())
+    }
+
+    fn approvals_due(&mut self, at: Timestamp) -> Vec<ActionRequest> {
+        let due = |request: &ActionRequest| at.since(request.at) >= ON_CALL;
+        let (due, later) = std::mem::take(&mut self.to_approve).into_iter().partition(due);
+        self.to_approve = later;
+        due
+    }
+
+    /// Shows what happened, by time, and notes what has to be done about it.
+    fn tell(&mut self, mut events: Vec<DemoEvent>) -> anyhow::Result<()> {
+        events.sort_by_key(DemoEvent::place);
+        for event in &events {
+            if let DemoEvent::Remediation(request) = event {
+                match request.rung {
+                    Rung::Autonomous => self.to_take_up.push_back(request.id.clone()),
+                    Rung::Supervised => self.to_approve.push(request.clone()),
+                    Rung::Advise => {}
+                }
+            }
+            self.view.show(event)?;
+        }
+        Ok(())
+    }
+}
+
+/// What somebody on call says to a request that cannot be undone.
+fn approval(request: &ActionRequest, at: Timestamp) -> Command {
+    Command {
+        id: format!("approve-{}", request.id).into(),
+        at,
+        by: "somebody on call".into(),
+        scope: request.scope.clone(),
+        kind: CommandKind::Approve {
+            action: request.id.clone(),
+        },
+        reason: "the evidence is plain".to_owned(),
+    }
+}
+
+/// Ctrl-C and SIGTERM end the demo with its table; a live screen sees Ctrl-C as a key.
+fn listen(interrupted: &Arc<AtomicBool>) -> anyhow::Result<()> {
+    let told = interrupted.clone();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let wait = move || {
+        runtime.block_on(async {
+            use tokio::signal::unix::{SignalKind, signal};
+            let (Ok(mut terminate), Ok(mut interrupt)) =
+                (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+            else {
+                return;
+            };
+            tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
+            told.store(true, Ordering::SeqCst);
+            tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
+            std::process::exit(130);
+        });
+    };
+    thread::Builder::new().name("signals".to_owned()).spawn(wait)?;
+    Ok(())
+}
