@@ -18,7 +18,8 @@ const LEAST: f64 = 5.0;
 /// paper's bound with variances, which takes samples as independent and their range as 1 (a larger range only makes
 /// the bound's last term too small; scale input to about that). After an alarm the older part is forgotten.
 ///
-/// Its false alarms are far fewer than `delta` says and its delays that much longer: 2 to 9 times the optimum.
+/// Its delays are 1.4 times the optimum at half a standard deviation and 5 to 10 times at two and three, as it looks for
+/// a cut at every 32nd sample only.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Adwin {
     delta: f64,

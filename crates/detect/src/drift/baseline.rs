@@ -104,7 +104,9 @@ impl BaselineOptions {
 /// errors), they are taken as Student-t with the degrees of freedom that fit it, and the fit downweights outliers.
 ///
 /// Learning goes on: a shift that isn't found is learned as normal at a rate of one over the samples so far, and one
-/// within the first few dozen samples after the warm-up mostly is. A level that wanders without end has no baseline.
+/// within the first few dozen samples after the warm-up mostly is. That bites where a shift is small for the errors:
+/// half a standard deviation of an AR(1) 0.5 moves its errors by 0.29, and with 1,200 samples learned from it is found
+/// late at a run length of 1,000 and mostly never at 100,000. A level that wanders without end has no baseline.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Baseline(Kind);
 
@@ -167,7 +169,8 @@ impl Baseline {
     /// The normal score of one sample, judged by those before it, from which this one is then learned. None while
     /// warming up and for NaN, which stands for a missing sample.
     ///
-    /// Cost: some 60 ns at order 1, and the square of the number of terms (1 + order + twice the harmonics) ns beyond.
+    /// Cost: some 45 ns at order 1, 110 with a season of two harmonics; it grows with the square of the number of terms
+    /// (1, the order, twice the harmonics). The end of the warm-up sorts its samples once.
     pub fn score(&mut self, value: f64) -> Option<f64> {
         match &mut self.0 {
             Kind::Known { mean, deviation } => {

@@ -8,8 +8,9 @@ use crate::Error;
 /// A Kolmogorov-Smirnov test, at every sample, of the newest `recent` samples against as many drawn from those before
 /// in a sliding window. After an alarm only the newest are kept.
 ///
-/// `alpha` is the chance of a false alarm at each single sample; as the windows overlap, the run length between false
-/// alarms is some 5 to 10 times `1 / alpha`. Sees any change of distribution, small ones of the level late.
+/// `alpha` is the nominal chance of a false alarm at each sample, by the paper's threshold `sqrt(-ln(alpha) / recent)`; as
+/// windows overlap and draws vary, measure the run length that it comes to: 0.0005 with 30 of 100 gives some 850 samples,
+/// and delays 5 to 18 times the optimum. It sees any change of distribution, small ones of the level late.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Kswin {
     window: VecDeque<f64>,

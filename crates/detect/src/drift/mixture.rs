@@ -41,7 +41,7 @@ const SHIFTS: [f64; 3] = [0.6, 1.2, 2.4];
 /// standard normal for the average run length to hold; it need be nothing but finite to be safe.
 ///
 /// Measured against the CUSUM tuned to the very shift at the same run length (1,000 to 100,000): the mean delay is 1.20 to
-/// 1.26 times as long at half a standard deviation, 1.05 to 1.08 at one and two, 1.08 to 1.12 at three. Shifts below
+/// 1.26 times as long at half a standard deviation, 1.04 to 1.08 at one and two, 1.08 to 1.13 at three. Shifts below
 /// 0.3 are found late: that is what the smallest part costs. One `exp` a sample and side.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct MixtureCusum {
