@@ -1,7 +1,7 @@
 //! The fold: what comes in, what is due when, and what goes out.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeSet, VecDeque},
     sync::Arc,
 };
 
@@ -18,6 +18,12 @@ use crate::{
     signal::{Cell, NOWHERE, Signal, blame, cells, centres, surprise},
     topology::{ServiceId, Topology},
 };
+
+/// By how many halvings a signal weighs less in the ranking if it came `group.within` after its incident opened.
+const LATE: f64 = 2.0;
+
+/// The least share of a cell that a centre must explain to rest on it.
+const SUPPORT: f64 = 0.3;
 
 /// One input of the fold.
 #[derive(Debug, Clone, Copy)]
@@ -38,6 +44,7 @@ struct Past {
     centre: ServiceId,
     opened_at: Timestamp,
     resolved_at: Timestamp,
+    height: f64,
     blamed: Option<Arc<str>>,
 }
 
@@ -247,6 +254,7 @@ impl Diagnoser {
     fn judge(&mut self, out: &mut Vec<Incident>) {
         self.background.advance(self.now);
         self.forget_ended();
+        self.relapse();
         self.open_new();
         self.join();
         if !self.cases.is_empty() {
@@ -280,16 +288,46 @@ impl Diagnoser {
         });
     }
 
+    /// Gives an open incident the series that come back to it, unless a new change may be why they do. Where the incident
+    /// opened with the series, its recovery waits for it again.
+    fn relapse(&mut self) {
+        if self.cases.is_empty() {
+            return;
+        }
+        let mut stay = VecDeque::new();
+        for mut signal in std::mem::take(&mut self.loose) {
+            let is_back = |case: &Case| case.signals.iter().any(|known| known.series == signal.series);
+            let explained_by_news = || {
+                let mut seats = blame(&signal, &self.topology)
+                    .into_iter()
+                    .filter(|(_, share)| *share >= SUPPORT);
+                seats.any(|(seat, _)| self.news_of(seat).is_some())
+            };
+            let home = self.cases.iter().rposition(is_back).filter(|_| !explained_by_news());
+            match home.and_then(|index| self.cases.get_mut(index)) {
+                Some(case) => {
+                    signal.opening = case
+                        .signals
+                        .iter()
+                        .any(|known| known.series == signal.series && known.opening);
+                    case.take(signal, self.options.limits.signals, self.now);
+                }
+                None => stay.push_back(signal),
+            }
+        }
+        self.loose = stay;
+    }
+
     /// Gives loose anomalies to the open incidents that they belong to.
     fn join(&mut self) {
         if self.cases.is_empty() || self.loose.is_empty() {
             return;
         }
         let group = &self.options.group;
-        let reach: Vec<BTreeMap<ServiceId, u32>> = self
+        let reach: Vec<BTreeSet<ServiceId>> = self
             .cases
             .iter()
-            .map(|case| neighbourhood(&self.topology, case.centre, group.reach))
+            .map(|case| self.topology.around(case.centre, group.reach))
             .collect();
         let mut stay = VecDeque::new();
         for signal in std::mem::take(&mut self.loose) {
@@ -306,7 +344,7 @@ impl Diagnoser {
                     .iter()
                     .find(|(id, _)| *id == case.centre)
                     .map_or(0.0, |(_, share)| *share);
-                (spreading && (near.contains_key(&signal.target) || share > 0.0)) || (signal.target == case.centre)
+                (spreading && (near.contains(&signal.target) || share > 0.0)) || (signal.target == case.centre)
             });
             match home.and_then(|index| self.cases.get_mut(index)) {
                 Some(case) => case.take(signal, self.options.limits.signals, self.now),
@@ -378,12 +416,12 @@ impl Diagnoser {
             .filter(|(id, _)| *id == service)
             .map(|(_, change)| change);
         let change = of_service.find(|change| change.at <= self.now && change.at >= since)?;
-        let near = neighbourhood(&self.topology, service, self.options.group.reach);
+        let near = self.topology.around(service, self.options.group.reach);
         let open = self.cases.iter().map(|case| (case.centre, case.opened_at));
         let over = self.past.iter().map(|past| (past.centre, past.opened_at));
         let accounted = open
             .chain(over)
-            .any(|(centre, opened_at)| opened_at >= change.at && near.contains_key(&centre));
+            .any(|(centre, opened_at)| opened_at >= change.at && near.contains(&centre));
         (!accounted).then_some(change)
     }
 
@@ -404,18 +442,18 @@ impl Diagnoser {
 
     /// Opens an incident for each group of loose anomalies that is worth one.
     fn open_new(&mut self) {
-        let mut held: BTreeSet<ServiceId> = BTreeSet::new();
+        let mut held: Vec<ServiceId> = Vec::new();
         let (enough_if_changed, enough) = self.thresholds();
         loop {
-            let found = self.cells_of_loose();
+            let mut found = self.cells_of_loose();
+            found.retain(|cell| held.iter().all(|centre| cell.share(*centre) < SUPPORT));
             let sums = centres(&found);
             let highest = sums.values().copied().fold(0.0, f64::max);
             let best = sums
                 .into_iter()
-                .filter(|(centre, _)| !held.contains(centre))
                 .filter_map(|(centre, height)| {
                     let margin = self.margin(centre, &found);
-                    let plain = height - enough * self.unrest(centre) - margin;
+                    let plain = height - self.needed(centre, height, &found, enough) - margin;
                     let since = self
                         .news_of(centre)
                         .map(|change| self.height_since(centre, change, &found));
@@ -432,7 +470,7 @@ impl Diagnoser {
             }
             if let Some(until) = self.grace_of(centre) {
                 self.held_until = Some(self.held_until.map_or(until, |at| at.min(until)));
-                held.insert(centre);
+                held.push(centre);
                 continue;
             }
             self.open(centre, height, &found);
@@ -444,27 +482,31 @@ impl Diagnoser {
         let open = &self.options.open;
         let supports = found
             .iter()
-            .filter(|cell| cell.share(centre) >= 0.3 && cell.strength >= 2.0)
+            .filter(|cell| cell.share(centre) >= SUPPORT && cell.strength >= 2.0)
             .count();
         let alone = if supports < 2 { open.alone } else { 0.0 };
         alone
     }
 
-    /// Trouble draws trouble: next to an incident under way or just over, a group that no new change explains is most
-    /// likely part of it, and must show so many times as much to be another.
-    fn unrest(&self, centre: ServiceId) -> f64 {
-        let near = neighbourhood(&self.topology, centre, self.options.group.reach);
+    /// What a group must show that no new change explains. Trouble draws trouble: where most of the group lies next to
+    /// an incident under way or just over it is most likely part of that, unless it is stronger.
+    fn needed(&self, centre: ServiceId, height: f64, found: &[Cell], enough: f64) -> f64 {
         let aftershock = self.options.group.aftershock;
-        let under_way = self.cases.iter().any(|case| near.contains_key(&case.centre));
+        let under_way = self.cases.iter().map(|case| (case.centre, case.height));
         let just_over = self
             .past
             .iter()
-            .any(|past| near.contains_key(&past.centre) && self.now.since(past.resolved_at) <= aftershock);
-        if under_way || just_over {
-            self.options.open.beside
-        } else {
-            1.0
-        }
+            .filter(|past| self.now.since(past.resolved_at) <= aftershock);
+        under_way
+            .chain(just_over.map(|past| (past.centre, past.height)))
+            .filter(|(other, _)| {
+                let near = self.topology.around(*other, self.options.group.reach);
+                let beside = found.iter().filter(|cell| near.contains(&cell.target));
+                let part: f64 = beside.map(|cell| cell.share(centre) * cell.strength).sum();
+                near.contains(&centre) || part > 0.5 * height
+            })
+            .map(|(_, height)| height.max(enough * self.options.open.beside))
+            .fold(enough, f64::max)
     }
 
     /// When the grace period of the centre's last change ends, if it is under way.
@@ -479,15 +521,15 @@ impl Diagnoser {
     }
 
     fn open(&mut self, centre: ServiceId, height: f64, found: &[Cell]) {
-        let near = neighbourhood(&self.topology, centre, self.options.group.reach);
+        let near = self.topology.around(centre, self.options.group.reach);
         let belongs: BTreeSet<usize> = found
             .iter()
-            .filter(|cell| cell.share(centre) > 0.0 || near.contains_key(&cell.target))
+            .filter(|cell| cell.share(centre) > 0.0 || near.contains(&cell.target))
             .flat_map(|cell| cell.members.iter().copied())
             .collect();
         let opening: BTreeSet<usize> = found
             .iter()
-            .filter(|cell| cell.share(centre) >= 0.3 && cell.strength >= 2.0)
+            .filter(|cell| cell.share(centre) >= SUPPORT && cell.strength >= 2.0)
             .flat_map(|cell| cell.members.iter().copied())
             .collect();
         let first = opening
@@ -551,7 +593,14 @@ impl Diagnoser {
         let found = cells(
             case.signals.iter().enumerate().map(|(index, signal)| {
                 let nats = surprise(signal, &self.background, within, self.now);
-                (index, signal, nats)
+                // what came later is more and more a consequence, or a coincidence
+                let late = signal.at.since(case.opened_at).max(Span::ZERO).as_secs_f64() / within.as_secs_f64();
+                let direct = if signal.opening { 1.0 } else { 0.5 };
+                (
+                    index,
+                    signal,
+                    nats * direct * (-std::f64::consts::LN_2 * LATE * late).exp(),
+                )
             }),
             &self.topology,
         );
@@ -597,6 +646,7 @@ impl Diagnoser {
                 centre: case.centre,
                 opened_at: case.opened_at,
                 resolved_at: self.now,
+                height: case.height,
                 blamed,
             });
             while self.past.len() > self.options.limits.resolved {
@@ -605,19 +655,4 @@ impl Diagnoser {
         }
         self.cases = kept;
     }
-}
-
-/// Services within so many calls either way, itself included.
-fn neighbourhood(topology: &Topology, centre: ServiceId, hops: u32) -> BTreeMap<ServiceId, u32> {
-    let mut near = BTreeMap::from([(centre, 0)]);
-    for (service, hop) in topology
-        .below(centre, hops)
-        .into_iter()
-        .chain(topology.above(centre, hops))
-    {
-        near.entry(service)
-            .and_modify(|known: &mut u32| *known = (*known).min(hop))
-            .or_insert(hop);
-    }
-    near
 }

@@ -78,7 +78,8 @@ pub struct GroupOptions {
     pub within: Span,
     /// What is over still counts for so long.
     pub linger: Span,
-    /// An incident takes in what comes up within reach for this long after it last had news.
+    /// An incident takes in what comes up within reach for this long after it opened; later, only what points at its
+    /// centre.
     pub spread: Span,
     /// For this long after an incident, what comes up within reach is taken for its aftermath unless it is strong.
     pub aftershock: Span,

@@ -94,7 +94,8 @@ impl Signal {
 /// How much of a signal a fault in each service would explain, from 1 down; services not listed explain nothing of it.
 ///
 /// A fault shows on its own service in any kind of signal. It shows as latency and errors on those who call it, less
-/// surely with each call between; as changed traffic on those it calls; and the machine below is shared with neighbours.
+/// surely with each call between; as changed traffic on those it calls and on those its callers call; and the machine
+/// below is shared with neighbours.
 pub(crate) fn blame(signal: &Signal, topology: &Topology) -> Vec<(ServiceId, f64)> {
     let mut found = vec![(signal.target, 1.0)];
     if signal.target == NOWHERE {
@@ -119,6 +120,8 @@ pub(crate) fn blame(signal: &Signal, topology: &Topology) -> Vec<(ServiceId, f64
             SignalKind::Traffic | SignalKind::Network => {
                 add(topology.above(signal.target, 2), &[0.6, 0.4]);
                 add(topology.below(signal.target, 1), &[0.3]);
+                // a caller that is held up by one service sends less to the others
+                add(topology.siblings(signal.target), &[0.3]);
             }
             SignalKind::Node => {
                 add(topology.above(signal.target, 2), &[0.3, 0.3]);

@@ -112,24 +112,54 @@ impl Topology {
 
     /// Services on whom `from` depends, with the calls in between: 1 for those it calls itself.
     pub(crate) fn below(&self, from: ServiceId, hops: u32) -> Vec<(ServiceId, u32)> {
-        walk(&self.callees, from, hops)
+        walk(from, hops, |id| self.callees.get(id as usize).into_iter().flatten())
     }
 
     /// Services that depend on `from`, with the calls in between.
     pub(crate) fn above(&self, from: ServiceId, hops: u32) -> Vec<(ServiceId, u32)> {
-        walk(&self.callers, from, hops)
+        walk(from, hops, |id| self.callers.get(id as usize).into_iter().flatten())
+    }
+
+    /// Services that a caller of `of` calls too, each with distance 1.
+    pub(crate) fn siblings(&self, of: ServiceId) -> Vec<(ServiceId, u32)> {
+        let callers = self.callers.get(of as usize).into_iter().flatten();
+        let shared = callers.flat_map(|caller| self.callees.get(*caller as usize).into_iter().flatten());
+        shared
+            .copied()
+            .filter(|id| *id != of)
+            .take(WALK)
+            .collect::<BTreeSet<_>>()
+            .into_iter()
+            .map(|id| (id, 1))
+            .collect()
+    }
+
+    /// Services within so many calls, either way at each, itself included: those that share a caller are two apart.
+    pub(crate) fn around(&self, from: ServiceId, hops: u32) -> BTreeSet<ServiceId> {
+        let either = |id: ServiceId| {
+            let down = self.callees.get(id as usize).into_iter().flatten();
+            down.chain(self.callers.get(id as usize).into_iter().flatten())
+        };
+        walk(from, hops, either)
+            .into_iter()
+            .map(|(service, _)| service)
+            .chain([from])
+            .collect()
     }
 }
 
 /// Breadth first, so that each service comes with its least distance.
-fn walk(graph: &[BTreeSet<ServiceId>], from: ServiceId, hops: u32) -> Vec<(ServiceId, u32)> {
+fn walk<'a, I>(from: ServiceId, hops: u32, next_to: impl Fn(ServiceId) -> I) -> Vec<(ServiceId, u32)>
+where
+    I: Iterator<Item = &'a ServiceId>,
+{
     let mut seen = BTreeSet::from([from]);
     let mut found = Vec::new();
     let mut edge = vec![from];
     for hop in 1..=hops {
         let mut next = Vec::new();
         for id in edge {
-            for &to in graph.get(id as usize).into_iter().flatten() {
+            for &to in next_to(id) {
                 if found.len() < WALK && seen.insert(to) {
                     found.push((to, hop));
                     next.push(to);

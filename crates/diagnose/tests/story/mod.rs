@@ -1,0 +1,238 @@
+//! A few words to tell what happened to a small shop, minute by minute, and to read what diagnosis made of it.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use suture_diagnose::{Diagnoser, Input, Options};
+use suture_event::{
+    Anomaly, AnomalyPhase, Change, ChangeKind, Direction, Edge, EdgeSource, EndReason, Hypothesis, Incident, Labels,
+    SignalKind, Timestamp,
+};
+
+/// What happens, as inputs of the fold in order of time.
+#[derive(Debug, Clone)]
+pub enum Fact {
+    Edge(Edge),
+    Change(Change),
+    Anomaly(Box<Anomaly>),
+    Time(Timestamp),
+}
+
+impl Fact {
+    pub fn input(&self) -> Input<'_> {
+        match self {
+            Self::Edge(edge) => Input::Edge(edge),
+            Self::Change(change) => Input::Change(change),
+            Self::Anomaly(anomaly) => Input::Anomaly(anomaly),
+            Self::Time(at) => Input::Time(*at),
+        }
+    }
+}
+
+/// A shop under watch.
+pub struct Story {
+    pub diagnoser: Diagnoser,
+    now: Timestamp,
+    open: BTreeMap<(String, String), Anomaly>,
+    states: Vec<Incident>,
+    pub told: Vec<Fact>,
+}
+
+pub fn minute(minute: i64) -> Timestamp {
+    Timestamp::from_millis(1_700_000_040_000 + minute * 60_000)
+}
+
+impl Story {
+    /// The shop: `web` calls `cart`, `search` and `ads`; `cart` calls `db` and `pay`; `pay` calls `bank`. It has been
+    /// watched for two calm days when the story begins, at minute 0.
+    pub fn new(options: Options) -> Self {
+        let mut story = Self {
+            diagnoser: Diagnoser::new(options, "prod".into()),
+            now: minute(-2 * 24 * 60),
+            open: BTreeMap::new(),
+            states: Vec::new(),
+            told: Vec::new(),
+        };
+        for (from, to) in [
+            ("web", "cart"),
+            ("web", "search"),
+            ("web", "ads"),
+            ("cart", "db"),
+            ("cart", "pay"),
+            ("pay", "bank"),
+        ] {
+            story.tell(Fact::Edge(Edge {
+                from: from.into(),
+                to: to.into(),
+                source: EdgeSource::File,
+            }));
+        }
+        story.tell(Fact::Time(minute(-2 * 24 * 60)));
+        story.at(0)
+    }
+
+    pub fn calm_shop() -> Self {
+        Self::new(Options::default())
+    }
+
+    pub fn tell(&mut self, fact: Fact) {
+        self.states.extend(self.diagnoser.step(fact.input()));
+        self.told.push(fact);
+    }
+
+    /// Goes to a minute.
+    pub fn at(mut self, at: i64) -> Self {
+        self.now = minute(at);
+        let now = self.now;
+        self.tell(Fact::Time(now));
+        self
+    }
+
+    /// Somebody deploys a service; the change is called `deploy-SERVICE-MINUTE`.
+    pub fn deploy(self, service: &str) -> Self {
+        let now = self.now;
+        self.change(service, ChangeKind::Deploy, now)
+    }
+
+    /// A change that is told now and happened then.
+    pub fn change(mut self, service: &str, kind: ChangeKind, at: Timestamp) -> Self {
+        let minutes = (at.as_millis() - minute(0).as_millis()) / 60_000;
+        self.tell(Fact::Change(Change {
+            id: format!("deploy-{service}-{minutes}").into(),
+            at,
+            kind,
+            service: service.into(),
+            environment: None,
+            artifact: None,
+            source: "/ci".into(),
+            event_type: "dev.cdevents.service.deployed.0.3.0".into(),
+        }));
+        self
+    }
+
+    /// Metrics of a service leave their bands upwards, all in the window that closes now.
+    pub fn off(self, service: &str, metrics: &[&str], deviation: f64) -> Self {
+        self.leave(service, metrics, deviation, Direction::Up)
+    }
+
+    /// Metrics of a service leave their bands.
+    pub fn leave(mut self, service: &str, metrics: &[&str], deviation: f64, direction: Direction) -> Self {
+        for metric in metrics {
+            let key = (service.to_owned(), (*metric).to_owned());
+            let onset = Timestamp::from_millis(self.now.as_millis() - 60_000);
+            let anomaly = Anomaly {
+                id: format!(
+                    "{service}/{metric}@{}",
+                    (onset.as_millis() - minute(0).as_millis()) / 60_000
+                )
+                .into(),
+                at: self.now,
+                onset,
+                phase: AnomalyPhase::Opened,
+                end: None,
+                metric: (*metric).into(),
+                labels: Labels::new([("service", service)]).unwrap(),
+                service: Some(service.into()),
+                signal: SignalKind::of_metric(metric),
+                detector: "seasonal".into(),
+                score: 0.9999,
+                deviation,
+                value: Some(10.0 + deviation),
+                expected: 10.0,
+                lower: 8.0,
+                upper: 12.0,
+                direction,
+                detail: String::new(),
+            };
+            self.open.insert(key, anomaly.clone());
+            self.tell(Fact::Anomaly(Box::new(anomaly)));
+        }
+        self
+    }
+
+    /// Calls from one service to another take long, as the caller sees it.
+    pub fn slow_calls(mut self, from: &str, to: &str, deviation: f64) -> Self {
+        let onset = Timestamp::from_millis(self.now.as_millis() - 60_000);
+        let key = (from.to_owned(), format!("to {to}"));
+        let anomaly = Anomaly {
+            id: format!("{from}>{to}@{onset}").into(),
+            at: self.now,
+            onset,
+            phase: AnomalyPhase::Opened,
+            end: None,
+            metric: "call_latency".into(),
+            labels: Labels::new([("service", from), ("peer", to)]).unwrap(),
+            service: Some(from.into()),
+            signal: SignalKind::Latency,
+            detector: "seasonal".into(),
+            score: 0.9999,
+            deviation,
+            value: Some(3.0),
+            expected: 0.1,
+            lower: 0.0,
+            upper: 0.3,
+            direction: Direction::Up,
+            detail: String::new(),
+        };
+        self.open.insert(key, anomaly.clone());
+        self.tell(Fact::Anomaly(Box::new(anomaly)));
+        self
+    }
+
+    /// What is off in a service comes to its end.
+    pub fn ends(mut self, service: &str, reason: EndReason) -> Self {
+        let keys: Vec<_> = self.open.keys().filter(|key| key.0 == service).cloned().collect();
+        for key in keys {
+            let Some(mut anomaly) = self.open.remove(&key) else {
+                continue;
+            };
+            anomaly.phase = AnomalyPhase::Ended;
+            anomaly.at = self.now;
+            anomaly.end = Some(reason);
+            self.tell(Fact::Anomaly(Box::new(anomaly)));
+        }
+        self
+    }
+
+    pub fn recovers(self, service: &str) -> Self {
+        self.ends(service, EndReason::Recovered)
+    }
+
+    /// Every incident so far in its last state, in order of opening.
+    pub fn incidents(&self) -> Vec<Incident> {
+        let mut order: Vec<Arc<str>> = Vec::new();
+        let mut last: BTreeMap<Arc<str>, Incident> = BTreeMap::new();
+        for state in &self.states {
+            if last.insert(Arc::clone(&state.id), state.clone()).is_none() {
+                order.push(Arc::clone(&state.id));
+            }
+        }
+        order.iter().map(|id| last[id].clone()).collect()
+    }
+
+    /// The one incident there is.
+    pub fn incident(&self) -> Incident {
+        let all = self.incidents();
+        assert_eq!(all.len(), 1, "{:?}", all.iter().map(|i| &i.title).collect::<Vec<_>>());
+        all.into_iter().next().unwrap()
+    }
+
+    pub fn states(&self) -> &[Incident] {
+        &self.states
+    }
+}
+
+/// The likeliest cause, in short: what changed, or else the class and the place.
+pub fn blamed(incident: &Incident) -> String {
+    name(incident.hypotheses.first().expect("no hypothesis"))
+}
+
+pub fn name(hypothesis: &Hypothesis) -> String {
+    match &hypothesis.change {
+        Some(change) => change.to_string(),
+        None => format!(
+            "{} in {}",
+            hypothesis.class,
+            hypothesis.service.as_deref().unwrap_or("-")
+        ),
+    }
+}
