@@ -18,7 +18,7 @@ const LEAST: f64 = 5.0;
 /// paper's bound with variances, which takes samples as independent and their range as 1 (a larger range only makes
 /// the bound's last term too small; scale input to about that). After an alarm the older part is forgotten.
 ///
-/// Its delays are 1.4 times the optimum at half a standard deviation and 5 to 10 times at two and three, as it looks for
+/// Its delays are 1.6 times the optimum at half a standard deviation and 5 to 10 times at two and three, as it looks for
 /// a cut at every 32nd sample only.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Adwin {

@@ -9,8 +9,8 @@ use crate::Error;
 /// in a sliding window. After an alarm only the newest are kept.
 ///
 /// `alpha` is the nominal chance of a false alarm at each sample, by the paper's threshold `sqrt(-ln(alpha) / recent)`; as
-/// windows overlap and draws vary, measure the run length that it comes to: 0.0005 with 30 of 100 gives some 850 samples,
-/// and delays 5 to 18 times the optimum. It sees any change of distribution, small ones of the level late.
+/// windows overlap and draws vary, measure the run length that it comes to: 0.0005 with 30 of 100 gives some 900 samples,
+/// and delays 5 to 20 times the optimum. It sees any change of distribution, small ones of the level late.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Kswin {
     window: VecDeque<f64>,
