@@ -1,12 +1,155 @@
-//! `suture check`.
+//! `suture check` and `suture schema`: what is wrong with a pipeline file, and what may stand in one.
 
-use suture_config::Pipeline;
+use std::{
+    io::{IsTerminal, Write},
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
-pub fn parse(_name: &str, bytes: &[u8]) -> Result<Pipeline, String> {
-    let text = std::str::from_utf8(bytes).map_err(|e| e.to_string())?;
-    serde_saphyr::from_str(text).map_err(|e| e.to_string())
+use anyhow::Context;
+use suture_config::{Look, Pipeline, Problems, SqlProblem, SqlUse};
+
+use crate::load::EXIT_CONFIG;
+
+/// Tells every problem of pipeline files, each with its place.
+///
+/// Exit code 0 where there is none, 78 where a file can't be right, 1 where a file or (with --connect) the broker can't be
+/// read.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The pipeline files.
+    #[arg(required = true, value_name = "PIPELINE.yaml")]
+    pub pipelines: Vec<PathBuf>,
+    /// How problems are written.
+    #[arg(long, value_enum, default_value_t)]
+    pub format: Format,
+    /// Count warnings as errors.
+    #[arg(long)]
+    pub strict: bool,
+    /// Print each file as it was understood: defaults and variables filled in, secrets masked.
+    #[arg(long)]
+    pub explain: bool,
+    /// Print how much memory each pipeline may need.
+    #[arg(long)]
+    pub estimate: bool,
+    /// Also ask the broker: that it is there, that the topics are as they must be, and that they may be used.
+    #[cfg(feature = "kafka")]
+    #[arg(long)]
+    pub connect: bool,
 }
 
-pub fn render(problems: &str) -> String {
-    problems.to_owned()
+/// How problems are written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Format {
+    /// For eyes, with the place underlined.
+    #[default]
+    Text,
+    /// A JSON list, for editors and CI.
+    Json,
+}
+
+/// Checks the files and prints what was found.
+pub fn check(args: &Args) -> anyhow::Result<ExitCode> {
+    let mut bad = false;
+    let mut all = Vec::new();
+    for path in &args.pipelines {
+        let (pipeline, problems) = examine(path)?;
+        bad |= problems.has_errors() || (args.strict && !problems.is_empty());
+        match args.format {
+            Format::Json => all.extend(problems.iter().map(serde_json::to_value).collect::<Result<Vec<_>, _>>()?),
+            Format::Text if problems.is_empty() => println!("{}: no problems", path.display()),
+            Format::Text => print!("{}", render(&problems)),
+        }
+        let Some(pipeline) = pipeline else { continue };
+        if args.explain {
+            print!("{}", pipeline.explain());
+        }
+        if args.estimate {
+            println!("{}", serde_json::to_string_pretty(&pipeline.estimate())?);
+        }
+        #[cfg(feature = "kafka")]
+        if args.connect {
+            for problem in crate::topics::connect(&pipeline)? {
+                bad = true;
+                println!("{}: {problem}", path.display());
+            }
+        }
+    }
+    if args.format == Format::Json {
+        serde_json::to_writer_pretty(std::io::stdout(), &all)?;
+        println!();
+    }
+    std::io::stdout().flush()?;
+    Ok(if bad { ExitCode::from(EXIT_CONFIG) } else { ExitCode::SUCCESS })
+}
+
+/// Prints the JSON Schema of pipeline files, from which editors complete.
+pub fn schema() -> anyhow::Result<()> {
+    println!("{}", serde_json::to_string_pretty(&suture_config::schema())?);
+    Ok(())
+}
+
+/// Reads a pipeline file and tells everything about it.
+pub fn examine(path: &Path) -> anyhow::Result<(Option<Pipeline>, Problems)> {
+    let bytes = std::fs::read(path).with_context(|| format!("cannot read the pipeline file {}", path.display()))?;
+    Ok(examine_bytes(&path.display().to_string(), &bytes))
+}
+
+/// The same of a file's bytes.
+#[must_use]
+pub fn examine_bytes(name: &str, bytes: &[u8]) -> (Option<Pipeline>, Problems) {
+    let text = match suture_config::decode(name, bytes) {
+        Ok(text) => text,
+        Err(problems) => return (None, problems),
+    };
+    let checked = Pipeline::check(name, text, &|name| std::env::var(name).ok(), &check_sql);
+    (checked.pipeline, checked.problems)
+}
+
+/// Problems as they are shown on standard error or output, whichever the terminal is.
+#[must_use]
+pub fn render(problems: &Problems) -> String {
+    let terminal = std::io::stdout().is_terminal() || std::io::stderr().is_terminal();
+    let look = if terminal {
+        let width = ratatui::crossterm::terminal::size().map_or(100, |(columns, _)| usize::from(columns));
+        Look::Fancy { width }
+    } else {
+        Look::Plain
+    };
+    problems.render(look)
+}
+
+#[cfg(feature = "history")]
+fn check_sql(place: SqlUse, expression: &str) -> Result<(), SqlProblem> {
+    use suture_history::sql::{SqlError, SqlExpressions};
+
+    let sql = SqlExpressions::new();
+    let compiled = match place {
+        SqlUse::Where => sql.compile_filter(expression).map(|_| ()),
+        SqlUse::Value => sql.compile_value(expression).map(|_| ()),
+    };
+    compiled.map_err(|error| match error {
+        SqlError::Compile { line, column, reason, help, .. } => {
+            let start: usize = expression.split_inclusive('\n').take(line - 1).map(str::len).sum();
+            let rest = expression.get(start..).unwrap_or_default();
+            let at = start + rest.char_indices().nth(column - 1).map_or(rest.len(), |(at, _)| at);
+            let end = expression.get(at..).unwrap_or_default();
+            let word = end.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(end.len()).max(1);
+            SqlProblem {
+                message: reason,
+                help: help.unwrap_or_default(),
+                at: Some(at.min(expression.len())..(at + word).min(expression.len())),
+            }
+        }
+        SqlError::Evaluate { reason, .. } => SqlProblem { message: reason, help: String::new(), at: None },
+    })
+}
+
+#[cfg(not(feature = "history"))]
+fn check_sql(_: SqlUse, _: &str) -> Result<(), SqlProblem> {
+    Err(SqlProblem {
+        message: "this build of the program has no SQL".to_owned(),
+        help: "use a build with the feature `history`, which is there by default".to_owned(),
+        at: None,
+    })
 }

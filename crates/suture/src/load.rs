@@ -13,8 +13,11 @@ use suture_event::{Edge, EdgeSource};
 
 /// A pipeline and the call graph that was known beforehand.
 pub struct Loaded {
+    /// What the file says.
     pub pipeline: Arc<Pipeline>,
+    /// The call graph known beforehand.
     pub edges: Vec<Edge>,
+    /// What compiles the file's SQL expressions.
     pub expressions: Arc<dyn Expressions>,
 }
 
@@ -55,7 +58,7 @@ pub fn load(path: &Path, topology: Option<&Path>) -> anyhow::Result<Loaded> {
 pub fn expressions() -> Arc<dyn Expressions> {
     #[cfg(feature = "history")]
     {
-        Arc::new(crate::sql::Sql)
+        Arc::new(suture_history::sql::SqlExpressions::new())
     }
     #[cfg(not(feature = "history"))]
     {
@@ -63,11 +66,14 @@ pub fn expressions() -> Arc<dyn Expressions> {
     }
 }
 
-/// Reads a pipeline file.
+/// Reads a pipeline file. Warnings go to the log.
 pub fn parse(path: &Path) -> anyhow::Result<Pipeline> {
-    let bytes = std::fs::read(path).with_context(|| format!("cannot read the pipeline file {}", path.display()))?;
-    let name = path.display().to_string();
-    crate::check::parse(&name, &bytes).map_err(|problems| anyhow::Error::new(BadPipeline(crate::check::render(&problems))))
+    let (pipeline, problems) = crate::check::examine(path)?;
+    let Some(pipeline) = pipeline else { return Err(BadPipeline(crate::check::render(&problems)).into()) };
+    for problem in &problems {
+        tracing::warn!(file = %path.display(), line = problem.line, "{}", problem.message);
+    }
+    Ok(pipeline)
 }
 
 fn read_topology(path: &Path) -> anyhow::Result<Vec<Edge>> {

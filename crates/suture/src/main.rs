@@ -1,4 +1,4 @@
-//! The program: commands and wiring.
+//! The program: its commands.
 
 use std::process::ExitCode;
 
@@ -17,15 +17,29 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Feed files through a pipeline and write what it finds.
+    #[cfg(feature = "kafka")]
+    Run(suture::run::Args),
     Replay(suture::replay::Args),
+    Demo(suture::demo::Args),
+    Check(suture::check::Args),
+    /// Print the JSON Schema of pipeline files, for editors to complete from.
+    Schema,
+    #[cfg(feature = "kafka")]
+    Execute(suture::execute::Args),
 }
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
     suture::logs::start(cli.log_format);
-    let done = match cli.command {
-        Command::Replay(args) => suture::replay::replay(&args),
-    };
-    suture::exit(done)
+    let ok = |()| ExitCode::SUCCESS;
+    suture::exit(match cli.command {
+        #[cfg(feature = "kafka")]
+        Command::Run(args) => suture::run::run(&args).map(ok),
+        Command::Replay(args) => suture::replay::replay(&args).map(ok),
+        Command::Demo(args) => suture::demo::demo(&args),
+        Command::Check(args) => suture::check::check(&args),
+        Command::Schema => suture::check::schema().map(ok),
+        #[cfg(feature = "kafka")]
+        Command::Execute(args) => suture::execute::execute(&args).map(ok),
+    })
 }

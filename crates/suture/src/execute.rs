@@ -1,0 +1,120 @@
+//! `suture execute`: a stock executor for the remediation topic.
+
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use anyhow::Context;
+use suture_event::{Span, Timestamp};
+use suture_executor::{DryRun, Executor, Kit, Options, Unlisted, Webhook, WebhookOptions};
+use suture_log::Log;
+
+use crate::{load, planes::Topics};
+
+/// Reads action requests of a pipeline, acts on those that may be acted on, once each, and writes what became of them.
+#[derive(Debug, clap::Args)]
+#[command(group(clap::ArgGroup::new("executor").required(true).args(["dry_run", "webhook"])))]
+pub struct Args {
+    /// The pipeline file, for the broker and the names of the topics.
+    #[arg(value_name = "PIPELINE.yaml")]
+    pub pipeline: PathBuf,
+    /// Touch nothing: say what would be done.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Post each request to this address as JSON, with the header Idempotency-Key.
+    #[arg(long, value_name = "URL")]
+    pub webhook: Option<String>,
+    /// A header to send along, such as "Authorization: Bearer …". May be given several times.
+    #[arg(long, value_name = "NAME: VALUE", requires = "webhook")]
+    pub header: Vec<String>,
+    /// How long one call may take.
+    #[arg(long, value_name = "SPAN", default_value = "30s", requires = "webhook")]
+    pub timeout: Span,
+    /// How often a call that failed for the moment is made again.
+    #[arg(long, value_name = "N", default_value_t = 3, requires = "webhook")]
+    pub retries: u32,
+    /// Actions it may do, as globs. May be given several times; all by default.
+    #[arg(long = "action", value_name = "GLOB", default_value = "*")]
+    pub actions: Vec<String>,
+    /// Services it may touch, as globs. May be given several times; all by default.
+    #[arg(long = "target", value_name = "GLOB", default_value = "*")]
+    pub targets: Vec<String>,
+    /// Leave requests for other actions to other executors, rather than refuse them.
+    #[arg(long)]
+    pub leave_others: bool,
+    /// Who it is in outcomes, and its consumer group. Processes of one name share the work.
+    #[arg(long, value_name = "NAME", default_value = "suture-execute")]
+    pub name: String,
+}
+
+/// How long what is under way may take to end, on top of what the kit itself allows.
+const DRAIN: Duration = Duration::from_secs(1);
+
+/// Runs the executor until SIGTERM or Ctrl-C.
+#[cfg(feature = "kafka")]
+pub fn execute(args: &Args) -> anyhow::Result<()> {
+    let pipeline = load::parse(&args.pipeline)?;
+    let log = crate::run::connect(&pipeline)?;
+    let topics = Topics::of(&pipeline);
+    let options = Options {
+        name: args.name.clone(),
+        group: args.name.clone(),
+        requests: topics.remediations.to_string(),
+        outcomes: topics.outcomes.to_string(),
+        actions: args.actions.clone(),
+        targets: args.targets.clone(),
+        unlisted: if args.leave_others { Unlisted::Leave } else { Unlisted::Refuse },
+        ..Options::default()
+    };
+    match &args.webhook {
+        Some(url) => {
+            let webhook = WebhookOptions {
+                url: url.clone(),
+                headers: headers(&args.header)?,
+                timeout: args.timeout,
+                retries: args.retries,
+                ..WebhookOptions::default()
+            };
+            work(log, Webhook::new(&webhook)?, options)
+        }
+        None => work(log, DryRun, options),
+    }
+}
+
+fn headers(texts: &[String]) -> anyhow::Result<BTreeMap<String, String>> {
+    let parse = |text: &String| {
+        let (name, value) = text.split_once(':').with_context(|| format!("{text:?} is no header: write NAME: VALUE"))?;
+        Ok((name.trim().to_owned(), value.trim().to_owned()))
+    };
+    texts.iter().map(parse).collect()
+}
+
+/// Works until told to stop.
+fn work<E: Executor>(log: Arc<dyn Log>, executor: E, options: Options) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let handle = runtime.handle().clone();
+    let done = runtime.block_on(async {
+        let shutdown = suture_runtime::Shutdown::new();
+        crate::run::listen_for_signals(shutdown.clone())?;
+        let stop = Arc::new(AtomicBool::new(false));
+        let clock = suture_runtime::SystemClock::default();
+        let wall = move || -> Timestamp { suture_runtime::Clock::wall(&clock) };
+        let kit = Kit::new(log, executor, options, handle, wall)?;
+        let stopping = stop.clone();
+        let mut working = tokio::task::spawn_blocking(move || kit.run(&stopping));
+        loop {
+            tokio::select! {
+                done = &mut working => return Ok::<_, anyhow::Error>(done.context("the executor's thread")??),
+                () = tokio::time::sleep(Duration::from_millis(50)) => stop.store(shutdown.is_requested(), Ordering::Relaxed),
+            }
+        }
+    });
+    runtime.shutdown_timeout(DRAIN);
+    done
+}

@@ -1,0 +1,213 @@
+//! `suture run`: both planes against a log.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use anyhow::{Context, bail};
+use suture_config::Pipeline;
+use suture_engine::Source;
+use suture_event::Span;
+use suture_log::Log;
+use suture_runtime::{Clock, Metrics, Options, Plane, Shutdown};
+
+#[cfg(feature = "kafka")]
+use crate::load;
+use crate::{
+    load::Loaded,
+    planes::{DecideFolds, ObserveFolds, Topics},
+    topics,
+};
+
+/// Runs a pipeline against Kafka until it is told to end (SIGTERM or Ctrl-C): then it finishes the batch, commits, leaves
+/// the group, and exits with 0.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The pipeline file.
+    #[arg(value_name = "PIPELINE.yaml")]
+    pub pipeline: PathBuf,
+    /// Create the topics that the program owns, where they are missing.
+    #[arg(long)]
+    pub create_topics: bool,
+    /// Which planes this process runs.
+    #[arg(long, value_enum, default_value_t)]
+    pub plane: PlaneChoice,
+}
+
+/// Which planes a process runs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum PlaneChoice {
+    /// From telemetry to facts.
+    Observe,
+    /// From facts to incidents and action requests.
+    Decide,
+    /// Both.
+    #[default]
+    Both,
+}
+
+/// How long a shutdown may take before the process ends all the same.
+const DRAIN: Duration = Duration::from_secs(9);
+
+/// Runs the pipeline.
+#[cfg(feature = "kafka")]
+pub fn run(args: &Args) -> anyhow::Result<()> {
+    let loaded = load::load(&args.pipeline, None)?;
+    let log = connect(&loaded.pipeline)?;
+    let shutdown = Shutdown::new();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    runtime.block_on(async {
+        listen_for_signals(shutdown.clone())?;
+        let pipeline = loaded.pipeline.clone();
+        let (prepared, create) = (log.clone(), args.create_topics);
+        let ready = tokio::task::spawn_blocking(move || prepare(prepared.as_ref(), &pipeline, create));
+        ready.await.context("preparing the topics")??;
+        let planes = Planes {
+            log,
+            clock: Arc::new(suture_runtime::SystemClock::default()),
+            shutdown: shutdown.clone(),
+            observe: Arc::new(Metrics::default()),
+            decide: Arc::new(Metrics::default()),
+        };
+        planes.run(&loaded, args.plane).await
+    })
+}
+
+/// The log of a pipeline's broker.
+#[cfg(feature = "kafka")]
+pub fn connect(pipeline: &Pipeline) -> anyhow::Result<Arc<dyn Log>> {
+    Ok(Arc::new(kafka(pipeline)?))
+}
+
+/// The Kafka cluster of a pipeline.
+#[cfg(feature = "kafka")]
+pub fn kafka(pipeline: &Pipeline) -> anyhow::Result<suture_kafka::KafkaLog> {
+    Ok(suture_kafka::KafkaLog::new(suture_kafka::Options {
+        client: pipeline.kafka.client.clone(),
+        ..suture_kafka::Options::default()
+    })?)
+}
+
+/// Makes the topics if told to, and refuses to start on ones that can't be right.
+pub fn prepare(log: &dyn Log, pipeline: &Pipeline, create: bool) -> anyhow::Result<()> {
+    if create {
+        for topic in topics::create(log, pipeline)? {
+            tracing::info!(topic, "created");
+        }
+    }
+    let problems = topics::examine(log, pipeline)?;
+    for problem in problems.iter().filter(|problem| !problem.fatal) {
+        tracing::warn!("{problem}");
+    }
+    let fatal: Vec<String> = problems.iter().filter(|problem| problem.fatal).map(ToString::to_string).collect();
+    if !fatal.is_empty() {
+        bail!("cannot start:\n  {}", fatal.join("\n  "));
+    }
+    Ok(())
+}
+
+/// The two planes of one process.
+pub struct Planes {
+    /// What they read from and write to.
+    pub log: Arc<dyn Log>,
+    /// Their time.
+    pub clock: Arc<dyn Clock>,
+    /// What ends them.
+    pub shutdown: Shutdown,
+    /// What can be seen of observe.
+    pub observe: Arc<Metrics>,
+    /// What can be seen of decide.
+    pub decide: Arc<Metrics>,
+}
+
+impl Planes {
+    /// Runs the planes until they are asked to end, or one of them fails, which ends the other too.
+    pub async fn run(self, loaded: &Loaded, which: PlaneChoice) -> anyhow::Result<()> {
+        let mut running = tokio::task::JoinSet::new();
+        if which != PlaneChoice::Decide {
+            let plane = self.observe_plane(loaded)?;
+            running.spawn(async { plane.run_async().await.context("observe") });
+        }
+        if which != PlaneChoice::Observe {
+            let plane = self.decide_plane(loaded);
+            running.spawn(async { plane.run_async().await.context("decide") });
+        }
+        let mut result = Ok(());
+        while let Some(ended) = running.join_next().await {
+            self.shutdown.request();
+            let ended = ended.context("a plane's thread").and_then(|ended| ended);
+            if result.is_ok() {
+                result = ended;
+            }
+        }
+        result
+    }
+
+    fn observe_plane(&self, loaded: &Loaded) -> anyhow::Result<Plane> {
+        let pipeline = &loaded.pipeline;
+        let names = Topics::of(pipeline);
+        let facts = self.log.topic(&names.facts)?.with_context(|| format!("topic {} is not there", names.facts))?;
+        let sources = Source::all(pipeline, loaded.expressions.as_ref())?;
+        let options = Options {
+            group: pipeline.observe_group(),
+            topics: sources.iter().map(|source| source.topic.clone()).collect(),
+            ticks: true,
+            ..options(pipeline, &names)
+        };
+        let folds =
+            ObserveFolds { pipeline: pipeline.clone(), sources, topics: names, fact_partitions: facts.partitions };
+        Ok(self.plane(Arc::new(folds), options, &self.observe))
+    }
+
+    fn decide_plane(&self, loaded: &Loaded) -> Plane {
+        let pipeline = &loaded.pipeline;
+        let names = Topics::of(pipeline);
+        let options = Options {
+            group: pipeline.decide_group(),
+            topics: vec![names.facts.to_string()],
+            ..options(pipeline, &names)
+        };
+        let folds = DecideFolds { pipeline: pipeline.clone(), edges: loaded.edges.clone(), topics: names };
+        self.plane(Arc::new(folds), options, &self.decide)
+    }
+
+    fn plane(&self, folds: Arc<dyn suture_runtime::Folds>, options: Options, metrics: &Arc<Metrics>) -> Plane {
+        Plane {
+            log: self.log.clone(),
+            folds,
+            options,
+            clock: self.clock.clone(),
+            metrics: metrics.clone(),
+            shutdown: self.shutdown.clone(),
+        }
+    }
+}
+
+fn options(pipeline: &Pipeline, names: &Topics) -> Options {
+    let kafka = &pipeline.kafka;
+    Options {
+        state_topic: names.state.to_string(),
+        commit_interval: kafka.commit_interval,
+        idle_after: kafka.idle_after,
+        snapshot_interval: kafka.snapshot_interval,
+        tick_interval: Span::from_secs(1).min(kafka.idle_after),
+        ..Options::default()
+    }
+}
+
+/// SIGTERM and Ctrl-C ask for a shutdown; a second one, or a shutdown that takes too long, ends the process at once.
+pub fn listen_for_signals(shutdown: Shutdown) -> anyhow::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::spawn(async move {
+        tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
+        tracing::info!("ending: finishing the batch, committing, leaving the group");
+        shutdown.request();
+        tokio::select! {
+            _ = terminate.recv() => {},
+            _ = interrupt.recv() => {},
+            () = tokio::time::sleep(DRAIN) => tracing::error!("the shutdown takes too long; what was not committed is done again"),
+        }
+        std::process::exit(1);
+    });
+    Ok(())
+}
