@@ -207,10 +207,7 @@ impl<'a> Demo<'a> {
             quiet.retain(|event| !matches!(event, DemoEvent::Change(_)));
             return self.tell(quiet);
         }
-        // windows are a minute wide: only then is there anything to decide
-        if tick.at.as_millis() % 60_000 == 0 || !tick.outcomes.is_empty() || !tick.changes.is_empty() {
-            self.world.settle(tick.at)?;
-        }
+        self.world.settle(tick.at)?;
         let mut events = self.world.take();
         self.operator.look(|shop| {
             let fault = |id: &usize| shop.truth().get(*id).cloned();

@@ -214,11 +214,11 @@ impl World {
         self.wait("an action's outcome to become a fact", |world| world.seen.remove(&fact))
     }
 
-    /// Waits until the executor has taken up a request, or has said that it will not.
+    /// Waits until it is a fact that the executor has taken up a request, or that it will not.
     pub(super) fn executor(&mut self, action: &str, taken_up: impl Fn() -> bool) -> anyhow::Result<()> {
-        let refused = format!("outcome {action}");
+        let (started, ended) = (format!("started {action}"), format!("outcome {action}"));
         self.wait("the executor to take up a request", |world| {
-            taken_up() || world.seen.contains(&refused)
+            world.seen.contains(&ended) || (taken_up() && world.seen.remove(&started))
         })
     }
 
@@ -353,8 +353,13 @@ fn take_fact(body: FactBody, inbox: &mut Vec<DemoEvent>, seen: &mut BTreeSet<Str
             seen.insert(format!("change {}", change.id));
             inbox.push(DemoEvent::Change(change));
         }
-        FactBody::Outcome(outcome) if outcome.status != OutcomeStatus::Started => {
-            seen.insert(format!("outcome {}", outcome.action));
+        FactBody::Outcome(outcome) => {
+            let what = if outcome.status == OutcomeStatus::Started {
+                "started"
+            } else {
+                "outcome"
+            };
+            seen.insert(format!("{what} {}", outcome.action));
         }
         FactBody::Command(command) => {
             seen.insert(format!("command {}", command.id));
