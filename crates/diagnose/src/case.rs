@@ -21,8 +21,9 @@ pub(crate) struct Case {
     pub(crate) resolved_at: Option<Timestamp>,
     /// The service that explained most when it opened.
     pub(crate) centre: ServiceId,
-    /// Nats by which it opened, and what would have been enough.
+    /// Nats by which it opened, and the most since.
     pub(crate) height: f64,
+    pub(crate) grown: f64,
     pub(crate) signals: Vec<Signal>,
     pub(crate) left_out: u64,
     pub(crate) revision: u32,

@@ -37,6 +37,7 @@
 mod background;
 mod case;
 mod diagnoser;
+mod judge;
 mod options;
 mod rank;
 mod signal;

@@ -171,7 +171,7 @@ const VIEWS: usize = 2;
 
 /// Sorts signals into cells; `weigh` gives each one's nats.
 pub(crate) fn cells<'a>(signals: impl Iterator<Item = (usize, &'a Signal, f64)>, topology: &Topology) -> Vec<Cell> {
-    let mut sorted: BTreeMap<(ServiceId, SignalKind), Vec<(f64, usize, &Signal)>> = BTreeMap::new();
+    let mut sorted: BTreeMap<_, Vec<(f64, usize, &Signal)>> = BTreeMap::new();
     for (index, signal, nats) in signals {
         sorted
             .entry((signal.target, signal.kind))

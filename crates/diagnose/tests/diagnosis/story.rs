@@ -10,7 +10,7 @@ use suture_event::{
 
 /// What happens, as inputs of the fold in order of time.
 #[derive(Debug, Clone)]
-pub enum Fact {
+pub(crate) enum Fact {
     Edge(Edge),
     Change(Change),
     Anomaly(Box<Anomaly>),
@@ -18,7 +18,7 @@ pub enum Fact {
 }
 
 impl Fact {
-    pub fn input(&self) -> Input<'_> {
+    pub(crate) fn input(&self) -> Input<'_> {
         match self {
             Self::Edge(edge) => Input::Edge(edge),
             Self::Change(change) => Input::Change(change),
@@ -29,22 +29,22 @@ impl Fact {
 }
 
 /// A shop under watch.
-pub struct Story {
-    pub diagnoser: Diagnoser,
+pub(crate) struct Story {
+    pub(crate) diagnoser: Diagnoser,
     now: Timestamp,
     open: BTreeMap<(String, String), Anomaly>,
     states: Vec<Incident>,
-    pub told: Vec<Fact>,
+    pub(crate) told: Vec<Fact>,
 }
 
-pub fn minute(minute: i64) -> Timestamp {
+pub(crate) fn minute(minute: i64) -> Timestamp {
     Timestamp::from_millis(1_700_000_040_000 + minute * 60_000)
 }
 
 impl Story {
     /// The shop: `web` calls `cart`, `search` and `ads`; `cart` calls `db` and `pay`; `pay` calls `bank`. It has been
     /// watched for two calm days when the story begins, at minute 0.
-    pub fn new(options: Options) -> Self {
+    pub(crate) fn new(options: Options) -> Self {
         let mut story = Self {
             diagnoser: Diagnoser::new(options, "prod".into()),
             now: minute(-2 * 24 * 60),
@@ -70,17 +70,17 @@ impl Story {
         story.at(0)
     }
 
-    pub fn calm_shop() -> Self {
+    pub(crate) fn calm_shop() -> Self {
         Self::new(Options::default())
     }
 
-    pub fn tell(&mut self, fact: Fact) {
+    pub(crate) fn tell(&mut self, fact: Fact) {
         self.states.extend(self.diagnoser.step(fact.input()));
         self.told.push(fact);
     }
 
     /// Goes to a minute.
-    pub fn at(mut self, at: i64) -> Self {
+    pub(crate) fn at(mut self, at: i64) -> Self {
         self.now = minute(at);
         let now = self.now;
         self.tell(Fact::Time(now));
@@ -88,13 +88,13 @@ impl Story {
     }
 
     /// Somebody deploys a service; the change is called `deploy-SERVICE-MINUTE`.
-    pub fn deploy(self, service: &str) -> Self {
+    pub(crate) fn deploy(self, service: &str) -> Self {
         let now = self.now;
         self.change(service, ChangeKind::Deploy, now)
     }
 
     /// A change that is told now and happened then.
-    pub fn change(mut self, service: &str, kind: ChangeKind, at: Timestamp) -> Self {
+    pub(crate) fn change(mut self, service: &str, kind: ChangeKind, at: Timestamp) -> Self {
         let minutes = (at.as_millis() - minute(0).as_millis()) / 60_000;
         self.tell(Fact::Change(Change {
             id: format!("deploy-{service}-{minutes}").into(),
@@ -110,12 +110,12 @@ impl Story {
     }
 
     /// Metrics of a service leave their bands upwards, all in the window that closes now.
-    pub fn off(self, service: &str, metrics: &[&str], deviation: f64) -> Self {
+    pub(crate) fn off(self, service: &str, metrics: &[&str], deviation: f64) -> Self {
         self.leave(service, metrics, deviation, Direction::Up)
     }
 
     /// Metrics of a service leave their bands.
-    pub fn leave(mut self, service: &str, metrics: &[&str], deviation: f64, direction: Direction) -> Self {
+    pub(crate) fn leave(mut self, service: &str, metrics: &[&str], deviation: f64, direction: Direction) -> Self {
         for metric in metrics {
             let key = (service.to_owned(), (*metric).to_owned());
             let onset = Timestamp::from_millis(self.now.as_millis() - 60_000);
@@ -150,7 +150,7 @@ impl Story {
     }
 
     /// Calls from one service to another take long, as the caller sees it.
-    pub fn slow_calls(mut self, from: &str, to: &str, deviation: f64) -> Self {
+    pub(crate) fn slow_calls(mut self, from: &str, to: &str, deviation: f64) -> Self {
         let onset = Timestamp::from_millis(self.now.as_millis() - 60_000);
         let key = (from.to_owned(), format!("to {to}"));
         let anomaly = Anomaly {
@@ -179,7 +179,7 @@ impl Story {
     }
 
     /// What is off in a service comes to its end.
-    pub fn ends(mut self, service: &str, reason: EndReason) -> Self {
+    pub(crate) fn ends(mut self, service: &str, reason: EndReason) -> Self {
         let keys: Vec<_> = self.open.keys().filter(|key| key.0 == service).cloned().collect();
         for key in keys {
             let Some(mut anomaly) = self.open.remove(&key) else {
@@ -193,12 +193,12 @@ impl Story {
         self
     }
 
-    pub fn recovers(self, service: &str) -> Self {
+    pub(crate) fn recovers(self, service: &str) -> Self {
         self.ends(service, EndReason::Recovered)
     }
 
     /// Every incident so far in its last state, in order of opening.
-    pub fn incidents(&self) -> Vec<Incident> {
+    pub(crate) fn incidents(&self) -> Vec<Incident> {
         let mut order: Vec<Arc<str>> = Vec::new();
         let mut last: BTreeMap<Arc<str>, Incident> = BTreeMap::new();
         for state in &self.states {
@@ -210,23 +210,19 @@ impl Story {
     }
 
     /// The one incident there is.
-    pub fn incident(&self) -> Incident {
+    pub(crate) fn incident(&self) -> Incident {
         let all = self.incidents();
         assert_eq!(all.len(), 1, "{:?}", all.iter().map(|i| &i.title).collect::<Vec<_>>());
         all.into_iter().next().unwrap()
     }
-
-    pub fn states(&self) -> &[Incident] {
-        &self.states
-    }
 }
 
 /// The likeliest cause, in short: what changed, or else the class and the place.
-pub fn blamed(incident: &Incident) -> String {
+pub(crate) fn blamed(incident: &Incident) -> String {
     name(incident.hypotheses.first().expect("no hypothesis"))
 }
 
-pub fn name(hypothesis: &Hypothesis) -> String {
+pub(crate) fn name(hypothesis: &Hypothesis) -> String {
     match &hypothesis.change {
         Some(change) => change.to_string(),
         None => format!(

@@ -1,8 +1,6 @@
 //! What diagnosis makes of one small story each.
 
-mod story;
-
-use story::{Story, blamed, minute, name};
+use crate::story::{Story, blamed, minute, name};
 use suture_diagnose::{LimitOptions, Options};
 use suture_event::{
     ChangeKind, Direction, EndReason, EvidenceKind, HypothesisKind, IncidentStatus, Severity, SignalState, Timestamp,
@@ -338,7 +336,7 @@ fn what_is_off_every_few_minutes_is_soon_worth_nothing() {
 fn without_services_the_scope_is_one_place() {
     let mut story = Story::calm_shop().at(1).off("cart", ALL, 80.0);
     for fact in &mut story.told {
-        if let story::Fact::Anomaly(anomaly) = fact {
+        if let crate::story::Fact::Anomaly(anomaly) = fact {
             anomaly.service = None;
         }
     }

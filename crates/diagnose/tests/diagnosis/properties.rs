@@ -1,9 +1,7 @@
 //! What must hold whatever happens.
 
-mod story;
-
+use crate::story::{Fact, Story, minute};
 use proptest::prelude::*;
-use story::{Fact, Story, minute};
 use suture_diagnose::{Diagnoser, Input, Options};
 use suture_event::{EndReason, Incident};
 
