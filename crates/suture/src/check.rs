@@ -56,7 +56,12 @@ pub fn check(args: &Args) -> anyhow::Result<ExitCode> {
         let (pipeline, problems) = examine(path)?;
         bad |= problems.has_errors() || (args.strict && !problems.is_empty());
         match args.format {
-            Format::Json => all.extend(problems.iter().map(serde_json::to_value).collect::<Result<Vec<_>, _>>()?),
+            Format::Json => all.extend(
+                problems
+                    .iter()
+                    .map(serde_json::to_value)
+                    .collect::<Result<Vec<_>, _>>()?,
+            ),
             Format::Text if problems.is_empty() => println!("{}: no problems", path.display()),
             Format::Text => print!("{}", render(&problems)),
         }
@@ -80,7 +85,11 @@ pub fn check(args: &Args) -> anyhow::Result<ExitCode> {
         println!();
     }
     std::io::stdout().flush()?;
-    Ok(if bad { ExitCode::from(EXIT_CONFIG) } else { ExitCode::SUCCESS })
+    Ok(if bad {
+        ExitCode::from(EXIT_CONFIG)
+    } else {
+        ExitCode::SUCCESS
+    })
 }
 
 /// Prints the JSON Schema of pipeline files, from which editors complete.
@@ -129,19 +138,32 @@ fn check_sql(place: SqlUse, expression: &str) -> Result<(), SqlProblem> {
         SqlUse::Value => sql.compile_value(expression).map(|_| ()),
     };
     compiled.map_err(|error| match error {
-        SqlError::Compile { line, column, reason, help, .. } => {
+        SqlError::Compile {
+            line,
+            column,
+            reason,
+            help,
+            ..
+        } => {
             let start: usize = expression.split_inclusive('\n').take(line - 1).map(str::len).sum();
             let rest = expression.get(start..).unwrap_or_default();
             let at = start + rest.char_indices().nth(column - 1).map_or(rest.len(), |(at, _)| at);
             let end = expression.get(at..).unwrap_or_default();
-            let word = end.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(end.len()).max(1);
+            let word = end
+                .find(|c: char| !c.is_alphanumeric() && c != '_')
+                .unwrap_or(end.len())
+                .max(1);
             SqlProblem {
                 message: reason,
                 help: help.unwrap_or_default(),
                 at: Some(at.min(expression.len())..(at + word).min(expression.len())),
             }
         }
-        SqlError::Evaluate { reason, .. } => SqlProblem { message: reason, help: String::new(), at: None },
+        SqlError::Evaluate { reason, .. } => SqlProblem {
+            message: reason,
+            help: String::new(),
+            at: None,
+        },
     })
 }
 

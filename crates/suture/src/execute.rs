@@ -69,7 +69,11 @@ pub fn execute(args: &Args) -> anyhow::Result<()> {
         outcomes: topics.outcomes.to_string(),
         actions: args.actions.clone(),
         targets: args.targets.clone(),
-        unlisted: if args.leave_others { Unlisted::Leave } else { Unlisted::Refuse },
+        unlisted: if args.leave_others {
+            Unlisted::Leave
+        } else {
+            Unlisted::Refuse
+        },
         ..Options::default()
     };
     match &args.webhook {
@@ -89,7 +93,9 @@ pub fn execute(args: &Args) -> anyhow::Result<()> {
 
 fn headers(texts: &[String]) -> anyhow::Result<BTreeMap<String, String>> {
     let parse = |text: &String| {
-        let (name, value) = text.split_once(':').with_context(|| format!("{text:?} is no header: write NAME: VALUE"))?;
+        let (name, value) = text
+            .split_once(':')
+            .with_context(|| format!("{text:?} is no header: write NAME: VALUE"))?;
         Ok((name.trim().to_owned(), value.trim().to_owned()))
     };
     texts.iter().map(parse).collect()
@@ -97,7 +103,10 @@ fn headers(texts: &[String]) -> anyhow::Result<BTreeMap<String, String>> {
 
 /// Works until told to stop.
 fn work<E: Executor>(log: Arc<dyn Log>, executor: E, options: Options) -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()?;
     let handle = runtime.handle().clone();
     let done = runtime.block_on(async {
         let shutdown = suture_runtime::Shutdown::new();

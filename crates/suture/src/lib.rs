@@ -7,6 +7,8 @@ pub mod execute;
 pub mod load;
 pub mod logs;
 pub mod planes;
+#[cfg(feature = "history")]
+pub mod query;
 pub mod replay;
 pub mod run;
 pub mod topics;

@@ -45,13 +45,25 @@ pub fn load(path: &Path, topology: Option<&Path>) -> anyhow::Result<Loaded> {
     let pipeline = parse(path)?;
     let mut edges: Vec<Edge> = pipeline
         .edges()
-        .map(|(from, to)| Edge { from: from.into(), to: to.into(), source: EdgeSource::File })
+        .map(|(from, to)| Edge {
+            from: from.into(),
+            to: to.into(),
+            source: EdgeSource::File,
+        })
         .collect();
-    let named = pipeline.topology.file.as_ref().map(|file| path.parent().unwrap_or(Path::new(".")).join(file));
+    let named = pipeline
+        .topology
+        .file
+        .as_ref()
+        .map(|file| path.parent().unwrap_or(Path::new(".")).join(file));
     if let Some(file) = topology.map(PathBuf::from).or(named) {
         edges.extend(read_topology(&file)?);
     }
-    Ok(Loaded { pipeline: Arc::new(pipeline), edges, expressions: expressions() })
+    Ok(Loaded {
+        pipeline: Arc::new(pipeline),
+        edges,
+        expressions: expressions(),
+    })
 }
 
 /// What compiles SQL in this build.
@@ -69,7 +81,9 @@ pub fn expressions() -> Arc<dyn Expressions> {
 /// Reads a pipeline file. Warnings go to the log.
 pub fn parse(path: &Path) -> anyhow::Result<Pipeline> {
     let (pipeline, problems) = crate::check::examine(path)?;
-    let Some(pipeline) = pipeline else { return Err(BadPipeline(crate::check::render(&problems)).into()) };
+    let Some(pipeline) = pipeline else {
+        return Err(BadPipeline(crate::check::render(&problems)).into());
+    };
     for problem in &problems {
         tracing::warn!(file = %path.display(), line = problem.line, "{}", problem.message);
     }
@@ -77,9 +91,21 @@ pub fn parse(path: &Path) -> anyhow::Result<Pipeline> {
 }
 
 fn read_topology(path: &Path) -> anyhow::Result<Vec<Edge>> {
-    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read the topology file {}", path.display()))?;
+    let text =
+        std::fs::read_to_string(path).with_context(|| format!("cannot read the topology file {}", path.display()))?;
     let file: TopologyFile = serde_json::from_str(&text).with_context(|| {
-        format!(r#"{}: a topology file looks like {{"edges": [{{"from": "CALLER", "to": "CALLEE"}}]}}"#, path.display())
+        format!(
+            r#"{}: a topology file looks like {{"edges": [{{"from": "CALLER", "to": "CALLEE"}}]}}"#,
+            path.display()
+        )
     })?;
-    Ok(file.edges.into_iter().map(|e| Edge { from: e.from, to: e.to, source: EdgeSource::File }).collect())
+    Ok(file
+        .edges
+        .into_iter()
+        .map(|e| Edge {
+            from: e.from,
+            to: e.to,
+            source: EdgeSource::File,
+        })
+        .collect())
 }

@@ -15,7 +15,9 @@ pub enum Format {
 /// Starts logging. What is logged is set by `RUST_LOG`; `info` where that is absent or can't be read.
 pub fn start(format: Format) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let logs = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
     // a second start, as in tests, changes nothing
     let _ = match format {
         Format::Text => logs.with_target(false).try_init(),

@@ -24,6 +24,8 @@ enum Command {
     Check(suture::check::Args),
     /// Print the JSON Schema of pipeline files, for editors to complete from.
     Schema,
+    #[cfg(feature = "history")]
+    Query(suture::query::Args),
     #[cfg(feature = "kafka")]
     Execute(suture::execute::Args),
 }
@@ -39,6 +41,8 @@ fn main() -> ExitCode {
         Command::Demo(args) => suture::demo::demo(&args),
         Command::Check(args) => suture::check::check(&args),
         Command::Schema => suture::check::schema().map(ok),
+        #[cfg(feature = "history")]
+        Command::Query(args) => suture::query::query(&args).map(ok),
         #[cfg(feature = "kafka")]
         Command::Execute(args) => suture::execute::execute(&args).map(ok),
     })

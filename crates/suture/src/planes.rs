@@ -19,13 +19,21 @@ const REASON: usize = 4_096;
 /// The names of the topics that a pipeline owns.
 #[derive(Debug, Clone)]
 pub struct Topics {
+    /// The whole input of decide.
     pub facts: Arc<str>,
+    /// Incidents, in every state.
     pub incidents: Arc<str>,
+    /// Action requests.
     pub remediations: Arc<str>,
+    /// What executors did.
     pub outcomes: Arc<str>,
+    /// What humans want.
     pub commands: Arc<str>,
+    /// Every decision, chained by hashes.
     pub ledger: Arc<str>,
+    /// Snapshots of both planes.
     pub state: Arc<str>,
+    /// Records that could not be taken in.
     pub dead_letters: Arc<str>,
 }
 
@@ -49,8 +57,11 @@ impl Topics {
 
 /// Makes observe's folds, one for each input partition.
 pub struct ObserveFolds {
+    /// What the folds are made from.
     pub pipeline: Arc<Pipeline>,
+    /// The input topics.
     pub sources: Vec<Source>,
+    /// Where to.
     pub topics: Topics,
     /// Partitions of the facts topic, each of which gets every progress mark.
     pub fact_partitions: i32,
@@ -79,8 +90,11 @@ impl Folds for ObserveFolds {
 
 /// Makes decide's folds, one for each facts partition.
 pub struct DecideFolds {
+    /// What the folds are made from.
     pub pipeline: Arc<Pipeline>,
+    /// The call graph known beforehand.
     pub edges: Vec<Edge>,
+    /// Where to.
     pub topics: Topics,
 }
 
@@ -99,7 +113,10 @@ impl Folds for DecideFolds {
 }
 
 fn fingerprint(pipeline: &Pipeline) -> Fingerprint {
-    Fingerprint { engine: ENGINE_VERSION.to_string(), pipeline: format!("{:016x}", pipeline.fingerprint()) }
+    Fingerprint {
+        engine: ENGINE_VERSION.to_string(),
+        pipeline: format!("{:016x}", pipeline.fingerprint()),
+    }
 }
 
 fn error(error: EngineError) -> FoldError {
@@ -115,8 +132,11 @@ struct ObserveFold {
 
 impl ObserveFold {
     fn take(&mut self, record: suture_log::RecordRef<'_>, outputs: &mut Outputs) {
-        let headers: Vec<(&str, &[u8])> =
-            record.headers.iter().map(|(name, value)| (name, value.unwrap_or_default())).collect();
+        let headers: Vec<(&str, &[u8])> = record
+            .headers
+            .iter()
+            .map(|(name, value)| (name, value.unwrap_or_default()))
+            .collect();
         let engine = RecordRef {
             offset: record.offset,
             timestamp: record.timestamp,
@@ -126,7 +146,13 @@ impl ObserveFold {
         };
         self.observe.record(engine, &mut self.out);
         for letter in self.out.dead_letters.drain(..) {
-            outputs.push_dead_letter(dead_letter(&self.topics, self.observe.shard(), record, &letter.reason, letter.samples));
+            outputs.push_dead_letter(dead_letter(
+                &self.topics,
+                self.observe.shard(),
+                record,
+                &letter.reason,
+                letter.samples,
+            ));
         }
     }
 
@@ -146,7 +172,10 @@ impl ObserveFold {
             }
             record.key = None;
             for partition in 0..self.fact_partitions {
-                outputs.push(OutRecord { partition: Some(partition), ..record.clone() });
+                outputs.push(OutRecord {
+                    partition: Some(partition),
+                    ..record.clone()
+                });
             }
         }
     }
@@ -207,11 +236,19 @@ impl DecideFold {
             push_message(&self.topics.incidents, message, outputs);
         }
         for request in self.out.remediations.drain(..) {
-            push_message(&self.topics.remediations, cdevents::write_remediation(SOURCE, &request), outputs);
+            push_message(
+                &self.topics.remediations,
+                cdevents::write_remediation(SOURCE, &request),
+                outputs,
+            );
         }
         for record in self.out.ledger.drain(..) {
             match records::encode(&record) {
-                Ok(value) => outputs.push(OutRecord::new(self.topics.ledger.clone(), record.scope.as_bytes(), value)),
+                Ok(value) => outputs.push(OutRecord::new(
+                    self.topics.ledger.clone(),
+                    record.scope.as_bytes(),
+                    value,
+                )),
                 Err(error) => tracing::error!(%error, "a ledger record could not be written"),
             }
         }
@@ -220,7 +257,10 @@ impl DecideFold {
 
 impl Fold for DecideFold {
     fn record(&mut self, record: suture_log::RecordRef<'_>, out: &mut Outputs) {
-        let shard = ShardId { topic: self.topics.facts.clone(), partition: 0 };
+        let shard = ShardId {
+            topic: self.topics.facts.clone(),
+            partition: 0,
+        };
         let fact: Fact = match records::decode(record.value.unwrap_or_default()) {
             Ok(fact) => fact,
             Err(reason) => {
@@ -288,7 +328,12 @@ fn dead_letter(
     for (name, value) in record.headers.iter() {
         headers.push(name, value);
     }
-    let end = reason.char_indices().map(|(at, c)| at + c.len_utf8()).take_while(|end| *end <= REASON).last().unwrap_or(0);
+    let end = reason
+        .char_indices()
+        .map(|(at, c)| at + c.len_utf8())
+        .take_while(|end| *end <= REASON)
+        .last()
+        .unwrap_or(0);
     headers.push("suture_reason", reason.get(..end).map(str::as_bytes));
     headers.push("suture_topic", Some(shard.topic.as_bytes()));
     headers.push("suture_partition", Some(shard.partition.to_string().as_bytes()));
@@ -308,13 +353,24 @@ fn epoch_note(epoch: &Epoch) -> suture_event::EpochNote {
     let (cause, cold) = match &epoch.cause {
         EpochCause::First => ("the shard is new".to_owned(), false),
         EpochCause::Changed { from, to, carried } => {
-            let fate = if *carried { "its state was carried over" } else { "its state did not fit and was dropped" };
-            let (from, to) = (format!("{}/{}", from.engine, from.pipeline), format!("{}/{}", to.engine, to.pipeline));
-            (format!("engine and pipeline changed from {from} to {to}: {fate}"), !carried)
+            let fate = if *carried {
+                "its state was carried over"
+            } else {
+                "its state did not fit and was dropped"
+            };
+            let (from, to) = (
+                format!("{}/{}", from.engine, from.pipeline),
+                format!("{}/{}", to.engine, to.pipeline),
+            );
+            (
+                format!("engine and pipeline changed from {from} to {to}: {fate}"),
+                !carried,
+            )
         }
-        EpochCause::Repartitioned { from, to } => {
-            (format!("the topic has {to} partitions, it had {from}: series may have moved"), false)
-        }
+        EpochCause::Repartitioned { from, to } => (
+            format!("the topic has {to} partitions, it had {from}: series may have moved"),
+            false,
+        ),
         EpochCause::Cold { reason } => (reason.clone(), true),
     };
     suture_event::EpochNote {

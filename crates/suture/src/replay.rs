@@ -75,13 +75,20 @@ impl Replay {
             .cloned()
             .context("the pipeline names no telemetry")?;
         samples.kind = SourceKind::Telemetry(suture_config::TelemetryFormat::Json);
-        let deploys = sources.iter().find(|source| source.kind == SourceKind::Changes).cloned().unwrap_or(Source {
-            topic: "changes".to_owned(),
-            kind: SourceKind::Changes,
-            filter: None,
-            value: None,
-        });
-        let shard = |source: &Source| ShardId { topic: source.topic.as_str().into(), partition: 0 };
+        let deploys = sources
+            .iter()
+            .find(|source| source.kind == SourceKind::Changes)
+            .cloned()
+            .unwrap_or(Source {
+                topic: "changes".to_owned(),
+                kind: SourceKind::Changes,
+                filter: None,
+                value: None,
+            });
+        let shard = |source: &Source| ShardId {
+            topic: source.topic.as_str().into(),
+            partition: 0,
+        };
         let roster = [shard(&samples), shard(&deploys)];
         // event time, whatever the pipeline says: a replay has no other
         let pipeline = std::sync::Arc::new(suture_config::Pipeline {
@@ -114,7 +121,8 @@ impl Replay {
     }
 
     fn telemetry(&mut self, mut lines: Lines) -> anyhow::Result<()> {
-        self.changes.tick(Timestamp::MIN, true, &self.roster, &mut self.observed);
+        self.changes
+            .tick(Timestamp::MIN, true, &self.roster, &mut self.observed);
         let progress = bar(&lines);
         let mut fed = 0;
         while let Some(line) = lines.next_line()? {
@@ -122,11 +130,13 @@ impl Replay {
             fed += 1;
             if fed % self.batch == 0 {
                 progress.set_position(lines.bytes_read());
-                self.telemetry.tick(Timestamp::MIN, false, &self.roster, &mut self.observed);
+                self.telemetry
+                    .tick(Timestamp::MIN, false, &self.roster, &mut self.observed);
                 self.hand_on(&lines)?;
             }
         }
-        self.telemetry.tick(Timestamp::MIN, true, &self.roster, &mut self.observed);
+        self.telemetry
+            .tick(Timestamp::MIN, true, &self.roster, &mut self.observed);
         self.hand_on(&lines)?;
         progress.finish_and_clear();
         lines.require_some_good(self.report.refused_in(&lines))
@@ -166,7 +176,13 @@ impl Replay {
 }
 
 fn record<'a>(line: &Line<'a>) -> RecordRef<'a> {
-    RecordRef { offset: line.number, timestamp: None, key: None, headers: &[], value: Some(line.text) }
+    RecordRef {
+        offset: line.number,
+        timestamp: None,
+        key: None,
+        headers: &[],
+        value: Some(line.text),
+    }
 }
 
 fn bar(lines: &Lines) -> ProgressBar {
@@ -183,10 +199,16 @@ impl Lines {
     fn require_some_good(&self, refused: u64) -> anyhow::Result<()> {
         let read = self.lines_read();
         if read == 0 {
-            bail!("{} has no lines: one JSON object a line was expected", self.path().display());
+            bail!(
+                "{} has no lines: one JSON object a line was expected",
+                self.path().display()
+            );
         }
         if refused >= read {
-            bail!("all {read} lines of {} were refused: see rejected.ndjson for the reasons", self.path().display());
+            bail!(
+                "all {read} lines of {} were refused: see rejected.ndjson for the reasons",
+                self.path().display()
+            );
         }
         Ok(())
     }

@@ -53,7 +53,10 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let loaded = load::load(&args.pipeline, None)?;
     let log = connect(&loaded.pipeline)?;
     let shutdown = Shutdown::new();
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()?;
     runtime.block_on(async {
         listen_for_signals(shutdown.clone())?;
         let pipeline = loaded.pipeline.clone();
@@ -97,7 +100,11 @@ pub fn prepare(log: &dyn Log, pipeline: &Pipeline, create: bool) -> anyhow::Resu
     for problem in problems.iter().filter(|problem| !problem.fatal) {
         tracing::warn!("{problem}");
     }
-    let fatal: Vec<String> = problems.iter().filter(|problem| problem.fatal).map(ToString::to_string).collect();
+    let fatal: Vec<String> = problems
+        .iter()
+        .filter(|problem| problem.fatal)
+        .map(ToString::to_string)
+        .collect();
     if !fatal.is_empty() {
         bail!("cannot start:\n  {}", fatal.join("\n  "));
     }
@@ -144,7 +151,10 @@ impl Planes {
     fn observe_plane(&self, loaded: &Loaded) -> anyhow::Result<Plane> {
         let pipeline = &loaded.pipeline;
         let names = Topics::of(pipeline);
-        let facts = self.log.topic(&names.facts)?.with_context(|| format!("topic {} is not there", names.facts))?;
+        let facts = self
+            .log
+            .topic(&names.facts)?
+            .with_context(|| format!("topic {} is not there", names.facts))?;
         let sources = Source::all(pipeline, loaded.expressions.as_ref())?;
         let options = Options {
             group: pipeline.observe_group(),
@@ -152,8 +162,12 @@ impl Planes {
             ticks: true,
             ..options(pipeline, &names)
         };
-        let folds =
-            ObserveFolds { pipeline: pipeline.clone(), sources, topics: names, fact_partitions: facts.partitions };
+        let folds = ObserveFolds {
+            pipeline: pipeline.clone(),
+            sources,
+            topics: names,
+            fact_partitions: facts.partitions,
+        };
         Ok(self.plane(Arc::new(folds), options, &self.observe))
     }
 
@@ -165,7 +179,11 @@ impl Planes {
             topics: vec![names.facts.to_string()],
             ..options(pipeline, &names)
         };
-        let folds = DecideFolds { pipeline: pipeline.clone(), edges: loaded.edges.clone(), topics: names };
+        let folds = DecideFolds {
+            pipeline: pipeline.clone(),
+            edges: loaded.edges.clone(),
+            topics: names,
+        };
         self.plane(Arc::new(folds), options, &self.decide)
     }
 

@@ -32,7 +32,10 @@ pub fn owned(pipeline: &Pipeline) -> Vec<TopicSpec> {
     let settings = &pipeline.kafka.topics;
     let partitions = i32::try_from(settings.partitions).unwrap_or(i32::MAX);
     let replication = (settings.replication > 0).then_some(i32::from(settings.replication));
-    let spec = |name: &str| TopicSpec { replication, ..TopicSpec::new(name, partitions) };
+    let spec = |name: &str| TopicSpec {
+        replication,
+        ..TopicSpec::new(name, partitions)
+    };
     vec![
         spec(&names.facts).retained(settings.facts_retention),
         spec(&names.incidents).compacted(),
@@ -49,7 +52,12 @@ pub fn owned(pipeline: &Pipeline) -> Vec<TopicSpec> {
 pub fn create(log: &dyn Log, pipeline: &Pipeline) -> anyhow::Result<Vec<String>> {
     let specs = owned(pipeline);
     let created = log.create_topics(&specs)?;
-    Ok(specs.into_iter().zip(created).filter(|(_, what)| *what == Created::New).map(|(spec, _)| spec.name).collect())
+    Ok(specs
+        .into_iter()
+        .zip(created)
+        .filter(|(_, what)| *what == Created::New)
+        .map(|(spec, _)| spec.name)
+        .collect())
 }
 
 /// Says what is wrong with the topics that the pipeline reads and writes.
@@ -57,15 +65,24 @@ pub fn examine(log: &dyn Log, pipeline: &Pipeline) -> anyhow::Result<Vec<TopicPr
     let mut problems = Vec::new();
     for topic in pipeline.input_topics() {
         if log.topic(topic)?.is_none() {
-            let problem = "is an input of the pipeline and is not there: create it, or mend its name in the pipeline file";
-            problems.push(TopicProblem { topic: topic.to_owned(), problem: problem.to_owned(), fatal: true });
+            let problem =
+                "is an input of the pipeline and is not there: create it, or mend its name in the pipeline file";
+            problems.push(TopicProblem {
+                topic: topic.to_owned(),
+                problem: problem.to_owned(),
+                fatal: true,
+            });
         }
     }
     for spec in owned(pipeline) {
         match log.topic(&spec.name)? {
             None => {
                 let problem = "is not there: run with --create-topics, or create it".to_owned();
-                problems.push(TopicProblem { topic: spec.name, problem, fatal: true });
+                problems.push(TopicProblem {
+                    topic: spec.name,
+                    problem,
+                    fatal: true,
+                });
             }
             Some(found) => problems.extend(compare(&spec, &found)),
         }
@@ -90,11 +107,18 @@ fn compare(spec: &TopicSpec, found: &TopicInfo) -> Option<TopicProblem> {
                 return None;
             }
             let millis = spec.retention.map_or(-1, Span::as_millis);
-            (format!("keeps its records for {kept} only: set retention.ms={millis}"), false)
+            (
+                format!("keeps its records for {kept} only: set retention.ms={millis}"),
+                false,
+            )
         }
         _ => return None,
     };
-    Some(TopicProblem { topic: spec.name.clone(), problem, fatal })
+    Some(TopicProblem {
+        topic: spec.name.clone(),
+        problem,
+        fatal,
+    })
 }
 
 /// Connects to the pipeline's broker and says what is wrong there: brokers, topics, and rights.

@@ -12,14 +12,14 @@ use anyhow::Context;
 const MOST: u64 = 64 << 20;
 
 /// One line, without its end.
-pub struct Line<'a> {
+pub(crate) struct Line<'a> {
     /// From 1.
-    pub number: i64,
-    pub text: &'a [u8],
+    pub(crate) number: i64,
+    pub(crate) text: &'a [u8],
 }
 
 /// Reads the lines of a file that are not blank.
-pub struct Lines {
+pub(crate) struct Lines {
     path: PathBuf,
     reader: BufReader<File>,
     line: Vec<u8>,
@@ -30,7 +30,7 @@ pub struct Lines {
 }
 
 impl Lines {
-    pub fn open(path: &Path) -> anyhow::Result<Self> {
+    pub(crate) fn open(path: &Path) -> anyhow::Result<Self> {
         let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
         let bytes = file.metadata().map_or(0, |meta| meta.len());
         Ok(Self {
@@ -44,7 +44,7 @@ impl Lines {
         })
     }
 
-    pub fn next_line(&mut self) -> anyhow::Result<Option<Line<'_>>> {
+    pub(crate) fn next_line(&mut self) -> anyhow::Result<Option<Line<'_>>> {
         loop {
             self.line.clear();
             let read = self
@@ -63,23 +63,26 @@ impl Lines {
             }
         }
         self.good += 1;
-        Ok(Some(Line { number: self.number, text: self.line.trim_ascii_end() }))
+        Ok(Some(Line {
+            number: self.number,
+            text: self.line.trim_ascii_end(),
+        }))
     }
 
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
     /// Lines that were not blank, so far.
-    pub fn lines_read(&self) -> u64 {
+    pub(crate) fn lines_read(&self) -> u64 {
         self.good
     }
 
-    pub fn bytes_read(&self) -> u64 {
+    pub(crate) fn bytes_read(&self) -> u64 {
         self.read
     }
 
-    pub fn bytes(&self) -> u64 {
+    pub(crate) fn bytes(&self) -> u64 {
         self.bytes
     }
 }

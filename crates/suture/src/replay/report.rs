@@ -27,15 +27,15 @@ struct AnomalyLine {
 }
 
 /// How many of each were written.
-pub struct Summary {
-    pub anomalies: usize,
-    pub incidents: usize,
-    pub remediations: u64,
-    pub rejected: u64,
+pub(crate) struct Summary {
+    pub(crate) anomalies: usize,
+    pub(crate) incidents: usize,
+    pub(crate) remediations: u64,
+    pub(crate) rejected: u64,
 }
 
 /// What is written as it comes, and what only at the end, in its last state.
-pub struct Report {
+pub(crate) struct Report {
     folder: PathBuf,
     anomalies: Vec<AnomalyLine>,
     by_id: BTreeMap<Arc<str>, usize>,
@@ -57,7 +57,11 @@ impl Out {
     fn create(folder: &Path, name: &str) -> anyhow::Result<Self> {
         let path = folder.join(name);
         let file = File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
-        Ok(Self { path, file: BufWriter::with_capacity(1 << 18, file), lines: 0 })
+        Ok(Self {
+            path,
+            file: BufWriter::with_capacity(1 << 18, file),
+            lines: 0,
+        })
     }
 
     fn write(&mut self, line: &impl Serialize) -> anyhow::Result<()> {
@@ -70,13 +74,15 @@ impl Out {
     }
 
     fn finish(mut self) -> anyhow::Result<u64> {
-        self.file.flush().with_context(|| format!("cannot write {}", self.path.display()))?;
+        self.file
+            .flush()
+            .with_context(|| format!("cannot write {}", self.path.display()))?;
         Ok(self.lines)
     }
 }
 
 impl Report {
-    pub fn create(folder: &Path, scores: bool) -> anyhow::Result<Self> {
+    pub(crate) fn create(folder: &Path, scores: bool) -> anyhow::Result<Self> {
         std::fs::create_dir_all(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
         Ok(Self {
             folder: folder.to_owned(),
@@ -91,29 +97,37 @@ impl Report {
         })
     }
 
-    pub fn rejected(&mut self, lines: &Lines, line: i64, reason: &str) -> anyhow::Result<()> {
+    pub(crate) fn rejected(&mut self, lines: &Lines, line: i64, reason: &str) -> anyhow::Result<()> {
         *self.refused.entry(lines.path().to_owned()).or_default() += 1;
         let file = lines.path().display().to_string();
-        self.rejected.write(&serde_json::json!({"file": file, "line": line, "reason": reason}))
+        self.rejected
+            .write(&serde_json::json!({"file": file, "line": line, "reason": reason}))
     }
 
-    pub fn refused_in(&self, lines: &Lines) -> u64 {
+    pub(crate) fn refused_in(&self, lines: &Lines) -> u64 {
         self.refused.get(lines.path()).copied().unwrap_or(0)
     }
 
-    pub fn score(&mut self, score: &ScoreRow) -> anyhow::Result<()> {
+    pub(crate) fn score(&mut self, score: &ScoreRow) -> anyhow::Result<()> {
         self.scores.as_mut().map_or(Ok(()), |out| out.write(score))
     }
 
-    pub fn fact(&mut self, fact: &Fact) {
+    pub(crate) fn fact(&mut self, fact: &Fact) {
         let FactBody::Anomaly(anomaly) = &fact.body else { return };
         if anomaly.phase == AnomalyPhase::Opened {
             self.by_id.insert(anomaly.id.clone(), self.anomalies.len());
             let raised = anomaly.clone();
-            self.anomalies.push(AnomalyLine { worst: raised.deviation, raised, ended_at: None, ended: None });
+            self.anomalies.push(AnomalyLine {
+                worst: raised.deviation,
+                raised,
+                ended_at: None,
+                ended: None,
+            });
             return;
         }
-        let Some(line) = self.by_id.get(&anomaly.id).and_then(|at| self.anomalies.get_mut(*at)) else { return };
+        let Some(line) = self.by_id.get(&anomaly.id).and_then(|at| self.anomalies.get_mut(*at)) else {
+            return;
+        };
         line.worst = line.worst.max(anomaly.deviation);
         if anomaly.phase == AnomalyPhase::Ended {
             line.ended_at = Some(anomaly.at);
@@ -121,9 +135,10 @@ impl Report {
         }
     }
 
-    pub fn decided(&mut self, decided: &mut DecideOut) -> anyhow::Result<()> {
+    pub(crate) fn decided(&mut self, decided: &mut DecideOut) -> anyhow::Result<()> {
         for incident in decided.incidents.drain(..) {
-            self.incidents.insert((incident.opened_at, incident.id.clone()), incident);
+            self.incidents
+                .insert((incident.opened_at, incident.id.clone()), incident);
         }
         for request in decided.remediations.drain(..) {
             self.remediations.write(&request)?;
@@ -134,7 +149,7 @@ impl Report {
         Ok(())
     }
 
-    pub fn finish(self) -> anyhow::Result<Summary> {
+    pub(crate) fn finish(self) -> anyhow::Result<Summary> {
         let mut anomalies = Out::create(&self.folder, "anomalies.ndjson")?;
         for anomaly in &self.anomalies {
             anomalies.write(anomaly)?;
