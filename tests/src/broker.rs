@@ -64,20 +64,37 @@ impl Broker {
     }
 
     fn try_start(jars: &Path) -> Result<Self, String> {
-        let folder = tempfile::Builder::new().prefix("suture-broker-").tempdir().map_err(|e| e.to_string())?;
+        let folder = tempfile::Builder::new()
+            .prefix("suture-broker-")
+            .tempdir()
+            .map_err(|e| e.to_string())?;
         let (port, controller) = (free_port(), free_port());
         let settings = folder.path().join("server.properties");
         fs::write(&settings, properties(port, controller, &folder.path().join("data"))).map_err(|e| e.to_string())?;
         fs::write(folder.path().join("log4j2.properties"), LOGGING).map_err(|e| e.to_string())?;
         let format = java(jars, folder.path())
-            .args(["kafka.tools.StorageTool", "format", "-t", "MkU3OEVBNTcwNTJENDM2Qg", "-c"])
+            .args([
+                "kafka.tools.StorageTool",
+                "format",
+                "-t",
+                "MkU3OEVBNTcwNTJENDM2Qg",
+                "-c",
+            ])
             .arg(&settings)
             .output()
             .map_err(|e| format!("java: {e}"))?;
         if !format.status.success() {
-            return Err(format!("formatting its storage: {}", String::from_utf8_lossy(&format.stderr).trim()));
+            return Err(format!(
+                "formatting its storage: {}",
+                String::from_utf8_lossy(&format.stderr).trim()
+            ));
         }
-        let broker = Self { port, folder, watchdog: Mutex::default(), pid: Mutex::default() };
+        let broker = Self {
+            port,
+            folder,
+            watchdog: Mutex::default(),
+            pid: Mutex::default(),
+        };
         broker.launch(jars)?;
         Ok(broker)
     }
@@ -87,7 +104,11 @@ impl Broker {
         let log = fs::File::create(self.folder.path().join("broker.log")).map_err(|e| e.to_string())?;
         let java = java(jars, self.folder.path());
         let mut watchdog = Command::new("bash")
-            .args(["-c", r#""$@" >&2 & echo $!; read -r _; kill -CONT $! 2>/dev/null; kill -9 $!; wait 2>/dev/null"#, "watchdog"])
+            .args([
+                "-c",
+                r#""$@" >&2 & echo $!; read -r _; kill -CONT $! 2>/dev/null; kill -9 $!; wait 2>/dev/null"#,
+                "watchdog",
+            ])
             .arg(java.get_program())
             .args(java.get_args())
             .arg("kafka.Kafka")
@@ -134,13 +155,16 @@ impl Broker {
     /// Where it does not come up.
     pub fn restart(&self) {
         self.kill();
-        self.launch(&jars()).unwrap_or_else(|reason| panic!("the Kafka broker does not come back: {reason}"));
+        self.launch(&jars())
+            .unwrap_or_else(|reason| panic!("the Kafka broker does not come back: {reason}"));
     }
 
     /// Sends its process a signal, such as `STOP` and `CONT`.
     pub fn signal(&self, name: &str) {
         let pid = *self.pid.lock().unwrap_or_else(PoisonError::into_inner);
-        let _ = Command::new("kill").args([&format!("-{name}"), &pid.to_string()]).status();
+        let _ = Command::new("kill")
+            .args([&format!("-{name}"), &pid.to_string()])
+            .status();
     }
 
     fn is_alive(&self) -> bool {
@@ -166,8 +190,15 @@ fn jars() -> PathBuf {
     static JARS: OnceLock<PathBuf> = OnceLock::new();
     JARS.get_or_init(|| {
         for tool in ["java", "mvn"] {
-            let found = Command::new(tool).arg("-version").stdout(Stdio::null()).stderr(Stdio::null()).status();
-            assert!(found.is_ok(), "this test needs a real Kafka broker, and {tool} is missing: run scripts/setup");
+            let found = Command::new(tool)
+                .arg("-version")
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .status();
+            assert!(
+                found.is_ok(),
+                "this test needs a real Kafka broker, and {tool} is missing: run scripts/setup"
+            );
         }
         let folder = target_folder().join("kafka-jars-4.3.1");
         if !folder.join("complete").exists() {
@@ -193,13 +224,21 @@ fn fetch(folder: &Path) {
     assert!(
         output.status.success(),
         "this test needs a real Kafka broker, and Maven cannot fetch it: {}",
-        String::from_utf8_lossy(&output.stdout).lines().take(5).collect::<Vec<_>>().join(" ")
+        String::from_utf8_lossy(&output.stdout)
+            .lines()
+            .take(5)
+            .collect::<Vec<_>>()
+            .join(" ")
     );
     fs::write(own.join("complete"), "").expect("the target folder can be written");
     if fs::rename(&own, folder).is_err() {
         fs::remove_dir_all(&own).ok();
     }
-    assert!(folder.join("complete").exists(), "{} is incomplete: remove it", folder.display());
+    assert!(
+        folder.join("complete").exists(),
+        "{} is incomplete: remove it",
+        folder.display()
+    );
 }
 
 /// Where cargo builds to: this test's program lies in `TARGET/PROFILE/deps`.
@@ -212,8 +251,17 @@ pub fn target_folder() -> PathBuf {
 fn java(jars: &Path, folder: &Path) -> Command {
     let mut command = Command::new("java");
     command
-        .args(["-Xmx512m", "-Xms128m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Djava.awt.headless=true"])
-        .arg(format!("-Dlog4j2.configurationFile={}", folder.join("log4j2.properties").display()))
+        .args([
+            "-Xmx512m",
+            "-Xms128m",
+            "-XX:+UseSerialGC",
+            "-XX:TieredStopAtLevel=1",
+            "-Djava.awt.headless=true",
+        ])
+        .arg(format!(
+            "-Dlog4j2.configurationFile={}",
+            folder.join("log4j2.properties").display()
+        ))
         .arg("-cp")
         .arg(format!("{}/*", jars.display()));
     command
@@ -227,7 +275,9 @@ fn free_port() -> u16 {
 /// Whether something listens there.
 #[must_use]
 pub fn listens(address: &str) -> bool {
-    address.parse().is_ok_and(|to| TcpStream::connect_timeout(&to, Duration::from_millis(500)).is_ok())
+    address
+        .parse()
+        .is_ok_and(|to| TcpStream::connect_timeout(&to, Duration::from_millis(500)).is_ok())
 }
 
 const LOGGING: &str = "rootLogger.level=WARN\nrootLogger.appenderRef.out.ref=out\nappender.out.type=Console\n\
@@ -240,7 +290,10 @@ fn properties(port: u16, controller: u16, data: &Path) -> String {
         ("process.roles", "broker,controller"),
         ("node.id", "1"),
         ("controller.listener.names", "CONTROLLER"),
-        ("listener.security.protocol.map", "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT"),
+        (
+            "listener.security.protocol.map",
+            "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+        ),
         ("inter.broker.listener.name", "PLAINTEXT"),
         ("offsets.topic.replication.factor", "1"),
         ("offsets.topic.num.partitions", "4"),

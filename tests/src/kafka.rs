@@ -59,10 +59,26 @@ pub fn answers(address: &str) -> bool {
 
 /// Creates a topic.
 pub fn create_topic(address: &str, name: &str, partitions: i32) {
+    create(address, NewTopic::new(name, partitions, TopicReplication::Fixed(1)));
+}
+
+/// Creates a topic of which the newest record of each key is kept.
+pub fn create_compacted_topic(address: &str, name: &str, partitions: i32) {
+    create(
+        address,
+        NewTopic::new(name, partitions, TopicReplication::Fixed(1)).set("cleanup.policy", "compact"),
+    );
+}
+
+fn create(address: &str, topic: NewTopic<'_>) {
     let admin: AdminClient<DefaultClientContext> = config(address).create().expect("an admin client");
-    let topic = NewTopic::new(name, partitions, TopicReplication::Fixed(1));
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    let made = runtime.block_on(admin.create_topics([&topic], &AdminOptions::new())).expect("the broker answers");
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    let made = runtime
+        .block_on(admin.create_topics([&topic], &AdminOptions::new()))
+        .expect("the broker answers");
     for one in made {
         one.unwrap_or_else(|(name, code)| panic!("topic {name}: {code}"));
     }
@@ -85,34 +101,52 @@ pub fn produce<'a>(
         let mut record = BaseRecord::<str, [u8]>::to(topic).partition(partition).payload(value);
         record.key = key;
         let mut unsent = Some(record);
-        crate::wait::until("room in the producer's queue", Duration::from_secs(60), || {
-            match producer.send(unsent.take()?) {
+        crate::wait::until(
+            "room in the producer's queue",
+            Duration::from_secs(60),
+            || match producer.send(unsent.take()?) {
                 Ok(()) => Some(()),
                 Err((_, back)) => {
                     unsent = Some(back);
                     None
                 }
-            }
-        });
+            },
+        );
     }
-    producer.flush(Duration::from_secs(60)).expect("the broker takes the records");
+    producer
+        .flush(Duration::from_secs(60))
+        .expect("the broker takes the records");
 }
 
 /// Reads a topic in read_committed from its start until `done` says so of what was read.
 ///
 /// # Panics
 /// Where that does not come in time, with how many records there were.
-pub fn read_until(address: &str, topic: &str, within: Duration, mut done: impl FnMut(&[Record]) -> bool) -> Vec<Record> {
+pub fn read_until(
+    address: &str,
+    topic: &str,
+    within: Duration,
+    mut done: impl FnMut(&[Record]) -> bool,
+) -> Vec<Record> {
     let mut records = Vec::new();
     let deadline = Instant::now() + within;
     let consumer = reader(address, topic);
     while !done(&records) {
-        assert!(Instant::now() < deadline, "{} records of {topic}, and not what was waited for", records.len());
-        let Some(message) = consumer.poll(Duration::from_millis(100)) else { continue };
+        assert!(
+            Instant::now() < deadline,
+            "{} records of {topic}, and not what was waited for",
+            records.len()
+        );
+        let Some(message) = consumer.poll(Duration::from_millis(100)) else {
+            continue;
+        };
         let message = message.unwrap_or_else(|error| panic!("reading {topic}: {error}"));
         let headers = message.headers().map_or_else(Vec::new, |headers| {
             let text = |bytes: Option<&[u8]>| String::from_utf8_lossy(bytes.unwrap_or_default()).into_owned();
-            headers.iter().map(|header| (header.key.to_owned(), text(header.value))).collect()
+            headers
+                .iter()
+                .map(|header| (header.key.to_owned(), text(header.value)))
+                .collect()
         });
         records.push(Record {
             partition: message.partition(),
@@ -135,8 +169,11 @@ pub fn read_all(address: &str, topic: &str) -> Vec<Record> {
         produce(address, topic, partition, [(Some(marker.as_str()), b"".as_slice())]);
     }
     let ends = |records: &[Record]| {
-        let mut seen: Vec<i32> =
-            records.iter().filter(|r| r.key.as_deref() == Some(&marker)).map(|r| r.partition).collect();
+        let mut seen: Vec<i32> = records
+            .iter()
+            .filter(|r| r.key.as_deref() == Some(&marker))
+            .map(|r| r.partition)
+            .collect();
         seen.sort_unstable();
         seen.dedup();
         seen.len() == usize::try_from(partitions).unwrap_or_default()
@@ -146,9 +183,17 @@ pub fn read_all(address: &str, topic: &str) -> Vec<Record> {
     records
 }
 
+/// Whether there is such a topic.
+#[must_use]
+pub fn exists(address: &str, topic: &str) -> bool {
+    partitions(address, topic) > 0
+}
+
 fn partitions(address: &str, topic: &str) -> i32 {
     let consumer: BaseConsumer = config(address).set("group.id", "reader").create().expect("a consumer");
-    let metadata = consumer.fetch_metadata(Some(topic), Duration::from_secs(10)).expect("the broker answers");
+    let metadata = consumer
+        .fetch_metadata(Some(topic), Duration::from_secs(10))
+        .expect("the broker answers");
     i32::try_from(metadata.topics().first().map_or(0, |topic| topic.partitions().len())).expect("few")
 }
 
@@ -161,7 +206,8 @@ fn reader(address: &str, topic: &str) -> BaseConsumer {
         .expect("a consumer");
     let mut list = TopicPartitionList::new();
     for partition in 0..partitions(address, topic) {
-        list.add_partition_offset(topic, partition, Offset::Beginning).expect("a valid offset");
+        list.add_partition_offset(topic, partition, Offset::Beginning)
+            .expect("a valid offset");
     }
     consumer.assign(&list).expect("the partitions are there");
     consumer

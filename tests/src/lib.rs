@@ -7,4 +7,5 @@
 pub mod broker;
 pub mod kafka;
 pub mod program;
+pub mod tally;
 pub mod wait;

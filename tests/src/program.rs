@@ -17,14 +17,22 @@ use crate::{broker, wait};
 pub fn path() -> PathBuf {
     let own = std::env::current_exe().expect("this program has a path");
     let program = own.ancestors().nth(2).expect("cargo's profile folder").join("suture");
-    assert!(program.exists(), "{} is not built: run cargo build --package suture, or scripts/test", program.display());
+    assert!(
+        program.exists(),
+        "{} is not built: run cargo build --package suture, or scripts/test",
+        program.display()
+    );
     program
 }
 
 /// Runs it to its end.
 #[must_use]
 pub fn output(args: &[&str]) -> Output {
-    Command::new(path()).args(args).stdin(Stdio::null()).output().expect("the program starts")
+    Command::new(path())
+        .args(args)
+        .stdin(Stdio::null())
+        .output()
+        .expect("the program starts")
 }
 
 /// A run of the program that goes on; killed where a test ends without stopping it.
@@ -39,7 +47,11 @@ impl Process {
     #[must_use]
     pub fn start(name: &str, folder: &Path, args: &[&str], env: &[(&str, &str)]) -> Self {
         let log = folder.join(format!("{name}.log"));
-        let out = fs::OpenOptions::new().create(true).append(true).open(&log).expect("the folder can be written");
+        let out = fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&log)
+            .expect("the folder can be written");
         let child = Command::new(path())
             .args(args)
             .envs(env.iter().copied())
@@ -59,7 +71,9 @@ impl Process {
 
     /// Sends it a signal, such as `TERM`, `STOP` or `KILL`.
     pub fn signal(&self, name: &str) {
-        let _ = Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status();
+        let _ = Command::new("kill")
+            .args([&format!("-{name}"), &self.child.id().to_string()])
+            .status();
     }
 
     /// Waits for its end.
@@ -69,9 +83,11 @@ impl Process {
     pub fn ended(&mut self, within: Duration) -> ExitStatus {
         let log = self.log.clone();
         let child = &mut self.child;
-        wait::until(&format!("the end of the process that logs to {}", log.display()), within, || {
-            child.try_wait().expect("a child can be waited for")
-        })
+        wait::until(
+            &format!("the end of the process that logs to {}", log.display()),
+            within,
+            || child.try_wait().expect("a child can be waited for"),
+        )
     }
 
     /// Whether it still runs.
@@ -90,7 +106,9 @@ impl Drop for Process {
 /// A folder for one test's files, below cargo's target folder so that it can be looked at after a failure.
 #[must_use]
 pub fn folder(name: &str) -> PathBuf {
-    let folder = broker::target_folder().join("test-data").join(format!("{name}-{}", std::process::id()));
+    let folder = broker::target_folder()
+        .join("test-data")
+        .join(format!("{name}-{}", std::process::id()));
     fs::create_dir_all(&folder).expect("the target folder can be written");
     folder
 }

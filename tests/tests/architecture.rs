@@ -1,6 +1,9 @@
 //! What each crate must not know: the arrows between crates, by `cargo metadata`, and the purity of the folds, by their
 //! sources.
 
+// what goes wrong here is a failed test
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
@@ -16,7 +19,10 @@ const ARROWS: [(&str, &[&str]); 13] = [
     ("diagnose", &["event"]),
     ("remediate", &["event"]),
     ("config", &["event", "window", "detect", "diagnose", "remediate"]),
-    ("engine", &["event", "window", "detect", "diagnose", "remediate", "config"]),
+    (
+        "engine",
+        &["event", "window", "detect", "diagnose", "remediate", "config"],
+    ),
     ("log", &["event"]),
     ("kafka", &["event", "log"]),
     ("runtime", &["event", "engine", "log"]),
@@ -26,7 +32,16 @@ const ARROWS: [(&str, &[&str]); 13] = [
 ];
 
 /// The crates that decide: no clock, entropy, input, output or concurrency in them.
-const PURE: [&str; 8] = ["event", "window", "detect", "diagnose", "remediate", "config", "engine", "simulate"];
+const PURE: [&str; 8] = [
+    "event",
+    "window",
+    "detect",
+    "diagnose",
+    "remediate",
+    "config",
+    "engine",
+    "simulate",
+];
 
 /// Crates from outside that no pure crate may reach, over however many others.
 const IMPURE: [&str; 7] = ["tokio", "rdkafka", "datafusion", "reqwest", "axum", "async-std", "mio"];
@@ -65,7 +80,11 @@ fn dependencies() -> BTreeMap<String, BTreeSet<String>> {
         .current_dir(root())
         .output()
         .expect("cargo metadata runs");
-    assert!(output.status.success(), "cargo metadata: {}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "cargo metadata: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     let metadata: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     let names: BTreeMap<&str, &str> = metadata["packages"]
         .as_array()
@@ -76,9 +95,15 @@ fn dependencies() -> BTreeMap<String, BTreeSet<String>> {
     let mut all = BTreeMap::new();
     for node in metadata["resolve"]["nodes"].as_array().unwrap() {
         let normal = node["deps"].as_array().unwrap().iter().filter(|dep| {
-            dep["dep_kinds"].as_array().unwrap().iter().any(|kind| kind["kind"].is_null())
+            dep["dep_kinds"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .any(|kind| kind["kind"].is_null())
         });
-        let deps = normal.map(|dep| names[dep["pkg"].as_str().unwrap()].to_owned()).collect();
+        let deps = normal
+            .map(|dep| names[dep["pkg"].as_str().unwrap()].to_owned())
+            .collect();
         all.insert(names[node["id"].as_str().unwrap()].to_owned(), deps);
     }
     all
@@ -101,7 +126,10 @@ fn no_crate_knows_more_than_it_may() {
     let listed: BTreeSet<String> = ARROWS.iter().map(|(name, _)| (*name).to_owned()).collect();
     for entry in fs::read_dir(root().join("crates")).unwrap() {
         let name = entry.unwrap().file_name().into_string().unwrap();
-        assert!(name == "suture" || listed.contains(&name), "crate {name} has no place among the arrows");
+        assert!(
+            name == "suture" || listed.contains(&name),
+            "crate {name} has no place among the arrows"
+        );
     }
 }
 

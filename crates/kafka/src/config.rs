@@ -17,7 +17,7 @@ pub enum Protocol {
 
 /// How a cluster is reached.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct KafkaOptions {
+pub struct Options {
     /// Any of librdkafka's settings, passed on as they are; `bootstrap.servers` is `localhost:9092` where it is missing.
     pub client: BTreeMap<String, String>,
     /// Which protocol groups are run by.
@@ -66,7 +66,16 @@ const CONSUMER_DEFAULTS: [(&str, &str); 3] = [
     ("session.timeout.ms", "10000"),
 ];
 
-impl KafkaOptions {
+impl Options {
+    /// These settings of librdkafka, and the default protocol.
+    #[must_use]
+    pub fn new(client: BTreeMap<String, String>) -> Self {
+        Self {
+            client,
+            protocol: Protocol::default(),
+        }
+    }
+
     pub(crate) fn bootstrap(&self) -> &str {
         self.client
             .get("bootstrap.servers")
@@ -195,12 +204,12 @@ mod tests {
 
     use super::*;
 
-    fn options(protocol: Protocol, client: &[(&str, &str)]) -> KafkaOptions {
+    fn options(protocol: Protocol, client: &[(&str, &str)]) -> Options {
         let client = client
             .iter()
             .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
             .collect();
-        KafkaOptions { client, protocol }
+        Options { client, protocol }
     }
 
     #[test]

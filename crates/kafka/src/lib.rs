@@ -26,7 +26,7 @@ use suture_log::{
     Rebalance, TopicInfo, TopicPartition, TopicSpec,
 };
 
-pub use config::{KafkaOptions, Protocol};
+pub use config::{Options, Protocol};
 use config::{Quiet, Role};
 
 /// How long a question to the broker may take.
@@ -35,7 +35,7 @@ const ASK: Duration = Duration::from_secs(10);
 /// A Kafka cluster. Clones share their clients for questions.
 #[derive(Clone)]
 pub struct KafkaLog {
-    options: Arc<KafkaOptions>,
+    options: Arc<Options>,
     /// Clients that ask for metadata (under the empty name) and for groups' offsets.
     askers: Arc<Mutex<BTreeMap<String, Arc<BaseConsumer<Quiet>>>>>,
     outage: Arc<error::Outage>,
@@ -46,7 +46,7 @@ impl KafkaLog {
     ///
     /// # Errors
     /// [`Error::Setting`] for a setting that librdkafka does not take.
-    pub fn new(options: KafkaOptions) -> Result<Self, Error> {
+    pub fn new(options: Options) -> Result<Self, Error> {
         let log = Self {
             options: Arc::new(options),
             askers: Arc::default(),

@@ -1,7 +1,10 @@
 //! Transactions, and records outside of any.
 
 use std::{
-    sync::{Mutex, PoisonError},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -22,16 +25,25 @@ use crate::{KafkaLog, config::log_line, error::translate_transaction, offsets};
 const FENCE: Duration = Duration::from_secs(30);
 /// How long a step of a transaction may take.
 const STEP: Duration = Duration::from_secs(30);
+/// How long a transaction that is given up may take to send what it has queued.
+const PURGE_AFTER: Duration = Duration::from_secs(1);
 /// One turn of waiting for acknowledgements; it ends early when one comes.
 const TURN: Duration = Duration::from_millis(1);
 
-/// Keeps the first record that could not be written.
+/// Keeps the first record of the present transaction that could not be written.
 #[derive(Default)]
 pub(crate) struct Context {
+    /// Counts transactions: what was purged from an aborted one may be told of while the next is under way.
+    turn: AtomicUsize,
     failed: Mutex<Option<(KafkaError, String)>>,
 }
 
 impl Context {
+    fn next_turn(&self) {
+        self.turn.fetch_add(1, Ordering::SeqCst);
+        self.take();
+    }
+
     fn take(&self) -> Option<(KafkaError, String)> {
         self.failed.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
@@ -47,9 +59,12 @@ impl ClientContext for Context {
 }
 
 impl ProducerContext for Context {
-    type DeliveryOpaque = ();
+    type DeliveryOpaque = usize;
 
-    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
+    fn delivery(&self, result: &DeliveryResult<'_>, turn: usize) {
+        if turn != self.turn.load(Ordering::SeqCst) {
+            return;
+        }
         if let Err((error, message)) = result {
             let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
             failed.get_or_insert_with(|| (error.clone(), message.topic().to_owned()));
@@ -59,7 +74,8 @@ impl ProducerContext for Context {
 
 /// Queues a record, waiting for room where the queue is full.
 fn enqueue(producer: &BaseProducer<Context>, record: &OutRecord) -> Result<(), KafkaError> {
-    let mut message: BaseRecord<'_, [u8], [u8], ()> = BaseRecord::to(&record.topic);
+    let turn = producer.context().turn.load(Ordering::SeqCst);
+    let mut message: BaseRecord<'_, [u8], [u8], usize> = BaseRecord::with_opaque_to(&record.topic, turn);
     // without either, everybody's default differs: the contract says partition 0
     if let Some(partition) = record.partition.or_else(|| record.key.is_none().then_some(0)) {
         message = message.partition(partition);
@@ -96,8 +112,8 @@ fn enqueue(producer: &BaseProducer<Context>, record: &OutRecord) -> Result<(), K
 }
 
 /// Waits until every record queued is acknowledged or given up. `false` where that takes too long.
-fn drain(producer: &BaseProducer<Context>) -> bool {
-    let deadline = Instant::now() + STEP;
+fn drain(producer: &BaseProducer<Context>, within: Duration) -> bool {
+    let deadline = Instant::now() + within;
     producer.poll(Duration::ZERO);
     while producer.in_flight_count() > 0 {
         if Instant::now() > deadline {
@@ -180,7 +196,7 @@ impl KafkaProducer {
 
 impl Producer for KafkaProducer {
     fn begin(&mut self) -> Result<(), Error> {
-        self.inner.context().take();
+        self.inner.context().next_turn();
         self.inner
             .begin_transaction()
             .map_err(|error| self.error("beginning a transaction", &error))
@@ -196,7 +212,7 @@ impl Producer for KafkaProducer {
         let Some(group) = group.0.downcast_ref::<ConsumerGroupMetadata>() else {
             return Err(Error::Misuse("the group metadata is of another log".to_owned()));
         };
-        if !drain(&self.inner) {
+        if !drain(&self.inner, STEP) {
             let detail = format!("records are not acknowledged after {} s", STEP.as_secs());
             return Err(Error::Aborted {
                 id: self.id.clone(),
@@ -216,11 +232,15 @@ impl Producer for KafkaProducer {
     }
 
     fn abort(&mut self) -> Result<(), Error> {
-        // with records queued and nobody polling, aborting would wait for its whole timeout
-        self.inner.purge(PurgeConfig::default().queue().inflight());
-        drain(&self.inner);
-        self.inner.context().take();
-        self.step("aborting a transaction", || self.inner.abort_transaction(STEP))
+        // Aborting with records queued waits for its whole timeout if nobody polls, and purges them, which leaves a gap in
+        // their sequence that the next transaction would fail on: so first let them go out, and purge only what cannot.
+        if !drain(&self.inner, PURGE_AFTER) {
+            self.inner.purge(PurgeConfig::default().queue().inflight());
+            drain(&self.inner, PURGE_AFTER);
+        }
+        self.step("aborting a transaction", || self.inner.abort_transaction(STEP))?;
+        self.inner.context().next_turn();
+        Ok(())
     }
 }
 
@@ -242,12 +262,12 @@ impl KafkaAppender {
 
 impl Appender for KafkaAppender {
     fn append(&mut self, records: &[OutRecord]) -> Result<(), Error> {
-        self.inner.context().take();
+        self.inner.context().next_turn();
         for record in records {
             enqueue(&self.inner, record).map_err(|error| self.log.error(&record.topic, &error))?;
             self.inner.poll(Duration::ZERO);
         }
-        if !drain(&self.inner) {
+        if !drain(&self.inner, STEP) {
             let detail = format!("not acknowledged after {} s", STEP.as_secs());
             return Err(Error::Indefinite {
                 what: "writing records".to_owned(),
