@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 use suture_config::{Clock, Pipeline};
 use suture_diagnose::{Diagnoser, Input as Symptom};
 use suture_event::{
-    ActionRequest, Cause, Command, Edge, EpochNote, Fact, FactBody, Incident, LedgerRecord, Outcome, Span, Timestamp, stable_hash,
+    ActionRequest, Cause, Command, Edge, EpochNote, Fact, FactBody, Incident, LedgerRecord, Outcome, Span, Timestamp,
+    stable_hash,
 };
 use suture_remediate::{Input as Finding, Output, Remediator};
 
@@ -143,7 +144,11 @@ impl Decide {
         let body = serde_json::to_value(note).unwrap_or_default();
         let before = (out.incidents.len(), out.remediations.len(), out.ledger.len());
         for state in self.scopes.values_mut() {
-            let note = Finding::Note { at: self.now, kind: "epoch", body: &body };
+            let note = Finding::Note {
+                at: self.now,
+                kind: "epoch",
+                body: &body,
+            };
             collect(state.remediator.step(note, cause), out);
         }
         self.note(before, out);
@@ -163,7 +168,10 @@ impl Decide {
 
     fn take(&mut self, fact: &Fact, out: &mut DecideOut) -> Result<(), EngineError> {
         if let FactBody::Epoch(note) = &fact.body {
-            let cause = Cause { shard: fact.shard.clone(), seq: fact.seq };
+            let cause = Cause {
+                shard: fact.shard.clone(),
+                seq: fact.seq,
+            };
             return self.epoch(note, Some(&cause), out);
         }
         if !self.scopes.contains_key(&fact.scope) {
@@ -179,7 +187,9 @@ impl Decide {
             Clock::Event => fact.at.minus(TICK),
             Clock::Wall => Timestamp::MIN,
         };
-        let Some(state) = self.scopes.get_mut(&fact.scope) else { return Ok(()) };
+        let Some(state) = self.scopes.get_mut(&fact.scope) else {
+            return Ok(());
+        };
         if due > self.now {
             state.pass(due, out);
         }
@@ -253,14 +263,21 @@ impl Decide {
         let snapshot: Snapshot = rmp_serde::from_slice(bytes).map_err(|e| snapshot_error(&e))?;
         if snapshot.engine != ENGINE_VERSION {
             let reason = format!("it is of engine version {}, this is {ENGINE_VERSION}", snapshot.engine);
-            return Err(EngineError::Snapshot { shard: "decide".to_owned(), reason });
+            return Err(EngineError::Snapshot {
+                shard: "decide".to_owned(),
+                reason,
+            });
         }
         let mut scopes = BTreeMap::new();
         for (scope, state) in snapshot.scopes {
             // another pipeline judges what comes; what is open stays
-            let remediator = state.remediator.with_options(self.pipeline.remediate.clone()).map_err(|e| {
-                EngineError::Remediate { scope: scope.to_string(), reason: e.to_string() }
-            })?;
+            let remediator = state
+                .remediator
+                .with_options(self.pipeline.remediate.clone())
+                .map_err(|e| EngineError::Remediate {
+                    scope: scope.to_string(),
+                    reason: e.to_string(),
+                })?;
             let diagnoser = state.diagnoser.with_options(self.pipeline.diagnose.clone());
             scopes.insert(scope, ScopeState { diagnoser, remediator });
         }
@@ -283,7 +300,10 @@ struct SnapshotView<'a> {
 }
 
 fn snapshot_error(reason: &dyn std::fmt::Display) -> EngineError {
-    EngineError::Snapshot { shard: "decide".to_owned(), reason: reason.to_string() }
+    EngineError::Snapshot {
+        shard: "decide".to_owned(),
+        reason: reason.to_string(),
+    }
 }
 
 fn chain(digest: u64, what: &[u8], number: u64) -> u64 {
@@ -296,13 +316,19 @@ impl ScopeState {
         for edge in edges {
             diagnoser.step(Symptom::Edge(edge));
         }
-        let remediator = Remediator::new(pipeline.remediate.clone(), scope.clone())
-            .map_err(|e| EngineError::Remediate { scope: scope.to_string(), reason: e.to_string() })?;
+        let remediator =
+            Remediator::new(pipeline.remediate.clone(), scope.clone()).map_err(|e| EngineError::Remediate {
+                scope: scope.to_string(),
+                reason: e.to_string(),
+            })?;
         Ok(Self { diagnoser, remediator })
     }
 
     fn apply(&mut self, fact: &Fact, now: Timestamp, out: &mut DecideOut) {
-        let cause = Cause { shard: fact.shard.clone(), seq: fact.seq };
+        let cause = Cause {
+            shard: fact.shard.clone(),
+            seq: fact.seq,
+        };
         let incidents = match &fact.body {
             FactBody::Edge(edge) => self.diagnoser.step(Symptom::Edge(edge)),
             FactBody::Change(change) => {
@@ -311,11 +337,17 @@ impl ScopeState {
             }
             FactBody::Anomaly(anomaly) => self.diagnoser.step(Symptom::Anomaly(anomaly)),
             FactBody::Outcome(outcome) => {
-                let outcome = Outcome { at: within(outcome.at, now), ..outcome.clone() };
+                let outcome = Outcome {
+                    at: within(outcome.at, now),
+                    ..outcome.clone()
+                };
                 return collect(self.remediator.step(Finding::Outcome(&outcome), Some(&cause)), out);
             }
             FactBody::Command(command) => {
-                let command = Command { at: within(command.at, now), ..command.clone() };
+                let command = Command {
+                    at: within(command.at, now),
+                    ..command.clone()
+                };
                 return collect(self.remediator.step(Finding::Command(&command), Some(&cause)), out);
             }
             FactBody::Progress(_) | FactBody::Epoch(_) => return,
@@ -332,7 +364,11 @@ impl ScopeState {
     /// Incidents go to remediation in order, each after the timers that were due before it.
     fn hand_on(&mut self, incidents: Vec<Incident>, cause: Option<&Cause>, out: &mut DecideOut) {
         for incident in incidents {
-            collect(self.remediator.step(Finding::Time(incident.updated_at.minus(TICK)), None), out);
+            collect(
+                self.remediator
+                    .step(Finding::Time(incident.updated_at.minus(TICK)), None),
+                out,
+            );
             collect(self.remediator.step(Finding::Incident(&incident), cause), out);
             out.incidents.push(incident);
         }
@@ -341,7 +377,11 @@ impl ScopeState {
 
 /// A time that somebody else's clock says, held to a little after this fold's: one far ahead would fire every timer up to it.
 fn within(at: Timestamp, now: Timestamp) -> Timestamp {
-    if now == Timestamp::MIN { at } else { at.min(now.plus(SKEW)) }
+    if now == Timestamp::MIN {
+        at
+    } else {
+        at.min(now.plus(SKEW))
+    }
 }
 
 fn collect(outputs: Vec<Output>, out: &mut DecideOut) {

@@ -145,8 +145,10 @@ impl Observe {
     /// # Errors
     /// Where the pipeline's window or detector options can't be.
     pub fn new(pipeline: Arc<Pipeline>, shard: ShardId, source: Source) -> Result<Self, EngineError> {
-        let matcher = SignalMatcher::new(&pipeline)
-            .map_err(|e| EngineError::Detect { signal: String::new(), reason: e.to_string() })?;
+        let matcher = SignalMatcher::new(&pipeline).map_err(|e| EngineError::Detect {
+            signal: String::new(),
+            reason: e.to_string(),
+        })?;
         let windows = Windows::new(&pipeline.window).map_err(|e| EngineError::Window(e.to_string()))?;
         let judge = Judge::new(&matcher)?;
         let limits = Limits {
@@ -220,7 +222,10 @@ impl Observe {
     }
 
     fn change(&mut self, change: Change, out: &mut ObserveOut) {
-        let scope = change.environment.clone().unwrap_or_else(|| self.pipeline.scope.default.as_str().into());
+        let scope = change
+            .environment
+            .clone()
+            .unwrap_or_else(|| self.pipeline.scope.default.as_str().into());
         self.newest = self.newest.max(change.at);
         let at = change.at;
         self.say(scope, at, FactBody::Change(change), out);
@@ -238,7 +243,15 @@ impl Observe {
             let table = &self.table;
             let scores = self.with_scores.then_some(&mut out.scores);
             let mut digest = self.digest;
-            judge.take_in(&mut self.windows, &pending.rows, &pending.ts, &pending.values, table, scores, &mut digest);
+            judge.take_in(
+                &mut self.windows,
+                &pending.rows,
+                &pending.ts,
+                &pending.values,
+                table,
+                scores,
+                &mut digest,
+            );
             self.digest = digest;
         }
         for anomaly in judge.said.drain(from..) {
@@ -260,16 +273,33 @@ impl Observe {
             self.roster = roster.to_vec();
         }
         let roster = if changed { roster.to_vec() } else { Vec::new() };
-        let body = FactBody::Progress(Progress { watermark, wall, idle, roster });
+        let body = FactBody::Progress(Progress {
+            watermark,
+            wall,
+            idle,
+            roster,
+        });
         // a mark is not replayed, so it must not count among the facts that are
-        out.facts.push(Fact { scope: "".into(), at: watermark, shard: self.shard.clone(), seq: self.seq, body });
+        out.facts.push(Fact {
+            scope: "".into(),
+            at: watermark,
+            shard: self.shard.clone(),
+            seq: self.seq,
+            body,
+        });
     }
 
     /// Says that the shard began anew. Like a mark it uses up no number: it is written once, with a snapshot behind it.
     pub fn epoch(&mut self, note: EpochNote, out: &mut ObserveOut) {
         self.flush(out);
         let (at, shard) = (self.watermark(), self.shard.clone());
-        out.facts.push(Fact { scope: "".into(), at, shard, seq: self.seq, body: FactBody::Epoch(note) });
+        out.facts.push(Fact {
+            scope: "".into(),
+            at,
+            shard,
+            seq: self.seq,
+            body: FactBody::Epoch(note),
+        });
     }
 
     /// Event time before which everything was said.
@@ -278,7 +308,11 @@ impl Observe {
         match self.source.kind {
             SourceKind::Telemetry(_) if self.windows.watermark() == Timestamp::MIN => Timestamp::MIN,
             SourceKind::Telemetry(_) => {
-                let lateness = if self.pipeline.window.size.is_some() { self.pipeline.window.lateness } else { Span::ZERO };
+                let lateness = if self.pipeline.window.size.is_some() {
+                    self.pipeline.window.lateness
+                } else {
+                    Span::ZERO
+                };
                 self.windows.watermark().plus(lateness).minus(TICK)
             }
             _ if self.newest == Timestamp::MIN => Timestamp::MIN,
@@ -295,7 +329,11 @@ impl Observe {
     /// What was counted.
     #[must_use]
     pub fn counters(&self) -> ObserveCounters {
-        ObserveCounters { series: self.table.len() as u64, windows: self.windows.counters(), ..self.counters }
+        ObserveCounters {
+            series: self.table.len() as u64,
+            windows: self.windows.counters(),
+            ..self.counters
+        }
     }
 
     /// Why the detectors of a series judge it as they do, in words; `None` for a series that is not known.
@@ -315,12 +353,22 @@ impl Observe {
             &at.as_millis().to_le_bytes(),
             &[body.rank()],
         ]);
-        out.facts.push(Fact { scope, at, shard: self.shard.clone(), seq: self.seq, body });
+        out.facts.push(Fact {
+            scope,
+            at,
+            shard: self.shard.clone(),
+            seq: self.seq,
+            body,
+        });
         self.seq += 1;
     }
 
     fn refuse(&mut self, offset: i64, reason: String, samples: u64, out: &mut ObserveOut) {
         self.counters.dead_letters += 1;
-        out.dead_letters.push(DeadLetter { offset, reason, samples });
+        out.dead_letters.push(DeadLetter {
+            offset,
+            reason,
+            samples,
+        });
     }
 }

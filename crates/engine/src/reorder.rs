@@ -97,8 +97,12 @@ impl Reorder {
                 out.push(Release::Fact(Box::new(fact)));
             }
             FactBody::Edge(_) | FactBody::Change(_) | FactBody::Anomaly(_) => {
-                let place =
-                    Place { at: fact.at, rank: fact.body.rank(), shard: fact.shard.clone(), seq: fact.seq };
+                let place = Place {
+                    at: fact.at,
+                    rank: fact.body.rank(),
+                    shard: fact.shard.clone(),
+                    seq: fact.seq,
+                };
                 self.held.insert(place, fact);
                 if self.held.len() > self.limit
                     && let Some((_, fact)) = self.held.pop_first()
@@ -117,11 +121,19 @@ impl Reorder {
                 self.marks.entry(expected.clone()).or_insert(None);
             }
         }
-        self.marks.insert(shard.clone(), Some(Mark { watermark: progress.watermark, idle: progress.idle }));
+        self.marks.insert(
+            shard.clone(),
+            Some(Mark {
+                watermark: progress.watermark,
+                idle: progress.idle,
+            }),
+        );
     }
 
     fn advance(&mut self, out: &mut Vec<Release>) {
-        let Some(reached) = self.reachable().filter(|t| *t > self.frontier) else { return };
+        let Some(reached) = self.reachable().filter(|t| *t > self.frontier) else {
+            return;
+        };
         while let Some(entry) = self.held.first_entry() {
             if entry.key().at > reached {
                 break;
@@ -136,7 +148,11 @@ impl Reorder {
     fn reachable(&self) -> Option<Timestamp> {
         let mut slowest: Option<Timestamp> = None;
         let mut furthest = Timestamp::MIN;
-        for (_, mark) in self.marks.iter().filter(|(shard, _)| among(&self.telemetry_topics, shard)) {
+        for (_, mark) in self
+            .marks
+            .iter()
+            .filter(|(shard, _)| among(&self.telemetry_topics, shard))
+        {
             let mark = (*mark)?;
             furthest = furthest.max(mark.watermark);
             if !mark.idle {
@@ -188,7 +204,10 @@ mod tests {
     use super::*;
 
     fn shard(topic: &str) -> ShardId {
-        ShardId { topic: topic.into(), partition: 0 }
+        ShardId {
+            topic: topic.into(),
+            partition: 0,
+        }
     }
 
     fn at(n: i64) -> Timestamp {
@@ -196,14 +215,35 @@ mod tests {
     }
 
     fn edge(topic: &str, time: i64, seq: u64) -> Fact {
-        let edge = Edge { from: topic.into(), to: "b".into(), source: EdgeSource::File };
-        Fact { scope: "s".into(), at: at(time), shard: shard(topic), seq, body: FactBody::Edge(edge) }
+        let edge = Edge {
+            from: topic.into(),
+            to: "b".into(),
+            source: EdgeSource::File,
+        };
+        Fact {
+            scope: "s".into(),
+            at: at(time),
+            shard: shard(topic),
+            seq,
+            body: FactBody::Edge(edge),
+        }
     }
 
     fn mark(topic: &str, watermark: i64, idle: bool, roster: &[&str]) -> Fact {
         let roster = roster.iter().map(|t| shard(t)).collect();
-        let body = FactBody::Progress(Progress { watermark: at(watermark), wall: at(0), idle, roster });
-        Fact { scope: "".into(), at: at(watermark), shard: shard(topic), seq: 0, body }
+        let body = FactBody::Progress(Progress {
+            watermark: at(watermark),
+            wall: at(0),
+            idle,
+            roster,
+        });
+        Fact {
+            scope: "".into(),
+            at: at(watermark),
+            shard: shard(topic),
+            seq: 0,
+            body,
+        }
     }
 
     fn run(facts: Vec<Fact>) -> (Vec<i64>, Reorder) {
@@ -225,8 +265,12 @@ mod tests {
     #[test]
     fn facts_wait_for_every_shard_of_the_roster() {
         let roster = ["t", "c"];
-        let (released, reorder) =
-            run(vec![mark("t", 100, false, &roster), edge("t", 50, 0), edge("t", 40, 1), mark("t", 110, false, &[])]);
+        let (released, reorder) = run(vec![
+            mark("t", 100, false, &roster),
+            edge("t", 50, 0),
+            edge("t", 40, 1),
+            mark("t", 110, false, &[]),
+        ]);
         assert!(released.is_empty(), "the shard of changes has said nothing yet");
         assert_eq!(reorder.held(), 2);
         let (released, _) = run(vec![
@@ -241,8 +285,12 @@ mod tests {
     #[test]
     fn an_idle_shard_holds_nobody_back_and_does_not_move_time_past_the_telemetry() {
         let roster = ["t", "c"];
-        let (released, reorder) =
-            run(vec![mark("t", 10, false, &roster), edge("c", 5, 0), edge("c", 500, 1), mark("c", 500, true, &[])]);
+        let (released, reorder) = run(vec![
+            mark("t", 10, false, &roster),
+            edge("c", 5, 0),
+            edge("c", 500, 1),
+            mark("c", 500, true, &[]),
+        ]);
         assert_eq!(released, [5]);
         assert_eq!(reorder.frontier(), at(10));
     }

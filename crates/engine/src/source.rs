@@ -43,11 +43,24 @@ impl Source {
             sources.push(Self {
                 topic: telemetry.topic.clone(),
                 kind: SourceKind::Telemetry(telemetry.format),
-                filter: telemetry.r#where.as_deref().map(|text| expressions.filter(text)).transpose()?,
-                value: telemetry.value.as_deref().map(|text| expressions.value(text)).transpose()?,
+                filter: telemetry
+                    .r#where
+                    .as_deref()
+                    .map(|text| expressions.filter(text))
+                    .transpose()?,
+                value: telemetry
+                    .value
+                    .as_deref()
+                    .map(|text| expressions.value(text))
+                    .transpose()?,
             });
         }
-        let plain = |topic: String, kind| Self { topic, kind, filter: None, value: None };
+        let plain = |topic: String, kind| Self {
+            topic,
+            kind,
+            filter: None,
+            value: None,
+        };
         for changes in &pipeline.changes {
             sources.push(plain(changes.topic.clone(), SourceKind::Changes));
         }

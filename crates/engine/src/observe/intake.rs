@@ -35,7 +35,10 @@ pub(super) struct Decoders {
 
 impl Decoders {
     pub(super) fn new(limits: Limits) -> Self {
-        Self { json: codec::json::Decoder::new(limits), otlp: codec::otlp::Decoder::new(limits) }
+        Self {
+            json: codec::json::Decoder::new(limits),
+            otlp: codec::otlp::Decoder::new(limits),
+        }
     }
 }
 
@@ -99,7 +102,9 @@ impl Observe {
             );
             return self.refuse(record.offset, reason, 0, out);
         }
-        let Some(mut decoders) = self.decoders.take() else { return };
+        let Some(mut decoders) = self.decoders.take() else {
+            return;
+        };
         let mut taken = std::mem::take(&mut self.taken);
         let latest = record.timestamp.map(|at| at.plus(self.pipeline.limits.future));
         let mut sink = |sample: SampleRef<'_>| self.sample(&sample, latest, &mut taken, out);
@@ -161,7 +166,9 @@ impl Observe {
             return Slot::Refused;
         }
         let index = self.matcher.index(&key.metric, |name| key.labels.get(name));
-        let Some(rule) = self.matcher.rules().get(index).cloned() else { return Slot::Refused };
+        let Some(rule) = self.matcher.rules().get(index).cloned() else {
+            return Slot::Refused;
+        };
         let told = matches!(sample.kind, PointKind::Cumulative { monotonic: true });
         let aggregate = match (rule.aggregate, sample.kind) {
             (None, PointKind::Delta { .. }) => Aggregate::Sum,
@@ -169,37 +176,72 @@ impl Observe {
         };
         let kind = rule.kind.or(sample.signal).unwrap_or_else(|| rule.kind_of(&key.metric));
         let row = self.windows.add_series(aggregate);
-        let hints =
-            SeriesHints { metric: &key.metric, kind, counter: rule.is_counter(told), hash: sample.hash };
+        let hints = SeriesHints {
+            metric: &key.metric,
+            kind,
+            counter: rule.is_counter(told),
+            hash: sample.hash,
+        };
         #[allow(clippy::cast_possible_truncation)] // as many as the pipeline file has rules
         let rule = index as u32;
         let bank_row = self.judge.add(rule, row, hints);
         self.edge(&key, sample.ts, out);
-        let scope = key.labels.get(&self.pipeline.scope.label).unwrap_or(&self.pipeline.scope.default).into();
+        let scope = key
+            .labels
+            .get(&self.pipeline.scope.label)
+            .unwrap_or(&self.pipeline.scope.default)
+            .into();
         let service = key.labels.get(&self.pipeline.entity).map(Arc::from);
-        self.table.add(Series { key, hash: sample.hash, scope, service, kind, rule, bank_row });
+        self.table.add(Series {
+            key,
+            hash: sample.hash,
+            scope,
+            service,
+            kind,
+            rule,
+            bank_row,
+        });
         Slot::Row(row)
     }
 
     /// Whether the pipeline's condition keeps a series, as far as that can be told from its name and labels.
     fn identity_kept(&self, key: &SeriesKey, sample: &SampleRef<'_>) -> bool {
-        let Some(filter) = self.source.filter.as_ref().filter(|filter| !filter.reads_sample()) else { return true };
-        let rows = Rows { metric: &[&key.metric], labels: &[&key.labels], value: &[sample.value], ts: &[sample.ts] };
+        let Some(filter) = self.source.filter.as_ref().filter(|filter| !filter.reads_sample()) else {
+            return true;
+        };
+        let rows = Rows {
+            metric: &[&key.metric],
+            labels: &[&key.labels],
+            value: &[sample.value],
+            ts: &[sample.ts],
+        };
         filter.keep(rows).is_ok_and(|kept| kept == [true])
     }
 
     /// Says an edge of the call graph where a series' labels name both ends.
     fn edge(&mut self, key: &SeriesKey, at: Timestamp, out: &mut ObserveOut) {
         for pair in 0..self.pipeline.topology.from_labels.len() {
-            let Some(ends) = self.pipeline.topology.from_labels.get(pair) else { continue };
-            let (Some(from), Some(to)) = (key.labels.get(&ends.from), key.labels.get(&ends.to)) else { continue };
+            let Some(ends) = self.pipeline.topology.from_labels.get(pair) else {
+                continue;
+            };
+            let (Some(from), Some(to)) = (key.labels.get(&ends.from), key.labels.get(&ends.to)) else {
+                continue;
+            };
             let ends: (Arc<str>, Arc<str>) = (from.into(), to.into());
             if self.edges.contains(&ends) || self.edges.len() >= self.pipeline.limits.series {
                 continue;
             }
             self.edges.insert(ends.clone());
-            let scope = key.labels.get(&self.pipeline.scope.label).unwrap_or(&self.pipeline.scope.default).into();
-            let edge = Edge { from: ends.0, to: ends.1, source: EdgeSource::Telemetry };
+            let scope = key
+                .labels
+                .get(&self.pipeline.scope.label)
+                .unwrap_or(&self.pipeline.scope.default)
+                .into();
+            let edge = Edge {
+                from: ends.0,
+                to: ends.1,
+                source: EdgeSource::Telemetry,
+            };
             self.say(scope, at, FactBody::Edge(edge), out);
         }
     }
@@ -243,21 +285,35 @@ impl Observe {
         let known: Vec<&Series> = taken.rows.iter().filter_map(|row| self.table.get(*row)).collect();
         let metric: Vec<&str> = known.iter().map(|series| series.key.metric.as_ref()).collect();
         let labels: Vec<_> = known.iter().map(|series| &series.key.labels).collect();
-        let rows = Rows { metric: &metric, labels: &labels, value: &taken.values, ts: &taken.ts };
+        let rows = Rows {
+            metric: &metric,
+            labels: &labels,
+            value: &taken.values,
+            ts: &taken.ts,
+        };
         let kept = filter.map_or_else(|| Ok(vec![true; taken.rows.len()]), |filter| filter.keep(rows));
-        let values = value
-            .map_or_else(|| Ok(taken.values.iter().copied().map(Some).collect()), |value| value.value(rows));
+        let values = value.map_or_else(
+            || Ok(taken.values.iter().copied().map(Some).collect()),
+            |value| value.value(rows),
+        );
         let (kept, values) = match (kept, values) {
             (Ok(kept), Ok(values)) => (kept, values),
             (Err(reason), _) | (_, Err(reason)) => {
                 let samples = taken.rows.len() as u64;
                 taken.clear();
-                return self.refuse(offset, format!("an expression of the pipeline failed: {reason}"), samples, out);
+                return self.refuse(
+                    offset,
+                    format!("an expression of the pipeline failed: {reason}"),
+                    samples,
+                    out,
+                );
             }
         };
         let mut to = 0;
         for (from, (kept, value)) in kept.into_iter().zip(values).enumerate() {
-            let Some(value) = value.filter(|value| kept && value.is_finite()) else { continue };
+            let Some(value) = value.filter(|value| kept && value.is_finite()) else {
+                continue;
+            };
             taken.rows.swap(to, from);
             taken.ts.swap(to, from);
             if let Some(slot) = taken.values.get_mut(to) {

@@ -38,8 +38,10 @@ impl Judge {
     pub(super) fn new(matcher: &SignalMatcher) -> Result<Self, EngineError> {
         let mut banks = Vec::with_capacity(matcher.rules().len());
         for rule in matcher.rules() {
-            let bank = Bank::new(&rule.detect)
-                .map_err(|e| EngineError::Detect { signal: rule.name.clone(), reason: e.to_string() })?;
+            let bank = Bank::new(&rule.detect).map_err(|e| EngineError::Detect {
+                signal: rule.name.clone(),
+                reason: e.to_string(),
+            })?;
             banks.push(RuleBank {
                 bank,
                 rows: Vec::new(),
@@ -49,12 +51,18 @@ impl Judge {
                 scores: Vec::new(),
             });
         }
-        Ok(Self { banks, episodes: Vec::new(), said: Vec::new() })
+        Ok(Self {
+            banks,
+            episodes: Vec::new(),
+            said: Vec::new(),
+        })
     }
 
     /// Gives a series a row in the bank of its rule, and returns it. `row` is its row in the windows.
     pub(super) fn add(&mut self, rule: u32, row: u32, hints: SeriesHints<'_>) -> u32 {
-        let Some(bank) = self.banks.get_mut(rule as usize) else { return 0 };
+        let Some(bank) = self.banks.get_mut(rule as usize) else {
+            return 0;
+        };
         bank.rows.push(row);
         bank.bank.add_series(hints)
     }
@@ -97,7 +105,8 @@ impl Judge {
             };
             rule.scores.clear();
             self.episodes.clear();
-            rule.bank.update(&column, scored.then_some(&mut rule.scores), &mut self.episodes);
+            rule.bank
+                .update(&column, scored.then_some(&mut rule.scores), &mut self.episodes);
             for episode in self.episodes.drain(..) {
                 let row = rule.rows.get(episode.row as usize).copied();
                 if let Some(series) = row.and_then(|row| table.get(row)) {
@@ -119,7 +128,9 @@ impl Judge {
         }
         for ((&row, &value), &last) in closed.rows.iter().zip(closed.values).zip(closed.last) {
             let Some(series) = table.get(row) else { continue };
-            let Some(rule) = self.banks.get_mut(series.rule as usize) else { continue };
+            let Some(rule) = self.banks.get_mut(series.rule as usize) else {
+                continue;
+            };
             rule.bank_rows.push(series.bank_row);
             rule.values.push(value);
             rule.last.push(last);
@@ -128,15 +139,28 @@ impl Judge {
 
     fn write_scores(&mut self, table: &SeriesTable, scores: &mut Vec<ScoreRow>) {
         for rule in &self.banks {
-            let entries = rule.bank_rows.iter().zip(&rule.values).zip(&rule.last).zip(&rule.scores);
+            let entries = rule
+                .bank_rows
+                .iter()
+                .zip(&rule.values)
+                .zip(&rule.last)
+                .zip(&rule.scores);
             for (((&bank_row, &value), &ts), &score) in entries {
                 let row = rule.rows.get(bank_row as usize).copied();
-                let Some(series) = row.and_then(|row| table.get(row)) else { continue };
+                let Some(series) = row.and_then(|row| table.get(row)) else {
+                    continue;
+                };
                 if value.is_nan() {
                     continue;
                 }
                 let SeriesKey { metric, labels } = series.key.clone();
-                scores.push(ScoreRow { ts, metric, labels, value, score });
+                scores.push(ScoreRow {
+                    ts,
+                    metric,
+                    labels,
+                    value,
+                    score,
+                });
             }
         }
     }
@@ -210,5 +234,9 @@ fn anomaly(series: &Series, episode: Episode) -> Anomaly {
 
 /// A number that JSON can hold: an open end of a band is the largest there is, and what is not known is 0.
 const fn finite(number: f64) -> f64 {
-    if number.is_nan() { 0.0 } else { number.clamp(f64::MIN, f64::MAX) }
+    if number.is_nan() {
+        0.0
+    } else {
+        number.clamp(f64::MIN, f64::MAX)
+    }
 }

@@ -53,7 +53,11 @@ impl Observe {
             series: self.table.iter().cloned().collect(),
             windows: self.windows.snapshot().map_err(|e| self.snapshot_error(&e))?,
             banks,
-            histograms: self.decoders.as_ref().map(|d| d.otlp.histograms().clone()).unwrap_or_default(),
+            histograms: self
+                .decoders
+                .as_ref()
+                .map(|d| d.otlp.histograms().clone())
+                .unwrap_or_default(),
             versions: self.versions.iter().map(|(s, v)| (s.clone(), v.clone())).collect(),
             edges: self.edges.iter().cloned().collect(),
         };
@@ -74,14 +78,18 @@ impl Observe {
             )));
         }
         if snapshot.shape != self.shape() {
-            return Err(self.snapshot_error(&"it was made with other windows or signal rules, so its columns do not fit"));
+            return Err(
+                self.snapshot_error(&"it was made with other windows or signal rules, so its columns do not fit")
+            );
         }
         let mut judge = Judge::new(&self.matcher)?;
         for (bank, Blob(bytes)) in judge.banks_mut().zip(&snapshot.banks) {
             bank.restore(bytes).map_err(|e| self.snapshot_error(&e))?;
         }
         judge.link(snapshot.series.iter());
-        self.windows.restore(&snapshot.windows).map_err(|e| self.snapshot_error(&e))?;
+        self.windows
+            .restore(&snapshot.windows)
+            .map_err(|e| self.snapshot_error(&e))?;
         if let Some(decoders) = &mut self.decoders {
             decoders.otlp.restore(snapshot.histograms);
         }
@@ -99,12 +107,21 @@ impl Observe {
 
     fn shape(&self) -> Vec<u64> {
         let hash = |json: Result<Vec<u8>, serde_json::Error>| stable_hash([json.unwrap_or_default().as_slice()]);
-        let rules = self.matcher.rules().iter().map(|rule| hash(serde_json::to_vec(rule.as_ref())));
-        std::iter::once(hash(serde_json::to_vec(&self.pipeline.window))).chain(rules).collect()
+        let rules = self
+            .matcher
+            .rules()
+            .iter()
+            .map(|rule| hash(serde_json::to_vec(rule.as_ref())));
+        std::iter::once(hash(serde_json::to_vec(&self.pipeline.window)))
+            .chain(rules)
+            .collect()
     }
 
     fn snapshot_error(&self, reason: &dyn std::fmt::Display) -> EngineError {
-        EngineError::Snapshot { shard: self.shard.to_string(), reason: reason.to_string() }
+        EngineError::Snapshot {
+            shard: self.shard.to_string(),
+            reason: reason.to_string(),
+        }
     }
 }
 
