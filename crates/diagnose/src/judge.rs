@@ -374,12 +374,7 @@ impl Diagnoser {
                 let nats = surprise(signal, &self.background, within, self.now);
                 // what came later is more and more a consequence, or a coincidence
                 let late = signal.at.since(case.opened_at).max(Span::ZERO).as_secs_f64() / within.as_secs_f64();
-                let direct = if signal.opening { 1.0 } else { 0.5 };
-                (
-                    index,
-                    signal,
-                    nats * direct * (-std::f64::consts::LN_2 * LATE * late).exp(),
-                )
+                (index, signal, nats * (-std::f64::consts::LN_2 * LATE * late).exp())
             }),
             &self.topology,
         );

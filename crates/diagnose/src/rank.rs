@@ -201,6 +201,21 @@ impl Scene<'_> {
                 vec![Arc::clone(&signal.id)],
             ));
         }
+        let carried = own
+            .iter()
+            .filter_map(|i| self.cells.get(*i))
+            .all(|cell| cell.kind == SignalKind::Traffic);
+        if carried && !own.is_empty() {
+            return Some(evidence(
+                EvidenceKind::Signal,
+                -2.0,
+                format!(
+                    "of {} itself only the work that others send it is out of its band",
+                    self.name(service)
+                ),
+                self.ids(own.iter().copied()),
+            ));
+        }
         if own.is_empty() {
             return Some(evidence(
                 EvidenceKind::Signal,
