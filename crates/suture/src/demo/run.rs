@@ -17,7 +17,7 @@ use suture_config::Pipeline;
 use suture_event::{ActionRequest, Command, CommandKind, Rung, Span, Timestamp};
 use suture_simulate::{Healer, Options, Shop, Tick};
 
-use super::{DemoEvent, Flow, Mode, Story, View, model::SHOWN, operator::Operator, picture, world::World};
+use super::{DemoEvent, Flow, Mode, Story, Table, View, model::SHOWN, operator::Operator, picture, world::World};
 use crate::{check, load};
 
 /// Shows the whole line at work on a simulated shop that keeps breaking: no broker, no set-up.
@@ -60,14 +60,47 @@ const BEHIND: Span = Span::from_mins(60);
 const ON_CALL: Span = Span::from_secs(45);
 /// When the picture is taken, after the first healing.
 const PICTURE: Span = Span::from_mins(2);
+/// Exit code of a story that was left before its end, as shells have it for Ctrl-C.
+const INTERRUPTED: u8 = 130;
 /// Columns and rows of the picture.
 const FRAME: (u16, u16) = (120, 36);
 
-/// Runs the demo.
+/// How a performance went.
+pub struct Performance {
+    /// The accounts.
+    pub table: Table,
+    /// Whether the story came to its end, or was to have none.
+    pub over: bool,
+    /// The screen as a picture, where one was asked for.
+    pub picture: Option<String>,
+}
+
+/// Runs the demo and ends with its table.
 ///
 /// # Errors
-/// Where a part of it fails, or it is interrupted before the story is over.
+/// Where a part of it fails, or the picture cannot be written.
 pub fn demo(args: &Args) -> anyhow::Result<ExitCode> {
+    let performance = perform(args)?;
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&performance.table.json())?);
+    } else {
+        println!("\n{}", performance.table.text());
+    }
+    if let (Some(path), Some(picture)) = (&args.svg, performance.picture) {
+        std::fs::write(path, picture).with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    Ok(if performance.over {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(INTERRUPTED)
+    })
+}
+
+/// Plays the story from the first step to the last, or until the reader leaves.
+///
+/// # Errors
+/// Where a part of it fails.
+pub fn perform(args: &Args) -> anyhow::Result<Performance> {
     let (pipeline, problems) = check::examine_bytes("the demo's pipeline", PIPELINE.as_bytes());
     let pipeline = Arc::new(pipeline.ok_or_else(|| load::BadPipeline(check::render(&problems)))?);
     let mode = match (args.json, args.plain) {
@@ -84,17 +117,13 @@ pub fn demo(args: &Args) -> anyhow::Result<ExitCode> {
     let drained = world.end();
     let over = ended?;
     drained?;
-    let table = screen.story().table();
-    if args.json {
-        println!("{}", serde_json::to_string_pretty(&table.json())?);
-    } else {
-        println!("\n{}", table.text());
-    }
-    if let Some(path) = &args.svg {
-        let picture = picture.unwrap_or_else(|| super::picture(&screen, FRAME.0, FRAME.1));
-        std::fs::write(path, picture).with_context(|| format!("cannot write {}", path.display()))?;
-    }
-    Ok(if over { ExitCode::SUCCESS } else { ExitCode::from(130) })
+    let last = || super::picture(&screen, FRAME.0, FRAME.1);
+    let picture = args.svg.is_some().then(|| picture.unwrap_or_else(last));
+    Ok(Performance {
+        table: screen.story().table(),
+        over,
+        picture,
+    })
 }
 
 struct Demo<'a> {
@@ -292,7 +321,7 @@ fn listen(interrupted: &Arc<AtomicBool>) -> anyhow::Result<()> {
             tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
             told.store(true, Ordering::SeqCst);
             tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
-            std::process::exit(130);
+            std::process::exit(i32::from(INTERRUPTED));
         });
     };
     thread::Builder::new().name("signals".to_owned()).spawn(wait)?;

@@ -372,6 +372,8 @@ fn the_picture_is_well_formed_and_holds_the_screen() {
     assert!(picture.starts_with("<svg ") && picture.ends_with("</svg>\n"));
     assert_eq!(picture.matches("<text ").count(), picture.matches("</text>").count());
     assert!(picture.contains("bad deploy of"));
+    // the curves are drawn, not written in a font's dots
+    assert!(picture.contains("stroke-linecap=\"round\"") && !picture.contains('\u{28ff}'));
     let loose = picture
         .split('&')
         .skip(1)
