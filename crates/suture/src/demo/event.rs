@@ -1,7 +1,6 @@
 //! What the demo tells its story from.
 
-use std::sync::Arc;
-use suture_event::{ActionRequest, Anomaly, Change, Command, Incident, Labels, Outcome, Sample, Timestamp};
+use suture_event::{ActionRequest, Anomaly, Change, Command, Incident, Outcome, Sample, Timestamp};
 use suture_simulate::Fault;
 
 /// One thing that happened, in order of simulated time.
@@ -18,8 +17,6 @@ pub enum DemoEvent {
     },
     /// What was measured in one step.
     Samples(Vec<Sample>),
-    /// What was expected of one series.
-    Expected(Band),
     /// A deploy or rollback.
     Change(Change),
     /// An anomaly, in one of its phases.
@@ -38,27 +35,12 @@ pub enum DemoEvent {
     FaultHealed(Fault),
 }
 
-/// The expected band of one series at one time.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Band {
-    /// The window's end.
-    pub at: Timestamp,
-    /// The metric.
-    pub metric: Arc<str>,
-    /// The series' labels.
-    pub labels: Labels,
-    /// Lower end.
-    pub lower: f64,
-    /// Upper end.
-    pub upper: f64,
-}
-
 impl DemoEvent {
     /// Its place in the story: when it happened, and causes before effects; `None` for what has no place in it.
     #[must_use]
     pub fn place(&self) -> Option<(Timestamp, u8)> {
         match self {
-            Self::Clock { .. } | Self::Samples(_) | Self::Expected(_) => None,
+            Self::Clock { .. } | Self::Samples(_) => None,
             Self::Change(change) => Some((change.at, 0)),
             Self::FaultInjected(fault) => Some((fault.start, 1)),
             Self::FaultHealed(fault) => fault.healed_at.map(|at| (at, 2)),

@@ -53,7 +53,7 @@ impl Narrator {
                 self.now = *at;
                 self.tell_learning(*learning)
             }
-            DemoEvent::Samples(_) | DemoEvent::Expected(_) | DemoEvent::Anomaly(_) => Vec::new(),
+            DemoEvent::Samples(_) | DemoEvent::Anomaly(_) => Vec::new(),
             DemoEvent::Change(change) => {
                 let (tag, what) = match change.kind {
                     ChangeKind::Rollback => ("rollback", "rolled back"),

@@ -12,7 +12,7 @@ mod svg;
 mod view;
 mod world;
 
-pub use event::{Band, DemoEvent};
+pub use event::DemoEvent;
 pub use lines::{Narrator, Told, Tone};
 pub use model::Screen;
 pub use run::{Args, Performance, demo, perform};

@@ -119,20 +119,6 @@ impl Screen {
                     }
                 }
             }
-            DemoEvent::Expected(band) => {
-                let key = SeriesKey {
-                    metric: band.metric.clone(),
-                    labels: band.labels.clone(),
-                };
-                if let Some(trace) = self.trace(key) {
-                    let bounds = Bounds {
-                        from: band.at,
-                        lower: band.lower,
-                        upper: band.upper,
-                    };
-                    push_bounded(&mut trace.bounds, bounds, POINTS);
-                }
-            }
             DemoEvent::Change(change) => {
                 let rollback = change.kind == ChangeKind::Rollback;
                 push_bounded(
@@ -178,7 +164,7 @@ impl Screen {
         }
         let Some(trace) = self.trace(key) else { return };
         trace.anomalous = anomaly.phase != AnomalyPhase::Ended;
-        // where nothing else tells what was expected, the band that the series left does
+        // the band that the series left, as it was on the way there
         if anomaly.phase == AnomalyPhase::Opened && trace.bounds.back().is_none_or(|b| b.from < anomaly.onset) {
             let from = anomaly.onset.minus(SHOWN);
             let from = trace.bounds.back().map_or(from, |b| b.from.max(from));
