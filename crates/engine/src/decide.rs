@@ -55,6 +55,14 @@ struct ScopeState {
     remediator: Remediator,
 }
 
+/// What was said to each topic: kept apart, since how they interleave depends on how often time is told.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+struct Digests {
+    incidents: u64,
+    remediations: u64,
+    ledger: u64,
+}
+
 /// The fold over one facts partition. Every scope in it has its own diagnosis, playbooks and ledger chain.
 pub struct Decide {
     pipeline: Arc<Pipeline>,
@@ -64,7 +72,7 @@ pub struct Decide {
     scopes: BTreeMap<Arc<str>, ScopeState>,
     facts: u64,
     scopes_refused: u64,
-    digest: u64,
+    digests: Digests,
     released: Vec<Release>,
 }
 
@@ -74,7 +82,7 @@ struct Snapshot {
     reorder: Reorder,
     now: Timestamp,
     scopes: Vec<(Arc<str>, ScopeState)>,
-    digest: u64,
+    digests: Digests,
 }
 
 impl Decide {
@@ -93,7 +101,7 @@ impl Decide {
             scopes: BTreeMap::new(),
             facts: 0,
             scopes_refused: 0,
-            digest: 0,
+            digests: Digests::default(),
             released: Vec::new(),
         }
     }
@@ -202,20 +210,37 @@ impl Decide {
     fn note(&mut self, before: (usize, usize, usize), out: &DecideOut) {
         let (incidents, remediations, ledger) = before;
         for incident in out.incidents.iter().skip(incidents) {
-            self.digest = chain(self.digest, incident.id.as_bytes(), u64::from(incident.revision));
+            self.digests.incidents = chain(
+                self.digests.incidents,
+                incident.id.as_bytes(),
+                u64::from(incident.revision),
+            );
         }
         for request in out.remediations.iter().skip(remediations) {
-            self.digest = chain(self.digest, request.id.as_bytes(), u64::from(request.attempt));
+            self.digests.remediations = chain(
+                self.digests.remediations,
+                request.id.as_bytes(),
+                u64::from(request.attempt),
+            );
         }
         for record in out.ledger.iter().skip(ledger) {
-            self.digest = chain(self.digest, record.hash.as_bytes(), record.seq);
+            self.digests.ledger = chain(self.digests.ledger, record.hash.as_bytes(), record.seq);
         }
     }
 
     /// A number that differs, but for chance, where two runs have said different things.
     #[must_use]
-    pub const fn digest(&self) -> u64 {
-        self.digest
+    pub fn digest(&self) -> u64 {
+        let Digests {
+            incidents,
+            remediations,
+            ledger,
+        } = self.digests;
+        stable_hash([
+            incidents.to_le_bytes().as_slice(),
+            &remediations.to_le_bytes(),
+            &ledger.to_le_bytes(),
+        ])
     }
 
     /// What was counted.
@@ -250,7 +275,7 @@ impl Decide {
             reorder: &self.reorder,
             now: self.now,
             scopes,
-            digest: self.digest,
+            digests: self.digests,
         };
         rmp_serde::to_vec_named(&view).map_err(|e| snapshot_error(&e))
     }
@@ -284,7 +309,7 @@ impl Decide {
         self.reorder.adopt(snapshot.reorder);
         self.now = snapshot.now;
         self.scopes = scopes;
-        self.digest = snapshot.digest;
+        self.digests = snapshot.digests;
         Ok(())
     }
 }
@@ -296,7 +321,7 @@ struct SnapshotView<'a> {
     reorder: &'a Reorder,
     now: Timestamp,
     scopes: Vec<(&'a Arc<str>, &'a ScopeState)>,
-    digest: u64,
+    digests: Digests,
 }
 
 fn snapshot_error(reason: &dyn std::fmt::Display) -> EngineError {

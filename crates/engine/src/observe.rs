@@ -113,7 +113,9 @@ pub struct Observe {
     /// Newest time seen in a change, outcome or command; telemetry's is the windows'.
     newest: Timestamp,
     seq: u64,
-    digest: u64,
+    /// What was taken in, and what was said: kept apart, since how they interleave depends on how records come in batches.
+    taken_digest: u64,
+    said_digest: u64,
     /// Last version seen of each service, to notice deploys that nobody announced.
     versions: BTreeMap<Arc<str>, Arc<str>>,
     /// Call edges already said.
@@ -170,7 +172,8 @@ impl Observe {
             pending: Pending::default(),
             newest: Timestamp::MIN,
             seq: 0,
-            digest: 0,
+            taken_digest: 0,
+            said_digest: 0,
             versions: BTreeMap::new(),
             edges: std::collections::BTreeSet::new(),
             roster: Vec::new(),
@@ -242,7 +245,7 @@ impl Observe {
         {
             let table = &self.table;
             let scores = self.with_scores.then_some(&mut out.scores);
-            let mut digest = self.digest;
+            let mut digest = self.taken_digest;
             judge.take_in(
                 &mut self.windows,
                 &pending.rows,
@@ -252,7 +255,7 @@ impl Observe {
                 scores,
                 &mut digest,
             );
-            self.digest = digest;
+            self.taken_digest = digest;
         }
         for anomaly in judge.said.drain(from..) {
             let scope = anomaly.1;
@@ -322,8 +325,11 @@ impl Observe {
 
     /// A number that differs, but for chance, where two runs took in other samples or said other things.
     #[must_use]
-    pub const fn digest(&self) -> u64 {
-        self.digest
+    pub fn digest(&self) -> u64 {
+        stable_hash([
+            self.taken_digest.to_le_bytes().as_slice(),
+            &self.said_digest.to_le_bytes(),
+        ])
     }
 
     /// What was counted.
@@ -347,8 +353,8 @@ impl Observe {
     }
 
     fn say(&mut self, scope: Arc<str>, at: Timestamp, body: FactBody, out: &mut ObserveOut) {
-        self.digest = stable_hash([
-            self.digest.to_le_bytes().as_slice(),
+        self.said_digest = stable_hash([
+            self.said_digest.to_le_bytes().as_slice(),
             &self.seq.to_le_bytes(),
             &at.as_millis().to_le_bytes(),
             &[body.rank()],

@@ -17,7 +17,8 @@ struct Snapshot {
     /// What the columns depend on: the window options, then each signal rule.
     shape: Vec<u64>,
     seq: u64,
-    digest: u64,
+    taken_digest: u64,
+    said_digest: u64,
     newest: Timestamp,
     series: Vec<Series>,
     #[serde(with = "blob")]
@@ -48,7 +49,8 @@ impl Observe {
             engine: ENGINE_VERSION,
             shape: self.shape(),
             seq: self.seq,
-            digest: self.digest,
+            taken_digest: self.taken_digest,
+            said_digest: self.said_digest,
             newest: self.newest,
             series: self.table.iter().cloned().collect(),
             windows: self.windows.snapshot().map_err(|e| self.snapshot_error(&e))?,
@@ -97,7 +99,8 @@ impl Observe {
         self.table = SeriesTable::of(snapshot.series);
         self.pending.clear();
         self.seq = snapshot.seq;
-        self.digest = snapshot.digest;
+        self.taken_digest = snapshot.taken_digest;
+        self.said_digest = snapshot.said_digest;
         self.newest = snapshot.newest;
         self.versions = snapshot.versions.into_iter().collect();
         self.edges = snapshot.edges.into_iter().collect();

@@ -1,0 +1,310 @@
+//! The folds from outside: what bad input does, and that snapshots change nothing.
+
+// what goes wrong here is a failed test
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::cast_possible_wrap)]
+
+use std::sync::Arc;
+
+use suture_config::{Pipeline, TelemetryFormat};
+use suture_engine::{Decide, DecideOut, NoExpressions, Observe, ObserveOut, RecordRef, Source, SourceKind};
+use suture_event::{Fact, ShardId, Span, Timestamp};
+use suture_simulate::{FaultKind, Options, Recording, record};
+
+const PIPELINE: &str = "
+version: 1
+name: test
+clock: event
+scope: {label: environment, default: prod}
+telemetry: [{topic: telemetry}]
+changes: [{topic: changes}]
+window: {size: 1m}
+limits: {series: 400}
+detect: {alarm: 0.005, at_once: 0.0005}
+signals:
+  - {name: latency, match: {metric: '*latency*'}, direction: up}
+";
+
+fn pipeline() -> Arc<Pipeline> {
+    Arc::new(Pipeline::parse("test.yaml", PIPELINE, &|_| None).unwrap_or_else(|problems| panic!("{problems}")))
+}
+
+fn observe(pipeline: &Arc<Pipeline>, topic: &str) -> Observe {
+    let sources = Source::all(pipeline, &NoExpressions).unwrap();
+    let source = sources.iter().find(|source| source.topic == topic).unwrap().clone();
+    Observe::new(
+        pipeline.clone(),
+        ShardId {
+            topic: topic.into(),
+            partition: 0,
+        },
+        source,
+    )
+    .unwrap()
+}
+
+fn take(observe: &mut Observe, offset: i64, value: &[u8], headers: &[(&str, &[u8])]) -> ObserveOut {
+    let mut out = ObserveOut::default();
+    let timestamp = Some(Timestamp::from_millis(1_780_272_000_000));
+    observe.record(
+        RecordRef {
+            offset,
+            timestamp,
+            key: None,
+            headers,
+            value: Some(value),
+        },
+        &mut out,
+    );
+    observe.flush(&mut out);
+    out
+}
+
+#[test]
+fn bad_telemetry_goes_to_the_dead_letters_with_the_reason_and_nothing_else_is_lost() {
+    let mut labels = String::new();
+    for n in 0..10_000 {
+        labels.push_str(&format!("\"l{n}\": \"v\","));
+    }
+    let many = format!(
+        r#"{{"ts": 1780271940000, "metric": "m", "value": 1, "labels": {{{}}}}}"#,
+        labels.trim_end_matches(',')
+    );
+    let far = r#"{"ts": 1880272000000, "metric": "m", "value": 1}"#;
+    for (bad, says) in [
+        ("not json", "JSON"),
+        ("", "empty"),
+        (r#"{"ts": 1780271940000, "metric": "m", "value": NaN}"#, "NaN"),
+        (r#"{"metric": "m", "value": 1}"#, "`ts` is missing"),
+        (r#"{"ts": 1780271940000, "value": 1}"#, "`metric` is missing"),
+        (r#"{"ts": 1780271940000, "metric": "m", "value": 1"#, "breaks off"),
+        (many.as_str(), "at most 64 are taken"),
+        (far, "from the future"),
+    ] {
+        let mut observe = observe(&pipeline(), "telemetry");
+        let out = take(&mut observe, 7, bad.as_bytes(), &[]);
+        assert_eq!(out.dead_letters.len(), 1, "{bad:.60}");
+        let letter = &out.dead_letters[0];
+        assert_eq!(letter.offset, 7);
+        assert!(
+            letter.reason.contains(says),
+            "{:?} does not say {says:?}",
+            letter.reason
+        );
+        let good = r#"{"ts": 1780271940000, "metric": "m", "value": 1, "labels": {"service": "cart"}}"#;
+        assert!(take(&mut observe, 8, good.as_bytes(), &[]).dead_letters.is_empty());
+        assert_eq!((observe.counters().series, observe.counters().windows.accepted), (1, 1));
+    }
+}
+
+#[test]
+fn of_an_array_only_the_bad_samples_are_refused() {
+    let mut observe = observe(&pipeline(), "telemetry");
+    let array = r#"[{"ts": 1780271940000, "metric": "a", "value": 1}, {"ts": "soon", "metric": "b", "value": 2},
+                    {"ts": 1780271940000, "metric": "c", "value": 3}]"#;
+    let out = take(&mut observe, 1, array.as_bytes(), &[]);
+    assert_eq!((out.dead_letters.len(), out.dead_letters[0].samples), (1, 1));
+    assert!(
+        out.dead_letters[0].reason.contains("sample 1"),
+        "{}",
+        out.dead_letters[0].reason
+    );
+    assert_eq!(observe.counters().windows.accepted, 2);
+}
+
+#[test]
+fn series_beyond_the_bound_are_refused_and_the_known_ones_go_on() {
+    let mut observe = observe(&pipeline(), "telemetry");
+    let sample = |n: usize| format!(r#"{{"ts": 1780271940000, "metric": "m{n}", "value": 1}}"#);
+    for n in 0..400 {
+        assert!(
+            take(&mut observe, n as i64, sample(n).as_bytes(), &[])
+                .dead_letters
+                .is_empty()
+        );
+    }
+    let out = take(&mut observe, 400, sample(400).as_bytes(), &[]);
+    assert!(
+        out.dead_letters[0].reason.contains("raise limits.series"),
+        "{}",
+        out.dead_letters[0].reason
+    );
+    assert!(
+        take(&mut observe, 401, sample(3).as_bytes(), &[])
+            .dead_letters
+            .is_empty()
+    );
+    assert_eq!((observe.counters().series, observe.counters().series_refused), (400, 1));
+}
+
+#[test]
+fn bad_changes_go_to_the_dead_letters_with_the_reason() {
+    let event = |rest: &str| {
+        let head = r#"{"context": {"specversion": "0.5.0", "id": "d1", "source": "/ci",
+                       "type": "dev.cdevents.service.deployed.0.3.0", "timestamp": "2026-06-01T00:00:00Z"}"#;
+        format!("{head}{rest}")
+    };
+    let truncated = r#"{"specversion": "1.0", "id": "1", "source": "/ci", "type": "dev.cdev"#;
+    let structured: &[(&str, &[u8])] = &[("content-type", b"application/cloudevents+json")];
+    for (bad, headers, says) in [
+        (
+            event(r#", "subject": {"content": {"environment": {"id": "prod"}}}}"#),
+            [].as_slice(),
+            "subject",
+        ),
+        (event(r#", "subject": {"id": "", "content": {}}}"#), &[], "service"),
+        (truncated.to_owned(), structured, "breaks off"),
+        ("[]".to_owned(), &[], "CDEvent"),
+    ] {
+        let mut observe = observe(&pipeline(), "changes");
+        let out = take(&mut observe, 1, bad.as_bytes(), headers);
+        assert_eq!((out.dead_letters.len(), out.facts.len()), (1, 0), "{bad}");
+        assert!(
+            out.dead_letters[0].reason.contains(says),
+            "{:?} does not say {says:?}",
+            out.dead_letters[0].reason
+        );
+        let good = event(r#", "subject": {"id": "cart", "content": {"environment": {"id": "prod"}}}}"#);
+        assert_eq!(take(&mut observe, 2, good.as_bytes(), &[]).facts.len(), 1);
+    }
+}
+
+fn shop() -> Recording {
+    record(Options {
+        seed: 1,
+        services: 10,
+        instances: 1,
+        step: Span::from_mins(1),
+        warmup: Span::from_hours(8),
+        faults: 2,
+        kinds: vec![FaultKind::BadDeploy],
+        fault_every: Span::from_mins(40),
+        fault_lasts: Some(Span::from_mins(10)),
+        ..Options::default()
+    })
+    .unwrap()
+}
+
+/// Both folds over a recording, with a progress mark every so many records; with `restart` each fold is dropped at every
+/// mark and goes on from its snapshot.
+fn run(recording: &Recording, tick_every: usize, restart: bool) -> (Vec<String>, u64, u64) {
+    let pipeline = pipeline();
+    let roster = ["telemetry", "changes"].map(|topic| ShardId {
+        topic: topic.into(),
+        partition: 0,
+    });
+    let (mut telemetry, mut changes) = (observe(&pipeline, "telemetry"), observe(&pipeline, "changes"));
+    let mut decide = Decide::new(pipeline.clone(), recording.topology.clone());
+    let (mut observed, mut decided) = (ObserveOut::default(), DecideOut::default());
+    for (offset, change) in recording.changes.iter().enumerate() {
+        let value = change.to_string();
+        changes.record(record_of(offset, value.as_bytes()), &mut observed);
+    }
+    changes.tick(Timestamp::MIN, true, &roster, &mut observed);
+    for (offset, sample) in recording.samples.iter().enumerate() {
+        let value = serde_json::to_vec(sample).unwrap();
+        telemetry.record(record_of(offset, &value), &mut observed);
+        if offset % tick_every == tick_every - 1 {
+            telemetry.tick(Timestamp::MIN, false, &roster, &mut observed);
+        }
+        if restart && offset % tick_every == tick_every - 1 {
+            let (bytes, digest) = (telemetry.snapshot().unwrap(), telemetry.digest());
+            telemetry = observe(&pipeline, "telemetry");
+            telemetry.restore(&bytes).unwrap();
+            assert_eq!(telemetry.digest(), digest);
+        }
+        for fact in observed.facts.drain(..) {
+            decide.fact(through_json(&fact), &mut decided).unwrap();
+            if restart && matches!(fact.body, suture_event::FactBody::Progress(_)) {
+                let bytes = decide.snapshot().unwrap();
+                decide = Decide::new(pipeline.clone(), recording.topology.clone());
+                decide.restore(&bytes).unwrap();
+            }
+        }
+    }
+    telemetry.tick(Timestamp::MIN, true, &roster, &mut observed);
+    for fact in observed.facts.drain(..) {
+        decide.fact(fact, &mut decided).unwrap();
+    }
+    let incidents = decided
+        .incidents
+        .iter()
+        .map(|incident| serde_json::to_string(incident).unwrap());
+    let said = incidents
+        .chain(
+            decided
+                .ledger
+                .iter()
+                .map(|record| serde_json::to_string(record).unwrap()),
+        )
+        .collect();
+    assert!(!decided.incidents.is_empty(), "nothing was found");
+    suture_event::verify_chain(&decided.ledger).unwrap();
+    (said, telemetry.digest(), decide.digest())
+}
+
+fn record_of(offset: usize, value: &[u8]) -> RecordRef<'_> {
+    RecordRef {
+        offset: offset as i64,
+        timestamp: None,
+        key: None,
+        headers: &[],
+        value: Some(value),
+    }
+}
+
+/// As it would come out of the facts topic.
+fn through_json(fact: &Fact) -> Fact {
+    serde_json::from_slice(&serde_json::to_vec(fact).unwrap()).unwrap()
+}
+
+#[test]
+fn folds_that_go_through_snapshots_say_the_same_as_ones_that_run_straight() {
+    let recording = shop();
+    let (straight, observed, decided) = run(&recording, usize::MAX, false);
+    for (tick_every, restart) in [(1_000, false), (1_000, true), (211, false), (211, true)] {
+        let (said, telemetry, decide) = run(&recording, tick_every, restart);
+        let how = format!("with a mark every {tick_every} records, restarted at each: {restart}");
+        for (one, other) in straight.iter().zip(&said) {
+            assert_eq!(one, other, "{how}");
+        }
+        assert_eq!(
+            (said.len(), telemetry, decide),
+            (straight.len(), observed, decided),
+            "{how}"
+        );
+    }
+}
+
+#[test]
+fn a_snapshot_made_with_other_windows_is_refused() {
+    let observe_ = observe(&pipeline(), "telemetry");
+    let bytes = observe_.snapshot().unwrap();
+    let other = Pipeline::parse("test.yaml", &PIPELINE.replace("size: 1m", "size: 30s"), &|_| None).unwrap();
+    let refused = observe(&Arc::new(other), "telemetry")
+        .restore(&bytes)
+        .unwrap_err()
+        .to_string();
+    assert!(refused.contains("other windows or signal rules"), "{refused}");
+    let damaged = observe(&pipeline(), "telemetry")
+        .restore(&bytes[..bytes.len() / 2])
+        .unwrap_err()
+        .to_string();
+    assert!(damaged.contains("snapshot of telemetry/0"), "{damaged}");
+}
+
+#[test]
+fn a_topic_of_otlp_takes_metrics_with_their_resource() {
+    let text = PIPELINE.replace("{topic: telemetry}", "{topic: telemetry, format: otlp_json}");
+    let pipeline = Arc::new(Pipeline::parse("test.yaml", &text, &|_| None).unwrap());
+    let mut observe = observe(&pipeline, "telemetry");
+    let request = r#"{"resourceMetrics": [{"resource": {"attributes": [
+        {"key": "service.name", "value": {"stringValue": "cart"}}]},
+        "scopeMetrics": [{"metrics": [{"name": "queue.depth", "gauge": {"dataPoints": [
+            {"timeUnixNano": "1780271940000000000", "asDouble": 4.5}]}}]}]}]}"#;
+    assert!(take(&mut observe, 0, request.as_bytes(), &[]).dead_letters.is_empty());
+    assert_eq!((observe.counters().series, observe.counters().windows.accepted), (1, 1));
+    assert!(matches!(
+        Source::all(&pipeline, &NoExpressions).unwrap()[0].kind,
+        SourceKind::Telemetry(TelemetryFormat::OtlpJson)
+    ));
+}
