@@ -82,6 +82,16 @@ impl Background {
         }
     }
 
+    /// Goes on under other options. Blocks of another length are numbered anew from the next on.
+    pub(crate) fn reconfigure(&mut self, options: BackgroundOptions) {
+        if options.block != self.options.block {
+            self.heights = vec![0.0; BINS];
+            self.blocks = 0.0;
+            self.block = i64::MIN;
+        }
+        self.options = options;
+    }
+
     /// Time is here; the first call starts the watch.
     pub(crate) fn start(&mut self, now: Timestamp) {
         if self.since.is_none() && now > Timestamp::MIN {
@@ -145,6 +155,9 @@ impl Background {
     /// Closes the blocks that are over at `now`.
     pub(crate) fn advance(&mut self, now: Timestamp) {
         let block = self.block_of(now);
+        if self.block == i64::MIN {
+            self.block = block;
+        }
         if self.since.is_none() || block <= self.block {
             return;
         }
@@ -236,4 +249,82 @@ fn bin_of(height: f64) -> usize {
 fn decay(from: Timestamp, to: Timestamp, half_life: Span) -> f64 {
     let age = to.since(from).as_secs_f64().max(0.0);
     (-std::f64::consts::LN_2 * age / half_life.as_secs_f64().max(1e-3)).exp()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn minute(minute: i64) -> Timestamp {
+        Timestamp::from_millis(minute * 60_000)
+    }
+
+    fn watched_for(hours: i64) -> Background {
+        let mut background = Background::new(BackgroundOptions::default());
+        background.start(minute(0));
+        background.advance(minute(hours * 60));
+        background
+    }
+
+    #[test]
+    fn a_series_that_was_often_off_surprises_less_and_a_larger_deviation_more() {
+        let mut background = watched_for(48);
+        for hour in 0..20 {
+            background.learn(1, SignalKind::Cpu, 6.0, 1.0, minute(hour * 60));
+        }
+        let nats = |series, deviation| {
+            background.surprise(series, SignalKind::Cpu, deviation, Span::from_mins(5), minute(48 * 60))
+        };
+        assert!(nats(1, 6.0) + 2.0 < nats(2, 6.0), "{} {}", nats(1, 6.0), nats(2, 6.0));
+        assert!(nats(1, 6.0) + 2.0 < nats(1, 500.0));
+    }
+
+    #[test]
+    fn the_threshold_is_passed_by_chance_as_often_as_was_asked_for() {
+        let mut background = watched_for(0);
+        // the highest group of each block follows an exponential distribution with mean 4, by its quantiles
+        let blocks = 2_000;
+        for block in 0..blocks {
+            let rank = (block * 7_919) % blocks;
+            let quantile = (f64::from(rank) + 0.5) / f64::from(blocks);
+            background.reached(-4.0 * (1.0 - quantile).ln());
+            background.advance(minute(10 * (i64::from(block) + 1)));
+        }
+        let weekly = background.threshold(1.0, Span::from_hours(168), 1.0);
+        let truth = 4.0 * 1_008.0_f64.ln();
+        assert!((weekly - truth).abs() < 4.0, "{weekly} against {truth}");
+        assert!(background.threshold(10.0, Span::from_hours(168), 1.0) < weekly - 6.0);
+        assert!(background.threshold(1.0, Span::from_hours(168), 0.05) < weekly - 8.0);
+    }
+
+    #[test]
+    fn a_block_with_an_open_incident_tells_nothing_of_calm_times() {
+        let (mut disturbed, mut calm) = (watched_for(24), watched_for(24));
+        for hour in 24..60 {
+            disturbed.disturb();
+            disturbed.reached(90.0);
+            disturbed.advance(minute(hour * 60 + 60));
+            calm.advance(minute(hour * 60 + 60));
+        }
+        let of = |background: &Background| background.threshold(1.0, Span::from_hours(168), 1.0);
+        assert!(
+            (of(&disturbed) - of(&calm)).abs() < 3.0,
+            "{} {}",
+            of(&disturbed),
+            of(&calm)
+        );
+    }
+
+    #[test]
+    fn series_beyond_the_bound_go_by_their_kind() {
+        let mut background = Background::new(BackgroundOptions {
+            series: 1,
+            ..BackgroundOptions::default()
+        });
+        background.start(minute(0));
+        background.learn(1, SignalKind::Cpu, 6.0, 1.0, minute(1));
+        background.learn(2, SignalKind::Cpu, 6.0, 1.0, minute(1));
+        let nats = |series| background.surprise(series, SignalKind::Cpu, 6.0, Span::from_mins(5), minute(60));
+        assert!(nats(1) < nats(2), "the second has no rate of its own");
+    }
 }

@@ -115,6 +115,12 @@ impl Diagnoser {
         Self { options, ..self }
     }
 
+    /// Goes on under other options with everything that was learned. Bounds that shrank take hold as things come in.
+    pub fn reconfigure(&mut self, options: Options) {
+        self.background.reconfigure(options.background.clone());
+        self.options = options;
+    }
+
     /// The scope it is for.
     #[must_use]
     pub fn scope(&self) -> &Arc<str> {

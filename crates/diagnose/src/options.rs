@@ -357,3 +357,28 @@ impl Options {
         problems
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_are_fine_and_each_problem_names_its_place() {
+        assert_eq!(Options::default().validate(), []);
+        let mut options = Options::default();
+        options.open.false_incidents.at_most = 0.0;
+        options.background.block = Span::ZERO;
+        options.changes.bad_share = 1.5;
+        options.limits.signals = 0;
+        let paths: Vec<String> = options.validate().into_iter().map(|problem| problem.path).collect();
+        assert_eq!(
+            paths,
+            [
+                "background.block",
+                "open.false_incidents.at_most",
+                "changes.bad_share",
+                "limits.signals"
+            ]
+        );
+    }
+}

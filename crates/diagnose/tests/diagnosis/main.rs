@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)] // helpers of tests, outside of test functions: failing is their job
 
+mod crowd;
 mod properties;
 mod scenarios;
 mod story;

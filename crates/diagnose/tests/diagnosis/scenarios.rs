@@ -447,3 +447,14 @@ fn services_beyond_the_bound_are_of_no_place() {
         "it is still named where it shows"
     );
 }
+
+#[test]
+fn under_other_options_what_was_learned_stays() {
+    let mut story = Story::calm_shop().at(1).off("cart", ALL, 80.0).at(2);
+    let mut options = Options::default();
+    options.background.block = "20m".parse().unwrap();
+    options.resolve.calm = "5m".parse().unwrap();
+    story.diagnoser.reconfigure(options);
+    let story = story.at(6).recovers("cart").at(20);
+    assert_eq!(story.incident().resolved_at, Some(minute(11)));
+}
