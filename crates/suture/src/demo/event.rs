@@ -46,8 +46,8 @@ impl DemoEvent {
             Self::FaultHealed(fault) => fault.healed_at.map(|at| (at, 2)),
             Self::Anomaly(anomaly) => Some((anomaly.at, 3)),
             Self::Incident(incident) => Some((incident.updated_at, 4)),
-            Self::Remediation(request) => Some((request.at, 5)),
-            Self::Command(command) => Some((command.at, 6)),
+            Self::Command(command) => Some((command.at, 5)),
+            Self::Remediation(request) => Some((request.at, 6)),
             Self::Outcome(outcome) => Some((outcome.at, 7)),
         }
     }
