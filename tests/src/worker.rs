@@ -14,6 +14,10 @@ use suture_runtime::{Metrics, Options, Plane, Shutdown, SystemClock};
 use suture_tests::tally::Tallies;
 
 fn main() {
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_max_level(tracing::Level::INFO)
+        .init();
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [broker, topic, mode] = arguments.as_slice() else {
         panic!("three arguments: {arguments:?}")

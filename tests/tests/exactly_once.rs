@@ -104,7 +104,10 @@ impl Load {
         }
         let total: usize = expected.values().map(Vec::len).sum();
         let out = format!("{}.out", self.topic);
-        kafka::read_until(&broker.address(), &out, LONG, |records| records.len() >= total);
+        kafka::read_until(&broker.address(), &out, LONG, |records| {
+            // without the markers that reading to the end leaves behind
+            records.iter().filter(|record| !record.value.is_empty()).count() >= total
+        });
         // by key, since two keys of one partition may go to two partitions of the output
         let by_key = |said: &str| {
             let mut words = said.split(' ');
@@ -119,7 +122,20 @@ impl Load {
         for said in expected.into_values().flatten() {
             wanted.entry(by_key(&said)).or_default().push(said);
         }
-        assert_eq!(seen, wanted);
+        for (place, wanted) in &wanted {
+            let seen = seen.get(place).map_or(&[] as &[String], Vec::as_slice);
+            let differs = (0..wanted.len().max(seen.len())).find(|at| wanted.get(*at) != seen.get(*at));
+            if let Some(at) = differs {
+                panic!(
+                    "{place:?} has {} outputs and should have {}; at {at}: {:?} and not {:?}",
+                    seen.len(),
+                    wanted.len(),
+                    seen.get(at),
+                    wanted.get(at)
+                );
+            }
+        }
+        assert_eq!(seen.len(), wanted.len(), "outputs that nothing led to");
         let epochs = kafka::read_all(&broker.address(), &format!("{out}.epochs"));
         let epochs: Vec<String> = epochs
             .iter()

@@ -145,6 +145,8 @@ impl Options {
                     .set("group.id", "suture-reader")
                     .set("isolation.level", isolation(level));
                 config.set("enable.partition.eof", "true");
+                // the end is told once a fetch comes back empty: not only after the default half second
+                config.set("fetch.wait.max.ms", "20");
             }
         }
         config

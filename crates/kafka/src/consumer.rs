@@ -197,6 +197,12 @@ impl KafkaConsumer {
                 warn!("polling paused for longer than max.poll.interval.ms: the group gave the partitions to others");
                 None
             }
+            // the client connects again by itself, and only polling lets it join its group again: these are no reason to
+            // pause, and there is one for each attempt
+            KafkaError::MessageConsumption(Code::BrokerTransportFailure | Code::AllBrokersDown | Code::Resolve) => {
+                self.log.outage.note(self.log.bootstrap());
+                None
+            }
             // the client goes on trying, and so may we
             KafkaError::MessageConsumption(Code::UnknownTopicOrPartition | Code::UnknownTopic) => Some(Error::Busy {
                 what: "reading".to_owned(),
@@ -229,9 +235,14 @@ impl Consumer for KafkaConsumer {
             return Err(error);
         }
         let mut scratch = self.scratch.lock().unwrap_or_else(PoisonError::into_inner);
+        let deadline = Instant::now() + timeout;
         let (mut count, mut bytes) = (0, 0);
         while count < max && bytes < POLL_BYTES {
-            let wait = if count == 0 { timeout } else { Duration::ZERO };
+            let wait = if count == 0 {
+                deadline.saturating_duration_since(Instant::now())
+            } else {
+                Duration::ZERO
+            };
             match self.inner.poll(wait) {
                 Some(Ok(message)) => {
                     count += 1;
@@ -240,7 +251,12 @@ impl Consumer for KafkaConsumer {
                     });
                 }
                 Some(Err(error)) => {
-                    let Some(error) = self.poll_error(&error) else { break };
+                    let Some(error) = self.poll_error(&error) else {
+                        if count == 0 && Instant::now() < deadline {
+                            continue;
+                        }
+                        break;
+                    };
                     if count == 0 {
                         return Err(error);
                     }
@@ -316,6 +332,10 @@ impl Consumer for KafkaConsumer {
         if self.closed.swap(true, Ordering::SeqCst) {
             return;
         }
+        if matches!(self.assignment, Assignment::Static { .. }) {
+            self.inner.unassign().ok();
+            return;
+        }
         // the revocation that unsubscribing brings is served by polling
         self.inner.unsubscribe();
         let deadline = Instant::now() + CLOSE;
@@ -324,9 +344,6 @@ impl Consumer for KafkaConsumer {
             if self.inner.assignment().is_ok_and(|left| left.count() == 0) {
                 break;
             }
-        }
-        if matches!(self.assignment, Assignment::Static { .. }) {
-            self.inner.unassign().ok();
         }
     }
 }

@@ -2,15 +2,34 @@
 
 use std::{
     sync::{Mutex, PoisonError},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use rdkafka::error::{KafkaError, RDKafkaError, RDKafkaErrorCode as Code};
 use suture_log::{Error, Listed};
+use tracing::warn;
 
 /// Since when no broker answers.
 #[derive(Debug, Default)]
-pub(crate) struct Outage(Mutex<Option<Instant>>);
+pub(crate) struct Outage(Mutex<Option<State>>);
+
+#[derive(Debug)]
+struct State {
+    since: Instant,
+    noted: Option<Instant>,
+}
+
+impl State {
+    fn new() -> Self {
+        Self {
+            since: Instant::now(),
+            noted: None,
+        }
+    }
+}
+
+/// How often an outage is told of.
+const AGAIN: Duration = Duration::from_secs(10);
 
 impl Outage {
     pub(crate) fn over(&self) {
@@ -18,11 +37,25 @@ impl Outage {
     }
 
     fn since(&self) -> Instant {
-        *self
-            .0
+        self.0
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .get_or_insert_with(Instant::now)
+            .get_or_insert_with(State::new)
+            .since
+    }
+
+    /// Says so in the log, but not more often than every [`AGAIN`].
+    pub(crate) fn note(&self, bootstrap: &str) {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let state = state.get_or_insert_with(State::new);
+        if state.noted.is_none_or(|noted| noted.elapsed() > AGAIN) {
+            state.noted = Some(Instant::now());
+            warn!(
+                bootstrap,
+                seconds = state.since.elapsed().as_secs(),
+                "no broker answers; trying again"
+            );
+        }
     }
 }
 

@@ -66,6 +66,8 @@ pub struct Plane {
 
 /// How long a poll waits, which bounds how late a wish of a shard or a shutdown is seen.
 const POLL: Duration = Duration::from_millis(50);
+/// The longest pause after a poll that failed: rebalances are only heard of by polling.
+const POLL_BACKOFF: Duration = Duration::from_millis(500);
 /// How long the whole of a shutdown may take beside the shards' last commits.
 const CLOSE_WITHIN: Duration = Duration::from_secs(3);
 
@@ -324,6 +326,9 @@ struct Rebalancer(Arc<Shards>);
 impl Rebalance for Rebalancer {
     fn assigned(&mut self, partitions: &[TopicPartition]) -> Vec<(TopicPartition, Option<Offset>)> {
         let shards = &self.0;
+        if partitions.is_empty() {
+            return Vec::new();
+        }
         info!(partitions = %list(partitions), "assigned");
         shards.metrics.rebalances.add(1);
         partitions.iter().for_each(|at| shards.start(at));
@@ -409,7 +414,7 @@ impl<'a> Poller<'a> {
                     warn!(%error, "polling failed; trying again");
                     self.plane.metrics.poll_errors.add(1);
                     thread::sleep(backoff);
-                    backoff = (backoff * 2).min(duration(self.plane.options.backoff_max));
+                    backoff = (backoff * 2).min(POLL_BACKOFF);
                 }
                 Err(error) => return Err(error.into()),
             }

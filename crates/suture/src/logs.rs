@@ -12,9 +12,9 @@ pub enum Format {
     Json,
 }
 
-/// Starts logging. What is logged is set by `RUST_LOG`; `info` where that is absent or can't be read.
-pub fn start(format: Format) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+/// Starts logging. What is logged is set by `RUST_LOG`; `usual` where that is absent or can't be read.
+pub fn start(format: Format, usual: &str) {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(usual));
     let logs = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr);

@@ -32,7 +32,13 @@ enum Command {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    suture::logs::start(cli.log_format);
+    // the demo has the screen to itself
+    let usual = if matches!(cli.command, Command::Demo(_)) {
+        "error"
+    } else {
+        "info"
+    };
+    suture::logs::start(cli.log_format, usual);
     let ok = |()| ExitCode::SUCCESS;
     suture::exit(match cli.command {
         #[cfg(feature = "kafka")]
