@@ -1,6 +1,9 @@
 //! A client that shares no code with the program: what a user's own consumer would see.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::{Duration, Instant},
+};
 
 use rdkafka::{
     ClientConfig, Message, Offset, TopicPartitionList,
@@ -159,11 +162,16 @@ pub fn read_until(
     records
 }
 
+/// How the key of a record begins that marks an end.
+const MARKER: &str = "end-of-reading-";
+
 /// Reads what is in a topic, up to its end as it is now.
 #[must_use]
 pub fn read_all(address: &str, topic: &str) -> Vec<Record> {
     // a record beyond everything that is there, behind which nothing needs to be waited for
-    let marker = format!("end-{}", std::process::id());
+    static CALLS: AtomicU64 = AtomicU64::new(0);
+    let call = CALLS.fetch_add(1, Ordering::Relaxed);
+    let marker = format!("{MARKER}{}-{call}", std::process::id());
     let partitions = partitions(address, topic);
     for partition in 0..partitions {
         produce(address, topic, partition, [(Some(marker.as_str()), b"".as_slice())]);
@@ -179,7 +187,7 @@ pub fn read_all(address: &str, topic: &str) -> Vec<Record> {
         seen.len() == usize::try_from(partitions).unwrap_or_default()
     };
     let mut records = read_until(address, topic, Duration::from_secs(60), ends);
-    records.retain(|record| record.key.as_deref() != Some(&marker));
+    records.retain(|record| !record.key.as_deref().is_some_and(|key| key.starts_with(MARKER)));
     records
 }
 
