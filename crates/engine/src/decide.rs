@@ -22,6 +22,9 @@ const TICK: Span = Span::from_millis(1);
 /// How far executors' and humans' clocks may be ahead.
 const SKEW: Span = Span::from_secs(10);
 
+/// How often event time is told to the rooms.
+const BEAT: Span = Span::from_secs(10);
+
 /// What decide said, in order.
 #[derive(Debug, Default)]
 pub struct DecideOut {
@@ -53,6 +56,8 @@ pub struct DecideCounters {
 struct ScopeState {
     diagnoser: Diagnoser,
     remediator: Remediator,
+    /// The last time that the rooms were told of.
+    told: Timestamp,
 }
 
 /// What was said to each topic: kept apart, since how they interleave depends on how often time is told.
@@ -170,7 +175,10 @@ impl Decide {
         }
         self.now = reached;
         for state in self.scopes.values_mut() {
-            state.pass(reached, out);
+            match self.pipeline.clock {
+                Clock::Event => state.pass_to(reached, false, out),
+                Clock::Wall => state.pass(reached, out),
+            }
         }
     }
 
@@ -191,17 +199,16 @@ impl Decide {
             self.scopes.insert(fact.scope.clone(), state);
         }
         // timers that were due before this fact act before it, whether or not a progress mark told of them in between
-        let due = match self.pipeline.clock {
-            Clock::Event => fact.at.minus(TICK),
-            Clock::Wall => Timestamp::MIN,
+        let due = match (self.pipeline.clock, &fact.body) {
+            // executors and humans have clocks of their own, which must not move event time
+            (Clock::Wall, _) | (_, FactBody::Outcome(_) | FactBody::Command(_)) => Timestamp::MIN,
+            (Clock::Event, _) => fact.at.minus(TICK),
         };
         let Some(state) = self.scopes.get_mut(&fact.scope) else {
             return Ok(());
         };
-        if due > self.now {
-            state.pass(due, out);
-        }
         let now = self.now.max(due);
+        state.pass_to(due, true, out);
         state.apply(fact, now, out);
         Ok(())
     }
@@ -304,7 +311,14 @@ impl Decide {
                     reason: e.to_string(),
                 })?;
             let diagnoser = state.diagnoser.with_options(self.pipeline.diagnose.clone());
-            scopes.insert(scope, ScopeState { diagnoser, remediator });
+            scopes.insert(
+                scope,
+                ScopeState {
+                    diagnoser,
+                    remediator,
+                    told: state.told,
+                },
+            );
         }
         self.reorder.adopt(snapshot.reorder);
         self.now = snapshot.now;
@@ -346,7 +360,11 @@ impl ScopeState {
                 scope: scope.to_string(),
                 reason: e.to_string(),
             })?;
-        Ok(Self { diagnoser, remediator })
+        Ok(Self {
+            diagnoser,
+            remediator,
+            told: Timestamp::MIN,
+        })
     }
 
     fn apply(&mut self, fact: &Fact, now: Timestamp, out: &mut DecideOut) {
@@ -378,6 +396,27 @@ impl ScopeState {
             FactBody::Progress(_) | FactBody::Epoch(_) => return,
         };
         self.hand_on(incidents, Some(&cause), out);
+    }
+
+    /// Lets event time pass beat by beat, so that the rooms are told of the same times whenever marks happen to come. A mark
+    /// brings the beats up to it; a fact, with `whole`, also the very moment before it.
+    fn pass_to(&mut self, reached: Timestamp, whole: bool, out: &mut DecideOut) {
+        if reached <= self.told {
+            return;
+        }
+        let (beat, until) = (BEAT.as_millis(), reached.as_millis());
+        if self.told != Timestamp::MIN {
+            let mut next = (self.told.as_millis().div_euclid(beat) + 1) * beat;
+            while next <= until {
+                self.told = Timestamp::from_millis(next);
+                self.pass(self.told, out);
+                next += beat;
+            }
+        }
+        if whole {
+            self.told = reached;
+            self.pass(reached, out);
+        }
     }
 
     fn pass(&mut self, reached: Timestamp, out: &mut DecideOut) {
