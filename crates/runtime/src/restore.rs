@@ -82,6 +82,7 @@ pub(crate) fn restore(
     if let Some(cause) = cause {
         shard.begin_epoch(cause)?;
     }
+    metrics.end.set(lease.range.end);
     shard.go_live();
     Ok(shard)
 }

@@ -1,6 +1,6 @@
-//! The runtime on the log in memory: cases one by one, and a simulation with seeds.
+//! The runtime on the log in memory: cases one by one, whole planes with their threads, and a simulation with seeds.
 
-// cases
+mod cases;
 mod sample;
 mod simulation;
-// threads
+mod threads;

@@ -195,7 +195,7 @@ pub(crate) fn sample_options() -> Options {
     }
 }
 
-/// The values of a topic in read_committed, one list for each partition.
+/// The values of a topic that are visible in read_committed now, one list for each partition.
 pub(crate) fn read(log: &MemoryLog, topic: &str) -> Vec<Vec<String>> {
     let partitions = log.topic(topic).unwrap().unwrap().partitions;
     let values = |partition| {
@@ -204,13 +204,19 @@ pub(crate) fn read(log: &MemoryLog, topic: &str) -> Vec<Vec<String>> {
         let mut reader = log
             .reader(&at, log.range(&at).unwrap().start, Isolation::ReadCommitted)
             .unwrap();
-        while !reader
-            .read(Duration::ZERO, 1000, &mut |record| {
-                values.push(String::from_utf8(record.value.unwrap().to_vec()).unwrap());
-            })
-            .unwrap()
-        {}
-        values
+        loop {
+            let before = values.len();
+            let text = |value: &[u8]| String::from_utf8(value.to_vec()).unwrap();
+            reader
+                .read(Duration::ZERO, 1000, &mut |record| {
+                    values.extend(record.value.map(text))
+                })
+                .unwrap();
+            // what a crash left open is behind this, until it is fenced
+            if values.len() == before {
+                return values;
+            }
+        }
     };
     (0..partitions).map(values).collect()
 }
