@@ -97,7 +97,8 @@ impl From<suture_log::Error> for Failure {
     fn from(error: suture_log::Error) -> Self {
         match (&error, error.recovery()) {
             (suture_log::Error::Fenced { .. }, _) => Self::Fenced(error.into()),
-            (_, Recovery::Stop) => Self::Stop(error.into()),
+            // a client that has crashed has no more life in it than a process that was killed
+            (suture_log::Error::Crashed { .. }, _) | (_, Recovery::Stop) => Self::Stop(error.into()),
             (_, Recovery::Retry | Recovery::Abort | Recovery::Restart) => Self::Restart(error.into()),
         }
     }

@@ -56,8 +56,14 @@ impl Board {
         std::mem::take(&mut self.inner.lock().unwrap_or_else(PoisonError::into_inner).stopped)
     }
 
-    /// Waits until all these shards have asked for a position or stopped; gives the positions.
-    pub(crate) fn wait_for(&self, partitions: &[TopicPartition], timeout: Duration) -> Vec<Wanted> {
+    /// Waits until all these shards have asked for a position or stopped, or `over` says that waiting is of no more use;
+    /// gives the positions.
+    pub(crate) fn wait_for(
+        &self,
+        partitions: &[TopicPartition],
+        timeout: Duration,
+        over: impl Fn() -> bool,
+    ) -> Vec<Wanted> {
         let deadline = Instant::now() + timeout;
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
@@ -65,7 +71,7 @@ impl Board {
                 inner.wanted.iter().any(|wanted| wanted.at == *at) || inner.stopped.iter().any(|(s, _)| s == at)
             };
             let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() || partitions.iter().all(known) {
+            if left.is_zero() || over() || partitions.iter().all(known) {
                 let (mine, others) = std::mem::take(&mut inner.wanted)
                     .into_iter()
                     .partition(|wanted| partitions.contains(&wanted.at));
@@ -74,16 +80,15 @@ impl Board {
             }
             inner = self
                 .changed
-                .wait_timeout(inner, left)
+                .wait_timeout(inner, left.min(LOOK_UP))
                 .unwrap_or_else(PoisonError::into_inner)
                 .0;
         }
     }
 }
 
-/// How long a shard that was fenced waits before it concludes that it still is the owner: longer than its consumer takes
-/// to hear of a rebalance. Without the wait, a zombie would fence its successor in turn.
-const FENCED_WAIT: Duration = Duration::from_secs(5);
+/// How late a wait for shards sees that the process is to end.
+const LOOK_UP: Duration = Duration::from_millis(50);
 
 /// Runs a shard until it is told to end.
 pub(crate) fn run(env: &Arc<Env>, at: &TopicPartition, metrics: &Arc<ShardMetrics>, mailbox: &Mailbox, board: &Board) {
@@ -98,7 +103,7 @@ pub(crate) fn run(env: &Arc<Env>, at: &TopicPartition, metrics: &Arc<ShardMetric
             Failure::Stop(_) => None,
             // without a group the transactional id is the lease, and somebody else has taken it
             Failure::Fenced(_) if env.options.assign.is_some() => None,
-            Failure::Fenced(_) => Some(backoff.max(FENCED_WAIT)),
+            Failure::Fenced(_) => Some(backoff.max(duration(env.options.fenced_wait))),
             Failure::Restart(_) => Some(backoff),
         };
         mailbox.reset();

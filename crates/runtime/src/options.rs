@@ -70,6 +70,9 @@ pub struct Options {
     pub backoff: Span,
     /// The longest such wait. Default 10 s.
     pub backoff_max: Span,
+    /// How long a shard that was fenced waits before it concludes that it still is the owner: longer than its consumer
+    /// takes to hear of a rebalance. Without the wait, a zombie would fence its successor in turn. Default 5 s.
+    pub fenced_wait: Span,
     /// Definite failures of one commit that are answered by sending it again before the shard is started anew. Default 3.
     pub commit_tries: u32,
 }
@@ -99,6 +102,7 @@ impl Default for Options {
             open_within: Span::from_secs(60),
             backoff: Span::from_millis(100),
             backoff_max: Span::from_secs(10),
+            fenced_wait: Span::from_secs(5),
             commit_tries: 3,
         }
     }

@@ -107,6 +107,7 @@ impl Plane {
             env: Arc::clone(&env),
             metrics: Arc::clone(&self.metrics),
             board: Arc::new(Board::default()),
+            shutdown: self.shutdown.clone(),
             handles: Mutex::default(),
             version: AtomicU64::new(0),
         });
@@ -223,6 +224,7 @@ struct Shards {
     env: Arc<Env>,
     metrics: Arc<Metrics>,
     board: Arc<Board>,
+    shutdown: Shutdown,
     handles: Mutex<BTreeMap<TopicPartition, Handle>>,
     /// Counts the changes of `handles`.
     version: AtomicU64,
@@ -334,7 +336,9 @@ impl Rebalance for Rebalancer {
         partitions.iter().for_each(|at| shards.start(at));
         let wanted = shards
             .board
-            .wait_for(partitions, duration(shards.env.options.open_within));
+            .wait_for(partitions, duration(shards.env.options.open_within), || {
+                shards.shutdown.is_requested()
+            });
         partitions
             .iter()
             .map(|at| {
