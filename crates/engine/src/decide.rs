@@ -77,6 +77,8 @@ pub struct Decide {
     scopes: BTreeMap<Arc<str>, ScopeState>,
     facts: u64,
     scopes_refused: u64,
+    /// This shard's state was once lost: the first thing that the ledger of a scope that is met from then on must say.
+    lost: Option<EpochNote>,
     digests: Digests,
     released: Vec<Release>,
 }
@@ -87,6 +89,8 @@ struct Snapshot {
     reorder: Reorder,
     now: Timestamp,
     scopes: Vec<(Arc<str>, ScopeState)>,
+    #[serde(default)]
+    lost: Option<EpochNote>,
     digests: Digests,
 }
 
@@ -106,6 +110,7 @@ impl Decide {
             scopes: BTreeMap::new(),
             facts: 0,
             scopes_refused: 0,
+            lost: None,
             digests: Digests::default(),
             released: Vec::new(),
         }
@@ -148,6 +153,9 @@ impl Decide {
     pub fn epoch(&mut self, note: &EpochNote, cause: Option<&Cause>, out: &mut DecideOut) -> Result<(), EngineError> {
         if note.number == 0 && !note.cold {
             return Ok(());
+        }
+        if cause.is_none() && note.cold {
+            self.lost = Some(note.clone());
         }
         if self.scopes.is_empty() {
             let scope: Arc<str> = self.pipeline.scope.default.as_str().into();
@@ -195,7 +203,16 @@ impl Decide {
                 self.scopes_refused += 1;
                 return Ok(());
             }
-            let state = ScopeState::new(&self.pipeline, &fact.scope, &self.edges)?;
+            let mut state = ScopeState::new(&self.pipeline, &fact.scope, &self.edges)?;
+            if let Some(lost) = &self.lost {
+                let body = serde_json::to_value(lost).unwrap_or_default();
+                let note = Finding::Note {
+                    at: self.now,
+                    kind: "epoch",
+                    body: &body,
+                };
+                collect(state.remediator.step(note, None), out);
+            }
             self.scopes.insert(fact.scope.clone(), state);
         }
         // timers that were due before this fact act before it, whether or not a progress mark told of them in between
@@ -282,6 +299,7 @@ impl Decide {
             reorder: &self.reorder,
             now: self.now,
             scopes,
+            lost: &self.lost,
             digests: self.digests,
         };
         rmp_serde::to_vec_named(&view).map_err(|e| snapshot_error(&e))
@@ -323,6 +341,7 @@ impl Decide {
         self.reorder.adopt(snapshot.reorder);
         self.now = snapshot.now;
         self.scopes = scopes;
+        self.lost = snapshot.lost;
         self.digests = snapshot.digests;
         Ok(())
     }
@@ -335,6 +354,7 @@ struct SnapshotView<'a> {
     reorder: &'a Reorder,
     now: Timestamp,
     scopes: Vec<(&'a Arc<str>, &'a ScopeState)>,
+    lost: &'a Option<EpochNote>,
     digests: Digests,
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use suture_config::{Pipeline, TelemetryFormat};
 use suture_engine::{Decide, DecideOut, NoExpressions, Observe, ObserveOut, RecordRef, Source, SourceKind};
-use suture_event::{Fact, ShardId, Span, Timestamp};
+use suture_event::{Edge, EdgeSource, EpochNote, Fact, FactBody, ShardId, Span, Timestamp};
 use suture_simulate::{FaultKind, Options, Recording, record};
 
 const PIPELINE: &str = "
@@ -273,6 +273,46 @@ fn folds_that_go_through_snapshots_say_the_same_as_ones_that_run_straight() {
             "{how}"
         );
     }
+}
+
+#[test]
+fn after_a_loss_of_state_the_ledger_of_every_scope_begins_by_saying_so() {
+    let text = PIPELINE.replace("clock: event", "clock: wall");
+    let pipeline = Arc::new(Pipeline::parse("test.yaml", &text, &|_| None).unwrap());
+    let shard = |topic: &str| ShardId {
+        topic: topic.into(),
+        partition: 0,
+    };
+    let (mut decide, mut out) = (Decide::new(pipeline.clone(), Vec::new()), DecideOut::default());
+    let note = EpochNote {
+        shard: shard("facts"),
+        number: 3,
+        offset: 70,
+        wall: Timestamp::from_millis(5_000),
+        cause: "the newest snapshot is older than the retained log".to_owned(),
+        cold: true,
+    };
+    decide.epoch(&note, None, &mut out).unwrap();
+    let bytes = decide.snapshot().unwrap();
+    let mut decide = Decide::new(pipeline, Vec::new());
+    decide.restore(&bytes).unwrap();
+    let edge = Fact {
+        scope: "staging".into(),
+        at: Timestamp::from_millis(6_000),
+        shard: shard("telemetry"),
+        seq: 0,
+        body: FactBody::Edge(Edge {
+            from: "a".into(),
+            to: "b".into(),
+            source: EdgeSource::File,
+        }),
+    };
+    decide.fact(edge, &mut out).unwrap();
+    let said: Vec<_> = out.ledger.iter().map(|r| (&*r.scope, r.seq, r.begins_anew())).collect();
+    assert_eq!(said, [("prod", 0, true), ("staging", 0, true)]);
+    // what was there before the loss stays a chain, and so does what comes after it
+    let twice = [&out.ledger[..], &out.ledger[..]].concat();
+    suture_event::verify_chain(&twice).unwrap();
 }
 
 #[test]

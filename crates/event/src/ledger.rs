@@ -88,6 +88,14 @@ impl LedgerRecord {
         record
     }
 
+    /// Whether this is the first record after the state behind its chain was lost.
+    #[must_use]
+    pub fn begins_anew(&self) -> bool {
+        self.seq == 0
+            && &*self.kind == "epoch"
+            && self.body.get("cold").and_then(serde_json::Value::as_bool) == Some(true)
+    }
+
     /// What `hash` must be.
     #[must_use]
     pub fn digest(&self) -> String {
@@ -105,7 +113,9 @@ impl LedgerRecord {
     }
 }
 
-/// Checks that records, in order, form unbroken chains, one for each scope, each from its first record on.
+/// Checks that records, in order, form unbroken chains, one for each scope, each from its first record on. Where the state
+/// behind a chain was lost, it begins anew at 0 with a record of kind `epoch` that says so (`cold` in its body): that is
+/// no break, but whoever audits a ledger should ask about each of them.
 ///
 /// # Errors
 /// The first place where a chain breaks.
@@ -116,6 +126,11 @@ pub fn verify_chain<'a>(records: impl IntoIterator<Item = &'a LedgerRecord>) -> 
             .get(record.scope.as_ref())
             .copied()
             .unwrap_or((0, LedgerRecord::GENESIS));
+        let (seq, previous) = if record.begins_anew() {
+            (0, LedgerRecord::GENESIS)
+        } else {
+            (seq, previous)
+        };
         let scope = || record.scope.to_string();
         if record.seq != seq || record.previous != previous {
             return Err(LedgerError::Broken {
@@ -161,6 +176,21 @@ mod tests {
         let text = serde_json::to_string(&chain()).unwrap();
         let read: Vec<LedgerRecord> = serde_json::from_str(&text).unwrap();
         assert_eq!(verify_chain(&read), Ok(()));
+    }
+
+    #[test]
+    fn a_chain_begins_anew_only_where_it_says_that_state_was_lost() {
+        let first = |cold: bool| {
+            let body = serde_json::json!({"cold": cold});
+            let at = Timestamp::from_millis(1);
+            LedgerRecord::sealed(0, at, "prod".into(), "epoch", None, body, LedgerRecord::GENESIS)
+        };
+        let records = |cold| [chain(), vec![first(cold)]].concat();
+        assert_eq!(verify_chain(&records(true)), Ok(()));
+        assert!(matches!(
+            verify_chain(&records(false)),
+            Err(LedgerError::Broken { seq: 0, .. })
+        ));
     }
 
     #[test]
