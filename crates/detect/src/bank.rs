@@ -3,12 +3,14 @@
 use suture_event::{AnomalyPhase, Direction, EndReason, SignalKind, Timestamp};
 
 use crate::{
-    DetectorName, Episode, Error, Options, SequenceMode, Side, Thresholds,
-    episode::{GONE, OUTSIDE, SILENT, Standing, Turn, Window},
+    Budget, DetectorName, Episode, Error, Options, SequenceMode, Side, Suppressed, Thresholds,
+    episode::{CALM, GONE, OUTSIDE, SILENT, Standing, Turn, Window},
+    options::LEAST_RELATIVE,
     seasonal::{FORECASTERS, Seasonal, sided},
     sequence::{FEATURE_NAMES, Sequence, joined},
     shift::Shift,
     state::{Columns, columns},
+    whiten::{White, Whitening},
     words::number,
 };
 
@@ -114,7 +116,8 @@ const SHIFT: u8 = 1;
 const THRESHOLD: u8 = 2;
 const SILENCE: u8 = 3;
 const SEQUENCE: u8 = 4;
-const NAMES: [&str; 5] = ["seasonal", "shift", "threshold", "silence", "sequence"];
+const RESIDUAL: u8 = 5;
+const NAMES: [&str; 6] = ["seasonal", "shift", "threshold", "silence", "sequence", "residual"];
 
 /// The detectors of all series that share one set of options.
 ///
@@ -133,6 +136,10 @@ pub struct Bank {
     shared: Shared,
     /// The feature of shape that stood out most in the last value judged: for words only.
     oddest: usize,
+    /// Present where alarms are under a budget, of this bank or of more than one.
+    white: Option<Whitening>,
+    budget: Option<Budget>,
+    suppressed: Vec<Suppressed>,
 }
 
 impl Bank {
@@ -155,7 +162,33 @@ impl Bank {
             by_shift: Judged::default(),
             shared: Shared::default(),
             oddest: 0,
+            white: options.alarms.map(|_| Whitening::default()),
+            budget: options.alarms.as_ref().map(Budget::new),
+            suppressed: Vec::new(),
         })
+    }
+
+    /// An empty bank whose alarms are under a budget that it shares with others: see [`Self::update_within`]. Where the
+    /// options state a budget of the bank's own, that one counts.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn under_budget(options: &Options) -> Result<Self, Error> {
+        let mut bank = Self::new(options)?;
+        bank.white.get_or_insert_with(Whitening::default);
+        Ok(bank)
+    }
+
+    /// The budget of the bank's own, where its options state one.
+    #[must_use]
+    pub fn budget(&self) -> Option<&Budget> {
+        self.budget.as_ref()
+    }
+
+    /// The alarms that the last update suppressed.
+    #[must_use]
+    pub fn suppressed(&self) -> &[Suppressed] {
+        &self.suppressed
     }
 
     /// Registers a series and gives its row: 0, 1, 2, … in the order of the calls.
@@ -168,6 +201,9 @@ impl Bank {
         self.shift.push();
         self.sequence.push();
         self.standing.push();
+        if let Some(white) = &mut self.white {
+            white.push();
+        }
         u32::try_from(row).unwrap_or(u32::MAX)
     }
 
@@ -186,7 +222,8 @@ impl Bank {
     /// Bytes of state a series.
     #[must_use]
     pub fn bytes_per_series(&self) -> usize {
-        Given::BYTES + self.seasonal.bytes() + self.shift.bytes() + Standing::BYTES
+        let white = if self.white.is_some() { Whitening::BYTES } else { 0 };
+        Given::BYTES + self.seasonal.bytes() + self.shift.bytes() + Standing::BYTES + white
     }
 
     /// Bytes more for a series that the sequence model watches.
@@ -202,6 +239,34 @@ impl Bank {
     /// registered is left out, with score 0. What comes out for a series depends on its own windows alone, in their
     /// order, and not on how series are grouped into columns.
     pub fn update(&mut self, column: &Column<'_>, scores: Option<&mut Vec<f64>>, episodes: &mut Vec<Episode>) {
+        self.update_within(column, None, scores, episodes);
+    }
+
+    /// As [`Self::update`], with alarms drawn on a budget that other banks draw on too. The budget of the bank's own comes
+    /// first, where there is one.
+    pub fn update_within(
+        &mut self,
+        column: &Column<'_>,
+        shared: Option<&mut Budget>,
+        scores: Option<&mut Vec<f64>>,
+        episodes: &mut Vec<Episode>,
+    ) {
+        let mut own = self.budget.take();
+        self.update_on(column, own.as_mut().or(shared), scores, episodes);
+        self.budget = own;
+    }
+
+    fn update_on(
+        &mut self,
+        column: &Column<'_>,
+        mut budget: Option<&mut Budget>,
+        scores: Option<&mut Vec<f64>>,
+        episodes: &mut Vec<Episode>,
+    ) {
+        self.suppressed.clear();
+        if let Some(budget) = budget.as_deref_mut() {
+            budget.advance(column.end.as_millis());
+        }
         let n = column.rows.len().min(column.values.len());
         self.by_seasonal.begin(n);
         self.by_shift.begin(n);
@@ -219,7 +284,7 @@ impl Bank {
         for i in 0..n {
             let row = column.rows[i] as usize;
             let score = if row < self.len() {
-                self.decide(i, row, column, episodes)
+                self.decide(i, row, column, budget.as_deref_mut(), episodes)
             } else {
                 0.0
             };
@@ -230,10 +295,17 @@ impl Bank {
     }
 
     /// What the detectors say of one entry together, and what follows for its anomaly. Returns the score.
-    fn decide(&mut self, i: usize, row: usize, column: &Column<'_>, episodes: &mut Vec<Episode>) -> f64 {
+    fn decide(
+        &mut self,
+        i: usize,
+        row: usize,
+        column: &Column<'_>,
+        mut budget: Option<&mut Budget>,
+        episodes: &mut Vec<Episode>,
+    ) -> f64 {
         let value = column.values[i];
         if !value.is_finite() {
-            return self.missing(row, column, episodes);
+            return self.missing(row, column, budget, episodes);
         }
         if let Some(reason) = self.standing.heard(row) {
             let mut episode = self.episode(row, column, AnomalyPhase::Ended, Some(value));
@@ -243,7 +315,10 @@ impl Bank {
             self.given.held[row] = 0;
         }
         let sequence = self.runs_sequence(column);
-        let (probability, distance, detector) = if sequence {
+        let level = budget.as_deref_mut().map(Budget::level);
+        let (probability, distance, detector) = if let Some(level) = level {
+            self.vote_under_budget(i, row, value, sequence, level)
+        } else if sequence {
             self.vote_on_shape(i, row, value)
         } else {
             self.vote(i, row, value)
@@ -263,15 +338,18 @@ impl Bank {
             detector,
             inside: inside || self.too_small(value, expected) && detector != THRESHOLD,
         };
-        // a shape is made of many values: one alarm is enough
-        let limits = (
-            self.options.alarm,
-            if sequence {
-                self.options.alarm
-            } else {
-                self.options.at_once
-            },
-        );
+        let limits = match level {
+            // the budget says how unlikely is unlikely enough, and whether there is room
+            Some(level) => {
+                let asks = probability < level && self.standing.state[row] != OUTSIDE;
+                let granted = asks && self.grant(row, column, budget, &window);
+                let level = if asks && !granted { 0.0 } else { level };
+                (level, level)
+            }
+            // a shape is made of many values: one alarm is enough
+            None if sequence => (self.options.alarm, self.options.alarm),
+            None => (self.options.alarm, self.options.at_once),
+        };
         let turn = self.standing.step(row, window, &self.options.episode, limits);
         let phase = match turn {
             Turn::Nothing => return 1.0 - probability,
@@ -304,10 +382,82 @@ impl Bank {
                 self.given.held[row] = 0;
             }
             // the models of shape learn on: what is new once is not new for ever
-            _ => self.given.held[row] = u8::from(!sequence),
+            _ => self.given.held[row] = u8::from(!sequence || level.is_some()),
         }
         episodes.push(episode);
         1.0 - probability
+    }
+
+    /// Asks the budget for an alarm; notes what it suppresses, once for windows in a row.
+    fn grant(&mut self, row: usize, column: &Column<'_>, budget: Option<&mut Budget>, window: &Window) -> bool {
+        let muted = self.white.as_ref().is_some_and(|white| white.memory.muted[row] != 0);
+        let granted = budget.is_none_or(|budget| budget.take(muted));
+        if !granted && !muted {
+            self.suppressed.push(Suppressed {
+                row: u32::try_from(row).unwrap_or(u32::MAX),
+                at: column.at,
+                detector: NAMES[usize::from(window.detector)],
+                score: 1.0 - window.probability,
+                value: Some(window.value).filter(|value| value.is_finite()),
+            });
+        }
+        if let Some(white) = &mut self.white {
+            white.memory.muted[row] = u8::from(!granted);
+        }
+        granted
+    }
+
+    /// What the detectors say together where alarms are counted: the residual without memory stands in for the one with.
+    fn vote_under_budget(&mut self, i: usize, row: usize, value: f64, sequence: bool, level: f64) -> (f64, f64, u8) {
+        let thresholds = self.options.thresholds;
+        let held = self.given.held[row] != 0;
+        let white = self.white.as_mut().map_or(
+            White {
+                distance: 0.0,
+                probability: 1.0,
+            },
+            |white| white.step(row, self.shared.residual[i], held, self.given.side[row]),
+        );
+        if self.options.wants(DetectorName::Threshold) && beyond(&thresholds, value) {
+            return self.vote(i, row, value);
+        }
+        let mut vote = (1.0, self.by_seasonal.distance[i], SEASONAL);
+        let mut voters = 0.0;
+        if self.options.wants(DetectorName::Seasonal) {
+            voters += 1.0;
+            vote = (white.probability, white.distance, RESIDUAL);
+        }
+        if self.options.wants(DetectorName::Shift) {
+            voters += 1.0;
+            if self.by_shift.probability[i] < vote.0 {
+                vote = (self.by_shift.probability[i], self.by_shift.distance[i], SHIFT);
+            }
+        }
+        if sequence {
+            voters += 1.0;
+            let features = self.sequence.step(row, value);
+            let own = -white.probability.max(1e-15).log10();
+            let mut joint = joined(own + features.iter().sum::<f64>(), 6);
+            if self.seasonal.levels.count[row] < self.options.warm_up
+                || self.sequence.repeats(row, 3.0 * joint < level, self.options.refractory)
+            {
+                joint = 1.0;
+            }
+            self.oddest = (0..features.len()).fold(0, |best, k| if features[k] > features[best] { k } else { best });
+            if joint < vote.0 {
+                vote = (joint, self.by_seasonal.distance[i], SEQUENCE);
+            }
+        }
+        vote.0 = (vote.0 * voters).min(1.0);
+        if self.too_small(value, self.by_seasonal.expected[i]) {
+            vote.0 = vote.0.max(0.5);
+        }
+        if vote.0 >= level
+            && let Some(white) = &mut self.white
+        {
+            white.memory.muted[row] = 0;
+        }
+        vote
     }
 
     /// Half the width of the band, in standard deviations.
@@ -378,11 +528,22 @@ impl Bank {
 
     fn too_small(&self, value: f64, expected: f64) -> bool {
         let effect = (value - expected).abs();
-        effect < self.options.least_effect.absolute || effect < self.options.least_effect.relative * expected.abs()
+        let relative =
+            self.options
+                .least_effect
+                .relative
+                .unwrap_or(if self.white.is_some() { 0.0 } else { LEAST_RELATIVE });
+        effect < self.options.least_effect.absolute || effect < relative * expected.abs()
     }
 
     /// A window without a value.
-    fn missing(&mut self, row: usize, column: &Column<'_>, episodes: &mut Vec<Episode>) -> f64 {
+    fn missing(
+        &mut self,
+        row: usize,
+        column: &Column<'_>,
+        budget: Option<&mut Budget>,
+        episodes: &mut Vec<Episode>,
+    ) -> f64 {
         let s = &mut self.standing;
         if !self.options.wants(DetectorName::Silence) || s.seen[row] < self.options.warm_up.saturating_mul(4) {
             return 0.0;
@@ -417,6 +578,23 @@ impl Bank {
             episode.end = Some(EndReason::Silent);
             episode.detail = format!("sends nothing since {gone} windows: whether it recovered is not known");
             episodes.push(episode);
+        }
+        let told = Window {
+            start: column.start.as_millis(),
+            end: column.end.as_millis(),
+            value: f64::NAN,
+            probability: 1.0 - score,
+            distance: gone / bound,
+            detector: SILENCE,
+            inside: false,
+        };
+        if budget.is_some() && !self.grant(row, column, budget, &told) {
+            // an anomaly that went silent has ended all the same
+            if state == OUTSIDE {
+                self.standing.state[row] = CALM;
+                self.given.held[row] = 0;
+            }
+            return score;
         }
         let width = column.end.since(column.start).as_millis();
         let onset = column
@@ -484,6 +662,10 @@ impl Bank {
                 "the level has shifted: {value} now, {band}; the sum of residuals stands at {}, probability {probability:.1e} (model: {model}, {count} windows learned)",
                 number(4.0 * e.deviation)
             ),
+            (_, RESIDUAL) => format!(
+                "{value} is {} standard deviations from what the window before foretold: {band}; probability {probability:.1e} (model: {model}, {count} windows learned)",
+                number(e.deviation)
+            ),
             (_, SEQUENCE) => format!(
                 "{} is unlike what came before, at {value}: {band}; joint probability {probability:.1e} ({count} values learned)",
                 FEATURE_NAMES[self.oddest]
@@ -516,7 +698,10 @@ impl Bank {
         self.shift.save(&mut out);
         self.sequence.save(&mut out)?;
         self.standing.save("standing", &mut out);
-        out.encode(VERSION)
+        if let Some(white) = &self.white {
+            white.save(&mut out);
+        }
+        out.encode(VERSION, self.budget.as_ref().map(Budget::save))
     }
 
     /// Takes the state over from a snapshot, with all of its series: what was registered before is forgotten.
@@ -525,8 +710,17 @@ impl Bank {
     /// [`Error::Arrow`] or [`Error::Snapshot`] where the bytes are no snapshot of this version and shape; the bank is
     /// then as it was before.
     pub fn restore(&mut self, bytes: &[u8]) -> Result<(), Error> {
-        let (from, rows) = Columns::decode(bytes, VERSION)?;
+        let (from, rows, account) = Columns::decode(bytes, VERSION)?;
         let mut next = Self::new(&self.options)?;
+        if self.white.is_some() {
+            let mut white = Whitening::default();
+            white.load(&from)?;
+            next.white = Some(white);
+        }
+        if let Some(alarms) = &self.options.alarms {
+            let account = account.ok_or_else(|| Error::Snapshot("it has no account of alarms".into()))?;
+            next.budget = Some(Budget::load(alarms, &account)?);
+        }
         next.given.load("given", &from)?;
         next.seasonal.load(&from)?;
         next.shift.load(&from)?;

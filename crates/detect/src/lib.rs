@@ -5,6 +5,7 @@
 //! fold: no clock, no entropy, no input or output; the same columns give the same answers, however they are cut.
 
 mod bank;
+mod budget;
 pub mod drift;
 mod episode;
 mod options;
@@ -13,9 +14,11 @@ mod sequence;
 mod shift;
 mod state;
 mod tail;
+mod whiten;
 mod words;
 
 pub use bank::{Bank, Column, SeriesHints};
+pub use budget::{AlarmBudget, Budget, Suppressed};
 pub use episode::Episode;
 pub use options::{
     DetectorName, Detectors, EpisodeOptions, LeastEffect, Options, SeasonOptions, SequenceMode, Side, SilenceOptions,

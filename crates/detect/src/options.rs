@@ -4,7 +4,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use suture_event::Span;
 
-use crate::Problem;
+use crate::{AlarmBudget, Problem};
+
+/// The relative least effect where none is given.
+pub(crate) const LEAST_RELATIVE: f64 = 0.05;
 
 /// One of the detectors of this crate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
@@ -76,15 +79,16 @@ pub enum Side {
 pub struct LeastEffect {
     /// In the metric's unit.
     pub absolute: f64,
-    /// As a share of what is expected: 0.2 means 20%.
-    pub relative: f64,
+    /// As a share of what is expected: 0.2 means 20%. Absent: 5%, or nothing at all where `alarms` states a budget.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub relative: Option<f64>,
 }
 
 impl Default for LeastEffect {
     fn default() -> Self {
         Self {
             absolute: 0.0,
-            relative: 0.05,
+            relative: None,
         }
     }
 }
@@ -186,6 +190,11 @@ pub enum SequenceMode {
 pub struct Options {
     /// `auto`, or a list of detectors.
     pub detectors: Detectors,
+    /// A budget of alarms for all series under these options together, in place of `alarm` and `at_once`: one window that
+    /// is unlikely enough is an alarm, and how unlikely that is follows from the budget. Each shard, which is one input
+    /// partition, holds to it by itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub alarms: Option<AlarmBudget>,
     /// A window is outside its band where the probability of one so unusual is below this.
     pub alarm: f64,
     /// A window less likely than this opens an anomaly by itself, without waiting for a second one.
@@ -215,6 +224,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             detectors: Detectors::Auto,
+            alarms: None,
             alarm: 1e-4,
             at_once: 1e-7,
             warm_up: 60,
@@ -243,7 +253,10 @@ impl Options {
     /// Everything that is wrong with the values, beyond their types.
     #[must_use]
     pub fn validate(&self) -> Vec<Problem> {
-        let mut problems = Vec::new();
+        let mut problems: Vec<Problem> = self.alarms.iter().flat_map(AlarmBudget::validate).collect();
+        for problem in &mut problems {
+            problem.path = format!("alarms.{}", problem.path);
+        }
         let mut check = |fine: bool, path: &str, message: String, help: &str| {
             if !fine {
                 problems.push(Problem {
@@ -279,9 +292,11 @@ impl Options {
             "write 0 or a positive number, in the metric's unit",
         );
         check(
-            self.least_effect.relative >= 0.0 && self.least_effect.relative.is_finite(),
+            self.least_effect
+                .relative
+                .is_none_or(|share| share >= 0.0 && share.is_finite()),
             "least_effect.relative",
-            format!("{} is no least effect", self.least_effect.relative),
+            format!("{} is no least effect", self.least_effect.relative.unwrap_or_default()),
             "write 0 or a positive share, such as 0.2 for 20%",
         );
         if let (Some(lower), Some(upper)) = (self.thresholds.lower, self.thresholds.upper) {

@@ -12,6 +12,8 @@ use arrow_schema::{Field, Schema};
 
 use crate::Error;
 
+const ACCOUNT: &str = "suture.detect.alarms";
+
 /// Columns on their way to or from a snapshot, by name.
 #[derive(Debug, Default)]
 pub(crate) struct Columns {
@@ -32,15 +34,18 @@ impl Columns {
             .ok_or(Error::Snapshot(format!("it has no column {full}")))
     }
 
-    /// One record batch in Arrow's stream format; `version` is kept in the schema's metadata.
-    pub(crate) fn encode(self, version: u32) -> Result<Vec<u8>, Error> {
+    /// One record batch in Arrow's stream format; `version` is kept in the schema's metadata, and so is the account of
+    /// alarms, which is not any series' own.
+    pub(crate) fn encode(self, version: u32, account: Option<String>) -> Result<Vec<u8>, Error> {
         let fields: Vec<Field> = self
             .names
             .iter()
             .zip(&self.arrays)
             .map(|(n, a)| Field::new(n, a.data_type().clone(), false))
             .collect();
-        let metadata = [("suture.detect.version".to_owned(), version.to_string())].into();
+        let version = [("suture.detect.version".to_owned(), version.to_string())];
+        let account = account.map(|text| (ACCOUNT.to_owned(), text));
+        let metadata = version.into_iter().chain(account).collect();
         let schema = Arc::new(Schema::new_with_metadata(fields, metadata));
         let batch = RecordBatch::try_new(schema.clone(), self.arrays).map_err(Error::arrow)?;
         let mut writer = StreamWriter::try_new(Vec::new(), &schema).map_err(Error::arrow)?;
@@ -48,7 +53,7 @@ impl Columns {
         writer.into_inner().map_err(Error::arrow)
     }
 
-    pub(crate) fn decode(bytes: &[u8], version: u32) -> Result<(Self, usize), Error> {
+    pub(crate) fn decode(bytes: &[u8], version: u32) -> Result<(Self, usize, Option<String>), Error> {
         let mut reader = StreamReader::try_new(Cursor::new(bytes), None).map_err(Error::arrow)?;
         let found = reader
             .schema()
@@ -61,6 +66,7 @@ impl Columns {
                 "it is of version {found:?}, this program reads version {version}"
             )));
         }
+        let account = reader.schema().metadata().get(ACCOUNT).cloned();
         let batch = reader
             .next()
             .ok_or(Error::Snapshot("it holds no record batch".into()))?
@@ -72,6 +78,7 @@ impl Columns {
                 arrays: batch.columns().to_vec(),
             },
             batch.num_rows(),
+            account,
         ))
     }
 }

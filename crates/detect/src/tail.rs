@@ -43,6 +43,17 @@ impl Tails {
     /// Probability of a distance of `z` or more.
     #[inline]
     pub(crate) fn probability(&self, row: usize, z: f64) -> f64 {
+        let fitted = self.fitted(row, z);
+        if z > self.quantile[row] && z <= 1.05 * self.record[row] {
+            fitted.max(1.0 / (f64::from(self.count[row]).min(LONG) + 2.0))
+        } else {
+            fitted
+        }
+    }
+
+    /// The same by the fit alone, which the largest distance seen does not bound.
+    #[inline]
+    pub(crate) fn fitted(&self, row: usize, z: f64) -> f64 {
         let (u, rate) = (self.quantile[row], self.rate[row]);
         if z.is_nan() || z <= 0.0 {
             return 1.0;
@@ -50,12 +61,7 @@ impl Tails {
         if z <= u {
             return 1.0 - (1.0 - rate) * z / u;
         }
-        let fitted = rate * (-(z / u).ln() / self.index[row]).exp();
-        if z <= 1.05 * self.record[row] {
-            fitted.max(1.0 / (f64::from(self.count[row]).min(LONG) + 2.0))
-        } else {
-            fitted
-        }
+        rate * (-(z / u).ln() / self.index[row]).exp()
     }
 
     /// The distance whose probability is `p`.

@@ -176,7 +176,7 @@ fn what_is_too_small_to_matter_is_let_pass() {
     options.least_effect.absolute = 5.0;
     assert_eq!(watch_as(SignalKind::Cpu, &options, values()).1, []);
     options.least_effect.absolute = 0.0;
-    options.least_effect.relative = 0.0;
+    options.least_effect.relative = Some(0.0);
     assert_eq!(
         watch_as(SignalKind::Other, &options, values()).1,
         [],

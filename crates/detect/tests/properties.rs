@@ -5,8 +5,8 @@
 #![allow(clippy::unwrap_used, clippy::cast_possible_wrap)]
 
 use proptest::prelude::*;
-use suture_detect::{Bank, Column, Episode, Options, SequenceMode, SeriesHints};
-use suture_event::{SignalKind, Timestamp};
+use suture_detect::{AlarmBudget, Bank, Column, Episode, Options, SequenceMode, SeriesHints};
+use suture_event::{AnomalyPhase, SignalKind, Timestamp};
 
 const MINUTE: i64 = 60_000;
 
@@ -53,6 +53,24 @@ fn hasty() -> Options {
     options
 }
 
+/// The same under a budget so small that it is soon used up.
+fn frugal() -> Options {
+    Options {
+        alarms: Some(AlarmBudget {
+            at_most: 2,
+            per: suture_event::Span::from_mins(60),
+        }),
+        ..hasty()
+    }
+}
+
+fn either() -> impl Strategy<Value = Options> {
+    (any::<bool>(), any::<bool>()).prop_map(|(budget, sequence)| Options {
+        sequence: if sequence { SequenceMode::On } else { SequenceMode::Off },
+        ..if budget { frugal() } else { hasty() }
+    })
+}
+
 fn value() -> impl Strategy<Value = f64> {
     prop_oneof![
         12 => (0..100i32).prop_map(|v| 50.0 + f64::from(v) / 50.0),
@@ -71,8 +89,8 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
     #[test]
-    fn columns_may_be_cut_in_any_way(windows in table(4), cut in 1usize..4) {
-        let (mut whole, mut parts) = (bank(&hasty(), 4), bank(&hasty(), 4));
+    fn columns_may_be_cut_in_any_way(windows in table(4), cut in 1usize..4, options in either()) {
+        let (mut whole, mut parts) = (bank(&options, 4), bank(&options, 4));
         let (mut a, mut b) = ((vec![], vec![]), (vec![], vec![]));
         let rows = [0, 1, 2, 3];
         for (i, values) in windows.iter().enumerate() {
@@ -86,9 +104,7 @@ proptest! {
     }
 
     #[test]
-    fn a_snapshot_anywhere_changes_nothing(windows in table(3), at in 0usize..40, sequence in any::<bool>()) {
-        let mode = if sequence { SequenceMode::On } else { SequenceMode::Off };
-        let options = Options { sequence: mode, ..hasty() };
+    fn a_snapshot_anywhere_changes_nothing(windows in table(3), at in 0usize..40, options in either()) {
         let (mut straight, mut first) = (bank(&options, 3), bank(&options, 3));
         let (mut a, mut b) = ((vec![], vec![]), (vec![], vec![]));
         let rows = [0, 1, 2];
@@ -104,6 +120,47 @@ proptest! {
             feed(&mut first, start, &rows, values, &mut b);
         }
         prop_assert_eq!(a, b);
+    }
+
+    #[test]
+    fn a_snapshot_at_every_row_changes_nothing(windows in table(2), budget in any::<bool>()) {
+        let options = if budget { frugal() } else { hasty() };
+        let (mut straight, mut broken) = (bank(&options, 2), bank(&options, 2));
+        let (mut a, mut b) = ((vec![], vec![]), (vec![], vec![]));
+        for (i, values) in windows.iter().enumerate() {
+            let start = i as i64 * MINUTE;
+            feed(&mut straight, start, &[0, 1], values, &mut a);
+            for row in 0..2 {
+                feed(&mut broken, start, &[row as u32], &values[row..=row], &mut b);
+                let bytes = broken.snapshot().unwrap();
+                broken = Bank::new(&options).unwrap();
+                broken.restore(&bytes).unwrap();
+            }
+        }
+        prop_assert_eq!(a, b);
+        prop_assert_eq!(straight.snapshot().unwrap(), broken.snapshot().unwrap());
+    }
+
+    #[test]
+    fn a_budget_holds_whatever_the_series_do(windows in table(3), steps in prop::collection::vec(-2i64..90, 120)) {
+        let mut bank = bank(&frugal(), 3);
+        let (mut out, mut at, mut latest) = ((vec![], vec![]), 0, 0);
+        let mut alarms = vec![];
+        for (values, by) in windows.iter().zip(steps) {
+            at += by;
+            latest = latest.max(at);
+            out.1.clear();
+            feed(&mut bank, at * MINUTE, &[0, 1, 2], values, &mut out);
+            let opened = out.1.iter().filter(|e| e.phase == AnomalyPhase::Opened);
+            alarms.extend(opened.map(|_| latest));
+        }
+        for (i, from) in alarms.iter().enumerate() {
+            for (k, to) in alarms.iter().enumerate().skip(i) {
+                let most = 2.0 + 2.0 * (to - from) as f64 / 60.0;
+                prop_assert!((k - i + 1) as f64 <= most + 1e-9, "{} alarms in {} minutes", k - i + 1, to - from);
+            }
+        }
+        prop_assert_eq!(bank.budget().map(|b| b.raised()), Some(alarms.len() as u64));
     }
 
     #[test]
@@ -129,10 +186,9 @@ proptest! {
     #[test]
     fn no_number_and_no_time_makes_a_score_of_nonsense(
         samples in prop::collection::vec((any::<f64>(), -3i64..600_000), 1..200),
-        sequence in any::<bool>(),
+        options in either(),
     ) {
-        let mode = if sequence { SequenceMode::On } else { SequenceMode::Off };
-        let mut bank = bank(&Options { sequence: mode, ..hasty() }, 1);
+        let mut bank = bank(&options, 1);
         let mut out = (vec![], vec![]);
         let mut at = 1_700_000_000_000;
         for (value, minutes) in samples {
