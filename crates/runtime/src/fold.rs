@@ -60,6 +60,11 @@ pub trait Fold: Send {
     fn watermark(&self) -> Option<Timestamp> {
         None
     }
+
+    /// What the fold counts, each by its name, for the metrics. Called at every commit, so it must cost next to nothing.
+    fn counts(&self, tell: &mut dyn FnMut(&'static str, u64)) {
+        let _ = tell;
+    }
 }
 
 /// Makes the folds of a plane.

@@ -16,6 +16,8 @@ mod options;
 mod plane;
 mod restore;
 mod shard;
+#[cfg(any(test, feature = "simulation"))]
+pub mod simulation;
 mod state;
 mod writer;
 

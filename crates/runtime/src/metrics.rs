@@ -163,6 +163,7 @@ pub struct ShardMetrics {
     pub snapshot_at: Gauge,
     /// Its compressed size in bytes.
     pub snapshot_bytes: Gauge,
+    counts: Mutex<Vec<(&'static str, u64)>>,
 }
 
 impl Default for ShardMetrics {
@@ -189,6 +190,7 @@ impl Default for ShardMetrics {
             snapshot_offset: Gauge::default(),
             snapshot_at: Gauge::default(),
             snapshot_bytes: Gauge::default(),
+            counts: Mutex::default(),
         }
     }
 }
@@ -206,6 +208,18 @@ impl ShardMetrics {
     pub(crate) fn set_phase(&self, phase: Phase) {
         let at = PHASES.iter().position(|p| *p == phase).unwrap_or(0);
         self.phase.store(at as u64, Relaxed);
+    }
+
+    /// What the fold counted, as of the last commit, each by its name.
+    #[must_use]
+    pub fn counts(&self) -> Vec<(&'static str, u64)> {
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn take_counts(&self, fold: &dyn crate::Fold) {
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        counts.clear();
+        fold.counts(&mut |name, count| counts.push((name, count)));
     }
 
     /// Records between the position and the partition's end, when it was last asked for.

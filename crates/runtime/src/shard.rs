@@ -249,6 +249,7 @@ impl Shard {
         let now = self.env.clock.now();
         self.times.commit = now;
         self.metrics.commit_took(now.saturating_sub(began));
+        self.metrics.take_counts(self.fold.as_ref());
         Ok(())
     }
 
@@ -403,6 +404,7 @@ impl Shard {
         self.metrics.epoch.set(i64::from(self.epoch));
         self.metrics.position.set(self.position);
         self.metrics.committed.set(self.committed);
+        self.metrics.take_counts(self.fold.as_ref());
         info!(shard = %self.at, offset = self.position, epoch = self.epoch, "live");
     }
 }

@@ -11,7 +11,7 @@ use suture_log::{
     TopicSpec, memory::MemoryLog,
 };
 
-use super::sample::{HandClock, SampleFolds, by_shard, read, sample_log, sample_options, undisturbed};
+use super::sample::{SampleFolds, by_shard, read, sample_log, sample_options, undisturbed};
 use crate::{
     Clock, Error, OnRepartition, Options, Start,
     error::Failure,
@@ -19,6 +19,7 @@ use crate::{
     metrics::ShardMetrics,
     restore::restore,
     shard::{Env, Shard},
+    simulation::HandClock,
 };
 
 struct Nobody;

@@ -4,41 +4,19 @@ use std::{
     collections::BTreeMap,
     sync::{
         Arc,
-        atomic::{AtomicI64, AtomicU64, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
 
 use serde::{Deserialize, Serialize};
-use suture_event::{ShardId, Span, Timestamp, stable_hash};
+use suture_event::{ShardId, Span, stable_hash};
 use suture_log::{
     Isolation, Log, OutRecord, RecordRef, TopicPartition, TopicSpec,
     memory::{MemoryLog, MemoryOptions},
 };
 
-use crate::{Clock, Epoch, Fingerprint, Fold, FoldError, Folds, Options, Outputs, Tick};
-
-/// A clock that tests move.
-#[derive(Default)]
-pub(crate) struct HandClock(AtomicI64);
-
-impl HandClock {
-    pub(crate) fn advance(&self, millis: i64) {
-        self.0.fetch_add(millis, Ordering::SeqCst);
-    }
-}
-
-impl Clock for HandClock {
-    fn now(&self) -> Duration {
-        Duration::from_millis(u64::try_from(self.0.load(Ordering::SeqCst)).unwrap())
-    }
-    fn wall(&self) -> Timestamp {
-        Timestamp::from_millis(1_700_000_000_000 + self.0.load(Ordering::SeqCst))
-    }
-    fn pause(&self, time: Duration) {
-        self.advance(i64::try_from(time.as_millis()).unwrap());
-    }
-}
+use crate::{Clock, Epoch, Fingerprint, Fold, FoldError, Folds, Options, Outputs, Tick, simulation::HandClock};
 
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct State {

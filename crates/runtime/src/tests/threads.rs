@@ -12,8 +12,8 @@ use suture_log::{
     memory::{Faults, MemoryLog},
 };
 
-use super::sample::{HandClock, SampleFolds, by_shard, read, sample_log, sample_options, undisturbed};
-use crate::{Error, Metrics, Options, Plane, Shutdown, SystemClock};
+use super::sample::{SampleFolds, by_shard, read, sample_log, sample_options, undisturbed};
+use crate::{Error, Metrics, Options, Plane, Shutdown, SystemClock, simulation::HandClock};
 
 const PARTITIONS: i32 = 3;
 const LONG: Duration = Duration::from_secs(60);
