@@ -49,7 +49,7 @@ pub struct Args {
     pub svg: Option<PathBuf>,
 }
 
-const PIPELINE: &str = include_str!("pipeline.yaml");
+const PIPELINE: &str = include_str!("../../../../pipelines/demo.yaml");
 /// With `--keep`, so many things break at most: two months.
 const KEPT_FAULTS: usize = 2_000;
 const LIVE_SPEED: f64 = 450.0;
