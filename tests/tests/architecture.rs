@@ -12,8 +12,9 @@ use std::{
 };
 
 /// Which crates of the workspace each crate may stand on.
-const ARROWS: [(&str, &[&str]); 13] = [
+const ARROWS: [(&str, &[&str]); 14] = [
     ("event", &[]),
+    ("columnar", &["event"]),
     ("window", &["event"]),
     ("detect", &["event"]),
     ("diagnose", &["event"]),
@@ -21,7 +22,7 @@ const ARROWS: [(&str, &[&str]); 13] = [
     ("config", &["event", "window", "detect", "diagnose", "remediate"]),
     (
         "engine",
-        &["event", "window", "detect", "diagnose", "remediate", "config"],
+        &["event", "columnar", "window", "detect", "diagnose", "remediate", "config"],
     ),
     ("log", &["event"]),
     ("kafka", &["event", "log"]),
@@ -32,8 +33,9 @@ const ARROWS: [(&str, &[&str]); 13] = [
 ];
 
 /// The crates that decide: no clock, entropy, input, output or concurrency in them.
-const PURE: [&str; 8] = [
+const PURE: [&str; 9] = [
     "event",
+    "columnar",
     "window",
     "detect",
     "diagnose",

@@ -9,6 +9,7 @@ mod decide;
 mod error;
 mod expression;
 mod observe;
+mod raw;
 mod reorder;
 mod series;
 mod source;

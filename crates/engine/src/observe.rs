@@ -17,7 +17,7 @@ use self::{
     intake::{Decoded, Decoders, Taken},
     judge::Judge,
 };
-use crate::{EngineError, Source, SourceKind, series::SeriesTable};
+use crate::{EngineError, Source, SourceKind, raw::RawSlots, series::SeriesTable};
 
 /// Samples are judged at the latest when this many wait.
 const PENDING: usize = 8_192;
@@ -128,6 +128,7 @@ pub struct Observe {
 /// Samples that wait to be judged, as columns.
 #[derive(Debug, Default)]
 struct Pending {
+    raw: RawSlots,
     rows: Vec<u32>,
     ts: Vec<Timestamp>,
     values: Vec<f64>,
@@ -181,6 +182,7 @@ impl Observe {
             with_scores: false,
         })
     }
+            raw: RawSlots::new(pipeline.limits.series),
 
     /// Also writes the score of every window of every series.
     #[must_use]

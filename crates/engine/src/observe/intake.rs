@@ -6,7 +6,7 @@ use suture_config::TelemetryFormat;
 use suture_detect::SeriesHints;
 use suture_event::{
     Change, ChangeKind, Command, Edge, EdgeSource, FactBody, Outcome, SeriesKey, Timestamp,
-    codec::{self, Limits, PointKind, SampleRef, ServiceVersion, cdevents, otlp::Encoding, records},
+    codec::{self, Limits, PointKind, RawKey, SampleRef, ServiceVersion, Sink, cdevents, otlp::Encoding, records},
 };
 use suture_window::Aggregate;
 
@@ -30,6 +30,7 @@ pub(super) enum Decoded {
 /// The decoders of telemetry, which keep their memory from record to record.
 pub(super) struct Decoders {
     json: codec::json::Decoder,
+    arrow: suture_columnar::Decoder,
     pub(super) otlp: codec::otlp::Decoder,
 }
 
@@ -37,6 +38,7 @@ impl Decoders {
     pub(super) fn new(limits: Limits) -> Self {
         Self {
             json: codec::json::Decoder::new(limits),
+            arrow: suture_columnar::Decoder::new(limits),
             otlp: codec::otlp::Decoder::new(limits),
         }
     }
@@ -90,6 +92,65 @@ pub(super) fn decode(kind: SourceKind, record: RecordRef<'_>, limit: usize) -> R
     }
 }
 
+/// Where the decoders' samples go: to the rows of their series.
+struct Intake<'a> {
+    observe: &'a mut Observe,
+    /// The time beyond which a sample is from the future.
+    latest: Option<Timestamp>,
+    taken: &'a mut Taken,
+    out: &'a mut ObserveOut,
+}
+
+impl Sink for Intake<'_> {
+    fn known(&mut self, key: RawKey, ts: Timestamp, value: f64) -> bool {
+        let Some(slot) = self.observe.raw.get(key) else {
+            return false;
+        };
+        if self.is_timely(ts) {
+            self.take(slot, ts, value);
+        }
+        true
+    }
+
+    fn sample(&mut self, sample: SampleRef<'_>, key: Option<RawKey>) {
+        if !self.is_timely(sample.ts) {
+            return;
+        }
+        let slot = match self.observe.table.slot(sample.hash) {
+            Some(slot) => slot,
+            None => self.observe.register(&sample, self.out),
+        };
+        if let Some(key) = key {
+            self.observe.raw.put(key, slot);
+        }
+        self.take(slot, sample.ts, sample.value);
+    }
+}
+
+impl Intake<'_> {
+    /// Whether a sample is not from the future; counts it where it is.
+    fn is_timely(&mut self, ts: Timestamp) -> bool {
+        let timely = self.latest.is_none_or(|latest| ts <= latest);
+        if !timely {
+            self.taken.future += 1;
+            self.taken.furthest = self.taken.furthest.max(ts);
+        }
+        timely
+    }
+
+    fn take(&mut self, slot: Slot, ts: Timestamp, value: f64) {
+        match slot {
+            Slot::Row(row) => {
+                self.taken.rows.push(row);
+                self.taken.ts.push(ts);
+                self.taken.values.push(value);
+            }
+            Slot::LeftOut => self.observe.counters.left_out += 1,
+            Slot::Refused => self.taken.refused += 1,
+        }
+    }
+}
+
 impl Observe {
     /// Takes the samples of one record in. The decoders are lent out while their samples are looked up.
     pub(super) fn telemetry(&mut self, format: TelemetryFormat, record: RecordRef<'_>, out: &mut ObserveOut) {
@@ -107,11 +168,21 @@ impl Observe {
         };
         let mut taken = std::mem::take(&mut self.taken);
         let latest = record.timestamp.map(|at| at.plus(self.pipeline.limits.future));
-        let mut sink = |sample: SampleRef<'_>| self.sample(&sample, latest, &mut taken, out);
+        let mut intake = Intake {
+            observe: self,
+            latest,
+            taken: &mut taken,
+            out,
+        };
         let decoded = match format {
-            TelemetryFormat::Json => decoders.json.decode(bytes, &mut sink),
-            TelemetryFormat::OtlpProto => decoders.otlp.decode(bytes, Encoding::Proto, &mut sink),
-            TelemetryFormat::OtlpJson => decoders.otlp.decode(bytes, Encoding::Json, &mut sink),
+            TelemetryFormat::Json => decoders.json.decode_into(bytes, &mut intake),
+            TelemetryFormat::ArrowIpc => decoders.arrow.decode(bytes, &mut intake),
+            TelemetryFormat::OtlpProto => decoders
+                .otlp
+                .decode(bytes, Encoding::Proto, &mut |s| intake.sample(s, None)),
+            TelemetryFormat::OtlpJson => decoders
+                .otlp
+                .decode(bytes, Encoding::Json, &mut |s| intake.sample(s, None)),
         };
         self.decoders = Some(decoders);
         match decoded {
@@ -130,27 +201,6 @@ impl Observe {
         }
         taken.clear();
         self.taken = taken;
-    }
-
-    fn sample(&mut self, sample: &SampleRef<'_>, latest: Option<Timestamp>, taken: &mut Taken, out: &mut ObserveOut) {
-        if latest.is_some_and(|latest| sample.ts > latest) {
-            taken.future += 1;
-            taken.furthest = taken.furthest.max(sample.ts);
-            return;
-        }
-        let slot = match self.table.slot(sample.hash) {
-            Some(slot) => slot,
-            None => self.register(sample, out),
-        };
-        match slot {
-            Slot::Row(row) => {
-                taken.rows.push(row);
-                taken.ts.push(sample.ts);
-                taken.values.push(sample.value);
-            }
-            Slot::LeftOut => self.counters.left_out += 1,
-            Slot::Refused => taken.refused += 1,
-        }
     }
 
     /// Meets a series for the first time.

@@ -105,6 +105,7 @@ impl Observe {
         self.versions = snapshot.versions.into_iter().collect();
         self.edges = snapshot.edges.into_iter().collect();
         self.roster.clear();
+        self.raw.clear();
         Ok(())
     }
 

@@ -11,6 +11,8 @@ pub enum Format {
     OtlpProto,
     /// OpenTelemetry metrics as JSON.
     OtlpJson,
+    /// Telemetry samples as an Arrow IPC stream.
+    ArrowIpc,
     /// CDEvents.
     CdEvents,
     /// The CloudEvents envelope.
@@ -25,6 +27,7 @@ impl fmt::Display for Format {
             Self::Json => "JSON",
             Self::OtlpProto => "OTLP protobuf",
             Self::OtlpJson => "OTLP/JSON",
+            Self::ArrowIpc => "Arrow IPC stream",
             Self::CdEvents => "CDEvents JSON",
             Self::CloudEvents => "CloudEvents JSON",
             Self::Record => "JSON of Suture's own",
@@ -107,7 +110,9 @@ impl DecodeError {
         }
     }
 
-    pub(super) fn unfit(field: impl Into<String>, found: impl fmt::Display, help: &'static str) -> Self {
+    /// A field, what it holds, and what to write instead.
+    #[must_use]
+    pub fn unfit(field: impl Into<String>, found: impl fmt::Display, help: &'static str) -> Self {
         Self::Unfit {
             field: field.into(),
             found: found.to_string(),

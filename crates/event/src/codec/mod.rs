@@ -20,7 +20,7 @@ pub mod records;
 mod sample;
 
 pub use error::{DecodeError, EncodeError, Format, Rejected};
-pub use sample::{Decoded, Limits, PointKind, SampleRef, ServiceVersion};
+pub use sample::{Decoded, Limits, Pairs, PointKind, RawKey, SampleRef, ServiceVersion, Sink, seal};
 
 /// One record to be produced: key, headers and value. Header values are UTF-8 and never null.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -142,8 +142,35 @@ pub struct Decoded {
     pub versions: Vec<ServiceVersion>,
 }
 
-/// Labels being collected.
-pub(super) type Pairs<'a> = Vec<(Cow<'a, str>, Cow<'a, str>)>;
+/// A series by the very bytes that name it in a record, in 128 bits: whoever met a sample with this key need not read the
+/// name and labels of the next one. A series may have many, one for each way of writing it, but no two series share one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct RawKey(pub u128);
+
+/// Takes the samples of records in, in their order.
+///
+/// A decoder that can tell a series from its bytes asks [`Sink::known`] first, and decodes the sample in full only where
+/// the answer is no: so names and labels are read once a series and not once a sample.
+pub trait Sink {
+    /// Takes a sample of a series that was met under this key; `false`, and nothing taken, where it was not or is
+    /// forgotten.
+    fn known(&mut self, key: RawKey, ts: Timestamp, value: f64) -> bool {
+        let _ = (key, ts, value);
+        false
+    }
+
+    /// Takes a sample decoded in full; its series may be remembered under the key, where there is one.
+    fn sample(&mut self, sample: SampleRef<'_>, key: Option<RawKey>);
+}
+
+impl<F: FnMut(SampleRef<'_>)> Sink for F {
+    fn sample(&mut self, sample: SampleRef<'_>, _: Option<RawKey>) {
+        self(sample);
+    }
+}
+
+/// Names and values of labels being collected.
+pub type Pairs<'a> = Vec<(Cow<'a, str>, Cow<'a, str>)>;
 
 /// Memory that is used again from sample to sample and from record to record.
 #[derive(Debug, Default)]
@@ -169,12 +196,10 @@ impl Scratch {
 }
 
 /// Sorts the labels, checks them against the limits, and writes the series' identity. Returns its hash.
-pub(super) fn seal(
-    metric: &str,
-    pairs: &mut Pairs<'_>,
-    limits: &Limits,
-    identity: &mut Vec<u8>,
-) -> Result<u64, DecodeError> {
+///
+/// # Errors
+/// Where the metric or a label has no name, a limit is passed, or a label is given twice.
+pub fn seal(metric: &str, pairs: &mut Pairs<'_>, limits: &Limits, identity: &mut Vec<u8>) -> Result<u64, DecodeError> {
     if metric.is_empty() {
         return Err(DecodeError::unfit("metric", "empty", "name what is measured"));
     }

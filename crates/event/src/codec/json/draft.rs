@@ -5,7 +5,7 @@ use std::{borrow::Cow, fmt};
 use serde::de::{self, Deserialize, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 
 use super::super::{
-    DecodeError, Decoded, Limits, PointKind, Rejected, SampleRef,
+    DecodeError, Decoded, Limits, PointKind, RawKey, Rejected, SampleRef, Sink,
     sample::{Pairs, excerpt, seal, too_many_labels},
 };
 use crate::Timestamp;
@@ -111,7 +111,7 @@ impl<'a> Draft<'a> {
 pub(super) struct Record<'r> {
     pub(super) limits: &'r Limits,
     pub(super) identity: &'r mut Vec<u8>,
-    pub(super) sink: &'r mut dyn FnMut(SampleRef<'_>),
+    pub(super) sink: &'r mut dyn Sink,
     pub(super) decoded: Decoded,
     /// How many elements have been dealt with.
     pub(super) index: usize,
@@ -120,8 +120,8 @@ pub(super) struct Record<'r> {
 }
 
 impl<'r> Record<'r> {
-    /// Hands the sample on, or says why not.
-    pub(super) fn finish(&mut self, draft: &mut Draft<'_>) -> Result<(), DecodeError> {
+    /// Hands the sample on, or says why not. `key` names its series by the bytes it was read from.
+    pub(super) fn finish(&mut self, draft: &mut Draft<'_>, key: Option<RawKey>) -> Result<(), DecodeError> {
         if let Some(problem) = draft.problem.take() {
             return Err(problem);
         }
@@ -147,7 +147,7 @@ impl<'r> Record<'r> {
             });
         };
         let hash = seal(metric, &mut draft.labels, self.limits, self.identity)?;
-        (self.sink)(SampleRef {
+        let sample = SampleRef {
             ts,
             metric,
             value,
@@ -157,14 +157,15 @@ impl<'r> Record<'r> {
             kind: PointKind::Unspecified,
             start: None,
             signal: None,
-        });
+        };
+        self.sink.sample(sample, key);
         self.decoded.accepted += 1;
         Ok(())
     }
 
     /// Deals with an element of an array.
-    pub(super) fn take(&mut self, draft: &mut Draft<'_>) {
-        match self.finish(draft) {
+    pub(super) fn take(&mut self, draft: &mut Draft<'_>, key: Option<RawKey>) {
+        match self.finish(draft, key) {
             Ok(()) => self.index += 1,
             Err(error) => self.reject(draft, error),
         }
@@ -235,7 +236,7 @@ impl<'de> Visitor<'de> for ArraySeed<'_, '_, 'de> {
             if record.is_full() {
                 return Err(de::Error::custom("too many samples"));
             }
-            record.take(draft);
+            record.take(draft, None);
         }
     }
 }

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::{Labels, Timestamp};
+use crate::{Labels, Timestamp, codec::RawKey};
 
 fn decode_with(limits: Limits, bytes: &[u8]) -> (Result<Decoded, DecodeError>, Vec<Sample>) {
     let mut samples = Vec::new();
@@ -11,7 +11,106 @@ fn decode_with(limits: Limits, bytes: &[u8]) -> (Result<Decoded, DecodeError>, V
         assert_eq!(sample.hash, sample.key().unwrap().hash64());
         samples.push(sample.to_sample().unwrap());
     });
+    // a sink that knows the series already must find the same
+    let (mut sink, mut decoder) = (Remembering::default(), Decoder::new(limits));
+    for _ in 0..2 {
+        sink.samples.clear();
+        assert_eq!(decoder.decode_into(bytes, &mut sink), result);
+        assert_eq!(sink.samples, samples);
+    }
     (result, samples)
+}
+
+/// Remembers series by their keys.
+#[derive(Default)]
+struct Remembering {
+    series: std::collections::HashMap<u128, Sample>,
+    samples: Vec<Sample>,
+    known: usize,
+}
+
+impl Sink for Remembering {
+    fn known(&mut self, key: RawKey, ts: Timestamp, value: f64) -> bool {
+        let Some(series) = self.series.get(&key.0) else {
+            return false;
+        };
+        self.known += 1;
+        self.samples.push(Sample {
+            ts,
+            value,
+            ..series.clone()
+        });
+        true
+    }
+
+    fn sample(&mut self, sample: SampleRef<'_>, key: Option<RawKey>) {
+        let sample = sample.to_sample().unwrap();
+        if let Some(key) = key {
+            self.series.insert(key.0, sample.clone());
+        }
+        self.samples.push(sample);
+    }
+}
+
+#[test]
+fn a_series_written_plainly_is_read_once_and_then_known() {
+    let (mut sink, mut decoder) = (Remembering::default(), Decoder::default());
+    let one =
+        |ts: i64, host: &str| format!(r#"{{"ts":{ts},"metric":"cpu","value":{ts}.5,"labels":{{"host":"{host}"}}}}"#);
+    for ts in 0..4 {
+        for host in ["a", "b"] {
+            decoder.decode_into(one(ts, host).as_bytes(), &mut sink).unwrap();
+        }
+    }
+    assert_eq!((sink.known, sink.series.len()), (6, 2));
+    let array = format!("[ {} , {},{}]\n", one(7, "b"), one(8, "c"), one(9, "a"));
+    decoder.decode_into(array.as_bytes(), &mut sink).unwrap();
+    assert_eq!((sink.known, sink.series.len()), (8, 3));
+    // otherwise written, it is another key for the same series
+    let spaced = r#"{"labels": {"host": "a"}, "ts": 9, "metric": "cpu", "value": 9.5}"#;
+    decoder.decode_into(spaced.as_bytes(), &mut sink).unwrap();
+    assert_eq!((sink.known, sink.series.len()), (8, 4));
+    assert_eq!(sink.samples.last(), Some(&sample(9, "cpu", 9.5, &[("host", "a")])));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2_000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn what_is_remembered_never_changes_what_is_read(
+        records in prop::collection::vec(
+            (
+                prop::sample::select(vec!["a", "b}", r#"a\""#, r"\u0061", "", "},", "}}", "\u{7f}", "\t"]),
+                prop::sample::select(vec![
+                    r#"{"a":"b"}"#, r#"{"a":"}"}"#, r#"{"a":"b}"#, r#"{"a":"},"}"#, r#"{"},":"b"}"#, r#"{"a":"b","a":"c"}"#,
+                    r#"{"a":"b\""}"#, r#"{"a":"}\""}"#, r#"{"a":1}"#, r#"{"a":{}}"#, "{}", "null", r#"{"a" :"b"}"#, r#"{"a":"b",}"#,
+                    r#"{"a":"},\"value\":5,\"x\":{"}"#,
+                ]),
+                prop::sample::select(vec!["1", "1.5", "-0", "-0.0", "1e3", "01", "0.1", "12345678901234567890", "x", "-"]),
+                prop::sample::select(vec!["", " ", "}", "]", ",", "{"]),
+                any::<bool>(),
+                any::<bool>(),
+            ),
+            1..12,
+        ),
+    ) {
+        let (mut sink, mut remembering) = (Remembering::default(), Decoder::default());
+        for (metric, labels, value, after, first, array) in records {
+            let labels = format!(r#""labels":{labels}"#);
+            let rest = format!(r#""ts":1,"metric":"{metric}","value":{value}"#);
+            let (one, two) = if first { (&labels, &rest) } else { (&rest, &labels) };
+            let mut text = format!("{{{one},{two}}}{after}");
+            if array {
+                text = format!("[{text},{text}]");
+            }
+            sink.samples.clear();
+            let found = remembering.decode_into(text.as_bytes(), &mut sink);
+            let mut samples = Vec::new();
+            let expected = Decoder::default().decode(text.as_bytes(), &mut |s| samples.push(s.to_sample().unwrap()));
+            prop_assert_eq!(found, expected, "{}", text);
+            prop_assert_eq!(&sink.samples, &samples, "{}", text);
+        }
+    }
 }
 
 fn decode(text: &str) -> (Result<Decoded, DecodeError>, Vec<Sample>) {

@@ -1,0 +1,323 @@
+//! From a stream's bytes to samples.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use arrow_array::{
+    Array, ArrayRef, RecordBatch,
+    cast::AsArray,
+    types::{
+        ArrowPrimitiveType, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type,
+        TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType, TimestampSecondType, UInt8Type,
+        UInt16Type, UInt32Type, UInt64Type,
+    },
+};
+use arrow_buffer::Buffer;
+use arrow_ipc::reader::StreamDecoder;
+use arrow_schema::{ArrowError, DataType, Schema, TimeUnit};
+use suture_event::{
+    Timestamp,
+    codec::{DecodeError, Decoded, Format, Limits, PointKind, Rejected, SampleRef, Sink, seal},
+};
+
+use crate::{labels::Names, text::is_text};
+
+/// Decodes records of samples.
+#[derive(Debug, Default)]
+pub struct Decoder {
+    limits: Limits,
+    identity: Vec<u8>,
+    ts: Vec<i64>,
+    values: Vec<f64>,
+}
+
+/// Samples of one record so far.
+struct Record<'a> {
+    sink: &'a mut dyn Sink,
+    decoded: Decoded,
+    /// Rows dealt with.
+    rows: usize,
+}
+
+impl Decoder {
+    /// A decoder that holds records to these limits.
+    #[must_use]
+    pub fn new(limits: Limits) -> Self {
+        Self {
+            limits,
+            ..Self::default()
+        }
+    }
+
+    /// Hands every good sample of a record to `sink`, in their order.
+    ///
+    /// # Errors
+    /// Where the bytes are no Arrow IPC stream, are cut short, or lack a column: the reason tells. Of the batches before,
+    /// the samples have been handed on.
+    pub fn decode(&mut self, bytes: &[u8], sink: &mut dyn Sink) -> Result<Decoded, DecodeError> {
+        if bytes.is_empty() {
+            return Err(DecodeError::Empty(Format::ArrowIpc));
+        }
+        if bytes.starts_with(b"ARROW1") {
+            return Err(malformed("this is Arrow's file format: write the stream format"));
+        }
+        if matches!(bytes.first(), Some(b'{' | b'[')) {
+            return Err(malformed("this looks like JSON: check `format` of the topic"));
+        }
+        let mut record = Record {
+            sink,
+            decoded: Decoded::default(),
+            rows: 0,
+        };
+        let (mut reader, mut rest) = (StreamDecoder::new(), Buffer::from(bytes));
+        let mut fields = None;
+        loop {
+            let batch = next(&mut reader, &mut rest, bytes.len())?;
+            if fields.is_none()
+                && let Some(schema) = reader.schema()
+            {
+                fields = Some(check(&schema)?);
+            }
+            let Some(batch) = batch else { break };
+            let fields = fields.as_deref().unwrap_or_default();
+            if !self.batch(&batch, fields, &mut record)? {
+                break;
+            }
+        }
+        if fields.is_none() {
+            return Err(malformed("it has no schema"));
+        }
+        Ok(record.decoded)
+    }
+
+    /// Takes the rows of a batch; `false` where that was as many as a record may have.
+    fn batch(
+        &mut self,
+        batch: &RecordBatch,
+        fields: &[(String, usize)],
+        record: &mut Record<'_>,
+    ) -> Result<bool, DecodeError> {
+        let column = |wanted: &str| {
+            let at = fields.iter().find(|(name, _)| name == wanted).map(|(_, at)| *at);
+            at.map(|at| batch.column(at))
+        };
+        let times = column("ts").ok_or(DecodeError::Missing {
+            field: "ts",
+            help: "say when it was measured, in a column of timestamps or of milliseconds as int64",
+        })?;
+        let values = column("value").ok_or(DecodeError::Missing {
+            field: "value",
+            help: "write what was measured, in a column of numbers",
+        })?;
+        read_times(times, &mut self.ts)?;
+        read_values(values, &mut self.values)?;
+        let mut names = Names::new(batch, fields)?;
+        let rows = batch.num_rows();
+        let room = self.limits.samples.saturating_sub(record.rows);
+        for row in 0..rows.min(room) {
+            if let Err(error) = self.row(row, times, values, &mut names, record) {
+                record.decoded.rejected.push(Rejected {
+                    index: record.rows + row,
+                    at: None,
+                    metric: names.metric(row).map(excerpt),
+                    error,
+                });
+            }
+        }
+        record.rows += rows.min(room);
+        if rows > room {
+            let error = DecodeError::TooLarge {
+                what: "samples in one record".into(),
+                found: record.rows + 1,
+                limit: self.limits.samples,
+                option: "samples",
+            };
+            record.decoded.rejected.push(Rejected {
+                index: record.rows,
+                at: None,
+                metric: None,
+                error,
+            });
+        }
+        Ok(rows <= room)
+    }
+
+    #[inline]
+    fn row(
+        &mut self,
+        row: usize,
+        times: &ArrayRef,
+        values: &ArrayRef,
+        names: &mut Names<'_>,
+        record: &mut Record<'_>,
+    ) -> Result<(), DecodeError> {
+        if values.is_null(row) {
+            record.decoded.without_value += 1;
+            return Ok(());
+        }
+        let value = self.values.get(row).copied().unwrap_or(f64::NAN);
+        if !value.is_finite() {
+            return Err(DecodeError::unfit(
+                "value",
+                value,
+                "write a finite number, or null where there is none",
+            ));
+        }
+        let millis = self.ts.get(row).copied().filter(|_| times.is_valid(row));
+        let millis = millis.ok_or(DecodeError::Missing {
+            field: "ts",
+            help: "say when it was measured",
+        })?;
+        let ts = Timestamp::try_from(millis).map_err(|_| {
+            const HELP: &str = "write a time between the years 1 and 9999, and check the column's unit";
+            DecodeError::unfit("ts", format_args!("{millis} milliseconds"), HELP)
+        })?;
+        let key = names.key(row);
+        if !record.sink.known(key, ts, value) {
+            let metric = names.metric(row).ok_or(DecodeError::Missing {
+                field: "metric",
+                help: "name what is measured",
+            })?;
+            let mut labels = Vec::new();
+            names.labels(row, &mut labels);
+            let hash = seal(metric, &mut labels, &self.limits, &mut self.identity)?;
+            let sample = SampleRef {
+                ts,
+                metric,
+                value,
+                labels: &labels,
+                hash,
+                identity: &self.identity,
+                kind: PointKind::Unspecified,
+                start: None,
+                signal: None,
+            };
+            record.sink.sample(sample, Some(key));
+        }
+        record.decoded.accepted += 1;
+        Ok(())
+    }
+}
+
+/// The next batch. Arrow's reader checks most of what it reads, but not all: some damage makes it panic.
+fn next(reader: &mut StreamDecoder, rest: &mut Buffer, length: usize) -> Result<Option<RecordBatch>, DecodeError> {
+    let read = catch_unwind(AssertUnwindSafe(|| {
+        let batch = reader.decode(rest)?;
+        if batch.is_none() {
+            reader.finish()?;
+        }
+        Ok(batch)
+    }));
+    match read {
+        Ok(Ok(batch)) => Ok(batch),
+        Ok(Err(ArrowError::IpcError(reason))) if reason == "Unexpected End of Stream" => Err(DecodeError::Truncated {
+            format: Format::ArrowIpc,
+            at: length,
+        }),
+        Ok(Err(error)) => Err(malformed(&error.to_string())),
+        Err(_) => Err(malformed("its buffers contradict each other: the bytes are damaged")),
+    }
+}
+
+fn malformed(reason: &str) -> DecodeError {
+    DecodeError::Malformed {
+        format: Format::ArrowIpc,
+        at: None,
+        reason: reason.to_owned(),
+    }
+}
+
+/// Names and places of a schema's columns, where none is of a type that is not taken.
+fn check(schema: &Schema) -> Result<Vec<(String, usize)>, DecodeError> {
+    let mut fields: Vec<(String, usize)> = Vec::with_capacity(schema.fields().len());
+    for (at, field) in schema.fields().iter().enumerate() {
+        let (name, kind) = (field.name(), field.data_type());
+        if fields.iter().any(|(known, _)| known == name) {
+            return Err(DecodeError::unfit(
+                name.as_str(),
+                "there twice",
+                "name each column once",
+            ));
+        }
+        let help = match name.as_str() {
+            "ts" => (!matches!(kind, DataType::Timestamp(..) | DataType::Int64))
+                .then_some("write timestamps, or milliseconds since the epoch as int64"),
+            "value" => (!kind.is_integer() && !matches!(kind, DataType::Float32 | DataType::Float64))
+                .then_some("write float64, float32 or integers"),
+            "metric" => (!is_text(kind)).then_some("write utf8, or a dictionary of it"),
+            "labels" => {
+                (!is_map_of_texts(kind)).then_some("write a map of utf8 to utf8, or a column of text for each label")
+            }
+            _ => (kind.is_nested() && !is_text(kind)).then_some("drop the column, or write text"),
+        };
+        if let Some(help) = help {
+            return Err(DecodeError::unfit(
+                name.as_str(),
+                format_args!("a column of {kind}"),
+                help,
+            ));
+        }
+        fields.push((name.clone(), at));
+    }
+    Ok(fields)
+}
+
+fn is_map_of_texts(kind: &DataType) -> bool {
+    let DataType::Map(entries, _) = kind else { return false };
+    let DataType::Struct(fields) = entries.data_type() else {
+        return false;
+    };
+    fields.len() == 2 && fields.iter().all(|field| is_text(field.data_type()))
+}
+
+fn read_times(column: &ArrayRef, out: &mut Vec<i64>) -> Result<(), DecodeError> {
+    fn read<T: ArrowPrimitiveType<Native = i64>>(column: &ArrayRef, out: &mut Vec<i64>, to: impl Fn(i64) -> i64) {
+        if let Some(column) = column.as_primitive_opt::<T>() {
+            out.extend(column.values().iter().map(|at| to(*at)));
+        }
+    }
+    out.clear();
+    match column.data_type() {
+        DataType::Int64 => read::<Int64Type>(column, out, |at| at),
+        DataType::Timestamp(TimeUnit::Second, _) => {
+            read::<TimestampSecondType>(column, out, |at| at.saturating_mul(1_000));
+        }
+        DataType::Timestamp(TimeUnit::Millisecond, _) => read::<TimestampMillisecondType>(column, out, |at| at),
+        DataType::Timestamp(TimeUnit::Microsecond, _) => {
+            read::<TimestampMicrosecondType>(column, out, |at| at.div_euclid(1_000));
+        }
+        DataType::Timestamp(TimeUnit::Nanosecond, _) => {
+            read::<TimestampNanosecondType>(column, out, |at| at.div_euclid(1_000_000));
+        }
+        other => return Err(DecodeError::unfit("ts", other, "write timestamps")),
+    }
+    Ok(())
+}
+
+#[allow(clippy::cast_precision_loss)] // whole numbers beyond 2^53 are the nearest double, as in JSON
+fn read_values(column: &ArrayRef, out: &mut Vec<f64>) -> Result<(), DecodeError> {
+    fn read<T: ArrowPrimitiveType>(column: &ArrayRef, out: &mut Vec<f64>, to: impl Fn(T::Native) -> f64) {
+        if let Some(column) = column.as_primitive_opt::<T>() {
+            out.extend(column.values().iter().map(|value| to(*value)));
+        }
+    }
+    out.clear();
+    match column.data_type() {
+        DataType::Float64 => read::<Float64Type>(column, out, |value| value),
+        DataType::Float32 => read::<Float32Type>(column, out, f64::from),
+        DataType::Int64 => read::<Int64Type>(column, out, |value| value as f64),
+        DataType::Int32 => read::<Int32Type>(column, out, f64::from),
+        DataType::Int16 => read::<Int16Type>(column, out, f64::from),
+        DataType::Int8 => read::<Int8Type>(column, out, f64::from),
+        DataType::UInt64 => read::<UInt64Type>(column, out, |value| value as f64),
+        DataType::UInt32 => read::<UInt32Type>(column, out, f64::from),
+        DataType::UInt16 => read::<UInt16Type>(column, out, f64::from),
+        DataType::UInt8 => read::<UInt8Type>(column, out, f64::from),
+        other => return Err(DecodeError::unfit("value", other, "write numbers")),
+    }
+    Ok(())
+}
+
+/// The start of a name that may be of any length.
+fn excerpt(text: &str) -> String {
+    text.chars().take(60).collect()
+}
