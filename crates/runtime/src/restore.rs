@@ -12,7 +12,7 @@ use crate::{
     mark::Mark,
     metrics::{Phase, ShardMetrics},
     shard::{Env, Shard, Times, fingerprint_hash},
-    state::{Inventory, Manifest, StateStore},
+    state::{Inventory, Manifest, SnapshotId, StateStore},
     writer::{Kept, Writer},
 };
 
@@ -115,8 +115,13 @@ fn base(
 ) -> Result<Base, Failure> {
     let (mark, repartitioned) = match &lease.origin {
         Origin::New => {
-            // a group whose offsets were deleted may have left snapshots behind
-            let number = inventory.last_epoch().map_or(0, |epoch| epoch + 1);
+            // A group whose offsets were deleted may have left snapshots behind; but what is of this very beginning comes
+            // of an attempt at it that was cut short, of which nobody has ever heard.
+            let beginning = SnapshotId {
+                epoch: 0,
+                offset: lease.start,
+            };
+            let number = inventory.last_epoch_beside(beginning).map_or(0, |epoch| epoch + 1);
             return Ok(Base {
                 fold: create(env, at)?,
                 epoch: (number, Some(EpochCause::First)),

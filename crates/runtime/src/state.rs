@@ -100,6 +100,12 @@ impl Inventory {
     pub(crate) fn last_epoch(&self) -> Option<u32> {
         self.manifests.keys().chain(self.pieces.keys()).map(|id| id.epoch).max()
     }
+
+    /// The same without that snapshot.
+    pub(crate) fn last_epoch_beside(&self, beside: SnapshotId) -> Option<u32> {
+        let ids = self.manifests.keys().chain(self.pieces.keys());
+        ids.filter(|id| **id != beside).map(|id| id.epoch).max()
+    }
 }
 
 /// What a key of the state topic says.
