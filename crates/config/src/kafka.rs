@@ -24,6 +24,8 @@ pub struct Kafka {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(regex(pattern = r"^[A-Za-z0-9._-]{1,200}$"))]
     pub group: Option<String>,
+    /// How consumer groups share out partitions.
+    pub protocol: Protocol,
     /// Longest time between two commits of outputs and offsets, in one transaction.
     pub commit_interval: Span,
     /// A partition whose end was reached and which brought nothing for this long counts as idle: nobody waits for it.
@@ -40,12 +42,24 @@ impl Default for Kafka {
             client: BTreeMap::new(),
             prefix: "suture".to_owned(),
             group: None,
+            protocol: Protocol::default(),
             commit_interval: Span::from_millis(100),
             idle_after: Span::from_secs(5),
             snapshot_interval: Span::from_mins(1),
             topics: OwnedTopics::default(),
         }
     }
+}
+
+/// How consumer groups share out partitions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Protocol {
+    /// The members agree (`cooperative-sticky`): partitions that stay where they are go on being worked on. Any broker.
+    #[default]
+    Classic,
+    /// The broker shares out, by the protocol of KIP-848. Kafka 4 or later; the broker sets the session timeout.
+    Consumer,
 }
 
 /// How owned topics are made.

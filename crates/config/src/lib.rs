@@ -29,7 +29,7 @@ mod yaml;
 pub use bytes::{Bytes, BytesError};
 pub use environment::Environment;
 pub use estimate::Estimate;
-pub use kafka::{Kafka, OwnedTopics};
+pub use kafka::{Kafka, OwnedTopics, Protocol};
 pub use meaning::{SqlCheck, SqlProblem, SqlUse, Unchecked};
 pub use pipeline::{
     ChangeFormat, ChangeSource, Clock, LabelEdge, Limits, Pipeline, Scope, ServiceEdge, TelemetryFormat,

@@ -1,11 +1,13 @@
 //! The program's parts: the commands, and how the crates are wired together for each.
 
+pub mod assign;
 pub mod check;
 pub mod demo;
 #[cfg(feature = "kafka")]
 pub mod execute;
 pub mod load;
 pub mod logs;
+pub mod metrics;
 pub mod planes;
 #[cfg(feature = "history")]
 pub mod query;

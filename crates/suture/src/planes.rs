@@ -16,6 +16,32 @@ const SOURCE: &str = "/suture";
 /// A dead letter's reason is cut to this many bytes: brokers bound a record's headers.
 const REASON: usize = 4_096;
 
+/// Names of what the folds count, as the runtime's metrics carry them.
+pub mod count {
+    /// Series known to a shard of observe.
+    pub const SERIES: &str = "series";
+    /// Samples decoded.
+    pub const SAMPLES: &str = "samples";
+    /// Samples that `where` left out.
+    pub const LEFT_OUT: &str = "samples_left_out";
+    /// Samples of series beyond `limits.series`.
+    pub const SERIES_REFUSED: &str = "samples_refused";
+    /// Samples that came after their window had closed.
+    pub const LATE: &str = "samples_late";
+    /// Windows closed.
+    pub const WINDOWS: &str = "windows_closed";
+    /// Facts taken in by decide.
+    pub const FACTS: &str = "facts";
+    /// Facts that wait for slower shards.
+    pub const FACTS_HELD: &str = "facts_held";
+    /// Facts whose time had passed.
+    pub const FACTS_LATE: &str = "facts_late";
+    /// Facts judged early at the bound on held facts.
+    pub const FACTS_FORCED: &str = "facts_forced";
+    /// Facts of scopes beyond `limits.scopes`.
+    pub const SCOPES_REFUSED: &str = "scopes_refused";
+}
+
 /// The names of the topics that a pipeline owns.
 #[derive(Debug, Clone)]
 pub struct Topics {
@@ -221,6 +247,16 @@ impl Fold for ObserveFold {
     fn watermark(&self) -> Option<Timestamp> {
         Some(self.observe.watermark()).filter(|at| *at != Timestamp::MIN)
     }
+
+    fn counts(&self, tell: &mut dyn FnMut(&'static str, u64)) {
+        let counters = self.observe.counters();
+        tell(count::SERIES, counters.series);
+        tell(count::SAMPLES, counters.samples);
+        tell(count::LEFT_OUT, counters.left_out);
+        tell(count::SERIES_REFUSED, counters.series_refused);
+        tell(count::LATE, counters.windows.late_dropped);
+        tell(count::WINDOWS, counters.windows.closed);
+    }
 }
 
 struct DecideFold {
@@ -297,6 +333,15 @@ impl Fold for DecideFold {
 
     fn watermark(&self) -> Option<Timestamp> {
         Some(self.decide.now()).filter(|at| *at != Timestamp::MIN)
+    }
+
+    fn counts(&self, tell: &mut dyn FnMut(&'static str, u64)) {
+        let counters = self.decide.counters();
+        tell(count::FACTS, counters.facts);
+        tell(count::FACTS_HELD, counters.held);
+        tell(count::FACTS_LATE, counters.late);
+        tell(count::FACTS_FORCED, counters.forced);
+        tell(count::SCOPES_REFUSED, counters.scopes_refused);
     }
 }
 

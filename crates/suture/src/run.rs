@@ -1,6 +1,6 @@
 //! `suture run`: both planes against a log.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::{Context, bail};
 use suture_config::Pipeline;
@@ -12,7 +12,9 @@ use suture_runtime::{Clock, Metrics, Options, Plane, Shutdown};
 #[cfg(feature = "kafka")]
 use crate::load;
 use crate::{
+    assign::{self, Assign},
     load::Loaded,
+    metrics,
     planes::{DecideFolds, ObserveFolds, Topics},
     topics,
 };
@@ -30,6 +32,13 @@ pub struct Args {
     /// Which planes this process runs.
     #[arg(long, value_enum, default_value_t)]
     pub plane: PlaneChoice,
+    /// Take these partitions without a group, such as `telemetry:0,1`; once for each topic. Exactly one process may have
+    /// a partition: a second one that is given it takes it over for good.
+    #[arg(long, value_name = "TOPIC:PARTITIONS")]
+    pub assign: Vec<Assign>,
+    /// Serve /metrics, /healthz and /readyz here, such as `127.0.0.1:9464`. Absent: nowhere.
+    #[arg(long, value_name = "ADDRESS", env = "SUTURE_METRICS")]
+    pub metrics: Option<SocketAddr>,
 }
 
 /// Which planes a process runs.
@@ -69,7 +78,11 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
             shutdown: shutdown.clone(),
             observe: Arc::new(Metrics::default()),
             decide: Arc::new(Metrics::default()),
+            assign: args.assign.clone(),
         };
+        if let Some(address) = args.metrics {
+            metrics::serve(address, planes.seen(args.plane)).await?;
+        }
         planes.run(&loaded, args.plane).await
     })
 }
@@ -85,7 +98,10 @@ pub fn connect(pipeline: &Pipeline) -> anyhow::Result<Arc<dyn Log>> {
 pub fn kafka(pipeline: &Pipeline) -> anyhow::Result<suture_kafka::KafkaLog> {
     Ok(suture_kafka::KafkaLog::new(suture_kafka::Options {
         client: pipeline.kafka.client.clone(),
-        ..suture_kafka::Options::default()
+        protocol: match pipeline.kafka.protocol {
+            suture_config::Protocol::Classic => suture_kafka::Protocol::Cooperative,
+            suture_config::Protocol::Consumer => suture_kafka::Protocol::Consumer,
+        },
     })?)
 }
 
@@ -123,18 +139,44 @@ pub struct Planes {
     pub observe: Arc<Metrics>,
     /// What can be seen of decide.
     pub decide: Arc<Metrics>,
+    /// Partitions to take without a group; empty to join it.
+    pub assign: Vec<Assign>,
 }
 
 impl Planes {
+    /// What can be seen of the planes that are to run.
+    #[must_use]
+    pub fn seen(&self, which: PlaneChoice) -> metrics::Planes {
+        let all = [
+            (PlaneChoice::Decide, "observe", &self.observe),
+            (PlaneChoice::Observe, "decide", &self.decide),
+        ];
+        let planes = all.into_iter().filter(|(without, ..)| *without != which);
+        metrics::Planes {
+            planes: planes.map(|(_, name, metrics)| (name, metrics.clone())).collect(),
+            clock: self.clock.clone(),
+        }
+    }
+
     /// Runs the planes until they are asked to end, or one of them fails, which ends the other too.
     pub async fn run(self, loaded: &Loaded, which: PlaneChoice) -> anyhow::Result<()> {
         let mut running = tokio::task::JoinSet::new();
-        if which != PlaneChoice::Decide {
-            let plane = self.observe_plane(loaded)?;
+        let observe = match which {
+            PlaneChoice::Decide => None,
+            _ => Some(self.observe_plane(loaded)?),
+        };
+        let decide = (which != PlaneChoice::Observe).then(|| self.decide_plane(loaded));
+        if !self.assign.is_empty() {
+            let planes: Vec<(&str, &[String])> = [("observe", &observe), ("decide", &decide)]
+                .into_iter()
+                .filter_map(|(name, plane)| Some((name, plane.as_ref()?.options.topics.as_slice())))
+                .collect();
+            assign::examine(self.log.as_ref(), &self.assign, &planes)?;
+        }
+        if let Some(plane) = observe {
             running.spawn(async { plane.run_async().await.context("observe") });
         }
-        if which != PlaneChoice::Observe {
-            let plane = self.decide_plane(loaded);
+        if let Some(plane) = decide {
             running.spawn(async { plane.run_async().await.context("decide") });
         }
         let mut result = Ok(());
@@ -187,7 +229,8 @@ impl Planes {
         self.plane(Arc::new(folds), options, &self.decide)
     }
 
-    fn plane(&self, folds: Arc<dyn suture_runtime::Folds>, options: Options, metrics: &Arc<Metrics>) -> Plane {
+    fn plane(&self, folds: Arc<dyn suture_runtime::Folds>, mut options: Options, metrics: &Arc<Metrics>) -> Plane {
+        options.assign = assign::of_plane(&self.assign, &options.topics);
         Plane {
             log: self.log.clone(),
             folds,

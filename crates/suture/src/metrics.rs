@@ -1,0 +1,388 @@
+//! `/metrics`, `/healthz` and `/readyz`: what can be seen of a running process.
+//!
+//! `prometheus-client` writes the text (OpenMetrics, which Prometheus and what is compatible with it scrape), from the
+//! runtime's own counters at the time of the scrape: the shards know nothing of it. `axum` serves it.
+
+use std::{fmt, net::SocketAddr, sync::Arc};
+
+use anyhow::Context;
+use axum::{
+    Router,
+    extract::State,
+    http::{StatusCode, header::CONTENT_TYPE},
+    response::IntoResponse,
+    routing::get,
+};
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder, NoLabelSet, text},
+    metrics::{MetricType, counter::ConstCounter, gauge::ConstGauge},
+    registry::Registry,
+};
+use suture_log::TopicPartition;
+use suture_runtime::{Clock, Histogram, Metrics, Phase, ShardMetrics};
+
+use crate::planes::count;
+
+/// What is written of a shard or a plane.
+enum Value {
+    Counter(u64),
+    Gauge(f64),
+    /// In the unit of the metric's name, of which the histogram holds so many parts.
+    Histogram(f64),
+}
+
+/// A metric of shards.
+struct Metric {
+    name: &'static str,
+    help: &'static str,
+    kind: MetricType,
+    read: fn(&Scrape<'_>) -> Option<Value>,
+}
+
+/// One shard at one time.
+struct Scrape<'a> {
+    shard: &'a ShardMetrics,
+    counts: &'a [(&'static str, u64)],
+    now_millis: i64,
+}
+
+impl Scrape<'_> {
+    fn count(&self, name: &str) -> Option<u64> {
+        self.counts.iter().find(|(n, _)| *n == name).map(|(_, value)| *value)
+    }
+
+    /// Seconds from that time, in milliseconds since the epoch, to now.
+    fn since(&self, millis: Option<i64>) -> Option<Value> {
+        let millis = self.now_millis.saturating_sub(millis?);
+        Some(Value::Gauge(millis as f64 / 1e3))
+    }
+}
+
+const fn counter(name: &'static str, help: &'static str, read: fn(&Scrape<'_>) -> Option<Value>) -> Metric {
+    Metric {
+        name,
+        help,
+        kind: MetricType::Counter,
+        read,
+    }
+}
+
+const fn gauge(name: &'static str, help: &'static str, read: fn(&Scrape<'_>) -> Option<Value>) -> Metric {
+    Metric {
+        name,
+        help,
+        kind: MetricType::Gauge,
+        read,
+    }
+}
+
+const fn histogram(name: &'static str, help: &'static str, read: fn(&Scrape<'_>) -> Option<Value>) -> Metric {
+    Metric {
+        name,
+        help,
+        kind: MetricType::Histogram,
+        read,
+    }
+}
+
+fn whole(value: Option<i64>) -> Option<Value> {
+    value.map(|value| Value::Gauge(value as f64))
+}
+
+/// Names of the metrics of a plane as a whole.
+const REBALANCES: (&str, &str) = ("rebalances", "Assignments and revocations of partitions");
+const POLL_ERRORS: (&str, &str) = ("poll_errors", "Errors of polling that were gone on after");
+const SHARDS: (&str, &str) = ("shards", "Shards that this process has");
+
+/// Every metric of a shard. A counter's name gets `_total` behind it, as the format has it.
+const METRICS: &[Metric] = &[
+    gauge(
+        "shard_phase",
+        "0 opening, 1 restoring, 2 live, 3 waiting to start anew, 4 stopped",
+        |s| {
+            let phase = match s.shard.phase() {
+                Phase::Opening => 0.0,
+                Phase::Restoring => 1.0,
+                Phase::Live => 2.0,
+                Phase::Waiting => 3.0,
+                Phase::Stopped => 4.0,
+            };
+            Some(Value::Gauge(phase))
+        },
+    ),
+    counter("records", "Records taken in", |s| {
+        Some(Value::Counter(s.shard.records.get()))
+    }),
+    counter("bytes", "Bytes of the records taken in", |s| {
+        Some(Value::Counter(s.shard.bytes.get()))
+    }),
+    counter(
+        "records_skipped",
+        "Records left out since they had been taken in before",
+        |s| Some(Value::Counter(s.shard.skipped.get())),
+    ),
+    counter("outputs", "Records put out and committed", |s| {
+        Some(Value::Counter(s.shard.outputs.get()))
+    }),
+    counter(
+        "dead_letters",
+        "Records put out and committed that are dead letters",
+        |s| Some(Value::Counter(s.shard.dead_letters.get())),
+    ),
+    histogram("batch_records", "Records in each batch", |_| {
+        Some(Value::Histogram(1.0))
+    }),
+    histogram("commit_seconds", "Time that each commit took", |_| {
+        Some(Value::Histogram(1e6))
+    }),
+    counter("transaction_aborts", "Transactions aborted and sent again", |s| {
+        Some(Value::Counter(s.shard.aborts.get()))
+    }),
+    counter("shard_restarts", "Times the shard started anew after an error", |s| {
+        Some(Value::Counter(s.shard.restarts.get()))
+    }),
+    counter("restores", "Times the state was restored from a snapshot", |s| {
+        Some(Value::Counter(s.shard.restores.get()))
+    }),
+    counter(
+        "records_replayed",
+        "Records read again with their outputs dropped",
+        |s| Some(Value::Counter(s.shard.replayed.get())),
+    ),
+    counter(
+        "cold_starts",
+        "Times the shard began without the state it should have had",
+        |s| Some(Value::Counter(s.shard.cold_starts.get())),
+    ),
+    gauge("epoch", "The shard's epoch, from 0", |s| whole(s.shard.epoch.get())),
+    gauge(
+        "lag_records",
+        "Records up to the partition's end, which is asked for every ten seconds",
+        |s| whole(s.shard.lag()),
+    ),
+    gauge(
+        "watermark_delay_seconds",
+        "Time since the event time up to which everything is taken in",
+        |s| s.since(s.shard.watermark.get()),
+    ),
+    gauge(
+        "snapshot_age_seconds",
+        "Time since this process completed the shard's newest snapshot",
+        |s| s.since(s.shard.snapshot_at.get()),
+    ),
+    gauge("snapshot_bytes", "Compressed size of the newest snapshot", |s| {
+        whole(s.shard.snapshot_bytes.get())
+    }),
+    gauge("series", "Series known", |s| {
+        s.count(count::SERIES).map(|n| Value::Gauge(n as f64))
+    }),
+    counter("samples", "Samples decoded", |s| {
+        s.count(count::SAMPLES).map(Value::Counter)
+    }),
+    counter("samples_left_out", "Samples that `where` left out", |s| {
+        s.count(count::LEFT_OUT).map(Value::Counter)
+    }),
+    counter("samples_refused", "Samples of series beyond `limits.series`", |s| {
+        s.count(count::SERIES_REFUSED).map(Value::Counter)
+    }),
+    counter("samples_late", "Samples dropped since their window had closed", |s| {
+        s.count(count::LATE).map(Value::Counter)
+    }),
+    counter("windows_closed", "Windows judged", |s| {
+        s.count(count::WINDOWS).map(Value::Counter)
+    }),
+    counter("facts", "Facts taken in by decide", |s| {
+        s.count(count::FACTS).map(Value::Counter)
+    }),
+    gauge("facts_held", "Facts that wait for slower shards", |s| {
+        s.count(count::FACTS_HELD).map(|n| Value::Gauge(n as f64))
+    }),
+    counter("facts_late", "Facts whose time had passed", |s| {
+        s.count(count::FACTS_LATE).map(Value::Counter)
+    }),
+    counter("facts_forced", "Facts judged early at `limits.pending_facts`", |s| {
+        s.count(count::FACTS_FORCED).map(Value::Counter)
+    }),
+    counter("scopes_refused", "Facts of scopes beyond `limits.scopes`", |s| {
+        s.count(count::SCOPES_REFUSED).map(Value::Counter)
+    }),
+];
+
+/// The planes of this process by name, and the clock that ages are told by.
+#[derive(Clone)]
+pub struct Planes {
+    /// `observe`, `decide` or both.
+    pub planes: Vec<(&'static str, Arc<Metrics>)>,
+    /// What tells how long ago something was.
+    pub clock: Arc<dyn Clock>,
+}
+
+impl fmt::Debug for Planes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<&str> = self.planes.iter().map(|(name, _)| *name).collect();
+        f.debug_struct("Planes").field("planes", &names).finish_non_exhaustive()
+    }
+}
+
+type Labels<'a> = [(&'static str, &'a str); 3];
+
+impl Collector for Planes {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let now_millis = self.clock.wall().as_millis();
+        type Shards = Vec<(TopicPartition, Arc<ShardMetrics>)>;
+        let shards: Vec<(&str, Shards)> = self
+            .planes
+            .iter()
+            .map(|(name, metrics)| (*name, metrics.shards()))
+            .collect();
+        let plane = |encoder: &mut DescriptorEncoder<'_>,
+                     (name, help): (&str, &str),
+                     kind,
+                     read: &dyn Fn(&Metrics) -> Value| {
+            let mut family = encoder.encode_descriptor(name, help, None, kind)?;
+            for (plane, metrics) in &self.planes {
+                let labels = [("plane", *plane)];
+                write(family.encode_family(&labels)?, &read(metrics), None)?;
+            }
+            Ok(())
+        };
+        plane(&mut encoder, REBALANCES, MetricType::Counter, &|m| {
+            Value::Counter(m.rebalances.get())
+        })?;
+        plane(&mut encoder, POLL_ERRORS, MetricType::Counter, &|m| {
+            Value::Counter(m.poll_errors.get())
+        })?;
+        plane(&mut encoder, SHARDS, MetricType::Gauge, &|m| {
+            Value::Gauge(m.shards().len() as f64)
+        })?;
+        for metric in METRICS {
+            let mut family = encoder.encode_descriptor(metric.name, metric.help, None, metric.kind)?;
+            for (plane, shards) in &shards {
+                for (at, shard) in shards {
+                    let counts = shard.counts();
+                    let scrape = Scrape {
+                        shard,
+                        counts: &counts,
+                        now_millis,
+                    };
+                    let Some(value) = (metric.read)(&scrape) else { continue };
+                    let partition = at.partition.to_string();
+                    let labels: Labels<'_> = [("plane", *plane), ("topic", &*at.topic), ("partition", &partition)];
+                    let histogram = match metric.name {
+                        "batch_records" => Some(&shard.batch_records),
+                        "commit_seconds" => Some(&shard.commit_micros),
+                        _ => None,
+                    };
+                    write(family.encode_family(&labels)?, &value, histogram)?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn write(mut encoder: MetricEncoder<'_>, value: &Value, histogram: Option<&Histogram>) -> Result<(), fmt::Error> {
+    match (value, histogram) {
+        (Value::Counter(value), _) => ConstCounter::new(*value).encode(encoder),
+        (Value::Gauge(value), _) => ConstGauge::new(*value).encode(encoder),
+        (Value::Histogram(parts), Some(histogram)) => {
+            let buckets: Vec<(f64, u64)> = histogram
+                .buckets()
+                .map(|(bound, count)| (bound.map_or(f64::MAX, |bound| bound as f64 / parts), count))
+                .collect();
+            let sum = histogram.sum() as f64 / parts;
+            // counted from the buckets, so that both are of the same moment
+            let count = buckets.iter().map(|(_, count)| count).sum();
+            encoder.encode_histogram::<NoLabelSet>(sum, count, &buckets, None)
+        }
+        (Value::Histogram(_), None) => Ok(()),
+    }
+}
+
+impl Planes {
+    /// Everything as text.
+    ///
+    /// # Errors
+    /// None that are known: it is written to memory.
+    pub fn text(&self) -> Result<String, fmt::Error> {
+        let mut registry = Registry::with_prefix("suture");
+        registry.register_collector(Box::new(self.clone()));
+        let mut text = String::new();
+        text::encode(&mut text, &registry)?;
+        Ok(text)
+    }
+
+    /// Names of all metrics, as they are in the text, without what a histogram's and a counter's samples have behind it.
+    #[must_use]
+    pub fn names() -> Vec<String> {
+        let plane = [REBALANCES, POLL_ERRORS, SHARDS];
+        let names = plane
+            .iter()
+            .map(|(name, _)| *name)
+            .chain(METRICS.iter().map(|metric| metric.name));
+        names.map(|name| format!("suture_{name}")).collect()
+    }
+
+    /// Whether every plane has a shard and all of them are live; what is missing, in words, otherwise.
+    fn readiness(&self) -> Result<(), String> {
+        let mut missing = Vec::new();
+        for (plane, metrics) in self.planes.iter().filter(|(_, metrics)| !metrics.ready()) {
+            let shards = metrics.shards();
+            if shards.is_empty() {
+                missing.push(format!("{plane}: no shard yet"));
+            }
+            for (at, shard) in shards.iter().filter(|(_, shard)| shard.phase() != Phase::Live) {
+                missing.push(format!("{plane}: {at} is {:?}", shard.phase()).to_lowercase());
+            }
+        }
+        if missing.is_empty() {
+            Ok(())
+        } else {
+            Err(missing.join("\n"))
+        }
+    }
+}
+
+const TEXT: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+async fn metrics(State(planes): State<Planes>) -> impl IntoResponse {
+    match planes.text() {
+        Ok(text) => (StatusCode::OK, [(CONTENT_TYPE, TEXT)], text),
+        Err(_) => (
+            StatusCode::INTERNAL_SERVER_ERROR,
+            [(CONTENT_TYPE, "text/plain")],
+            String::new(),
+        ),
+    }
+}
+
+async fn ready(State(planes): State<Planes>) -> impl IntoResponse {
+    match planes.readiness() {
+        Ok(()) => (StatusCode::OK, "ready\n".to_owned()),
+        Err(missing) => (StatusCode::SERVICE_UNAVAILABLE, format!("{missing}\n")),
+    }
+}
+
+/// Serves it from now on, for as long as tokio's runtime lives. Gives the address, for a port of 0.
+///
+/// # Errors
+/// Where the address cannot be listened on.
+pub async fn serve(address: SocketAddr, planes: Planes) -> anyhow::Result<SocketAddr> {
+    let listener = tokio::net::TcpListener::bind(address)
+        .await
+        .with_context(|| format!("--metrics {address}"))?;
+    let address = listener.local_addr()?;
+    let router = Router::new()
+        .route("/metrics", get(metrics))
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/readyz", get(ready))
+        .with_state(planes);
+    tokio::spawn(async move {
+        if let Err(error) = axum::serve(listener, router).await {
+            tracing::error!(%error, "metrics are no longer served");
+        }
+    });
+    tracing::info!(%address, "serving /metrics, /healthz and /readyz");
+    Ok(address)
+}
