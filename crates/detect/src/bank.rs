@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// Version of the snapshot's columns.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// What is known of a series before its first sample.
 #[derive(Debug, Clone, Copy)]
@@ -437,7 +437,7 @@ impl Bank {
             voters += 1.0;
             let features = self.sequence.step(row, value);
             let own = -white.probability.max(1e-15).log10();
-            let mut joint = joined(own + features.iter().sum::<f64>(), 6);
+            let mut joint = joined(own, &features);
             if self.seasonal.levels.count[row] < self.options.warm_up
                 || self.sequence.repeats(row, 3.0 * joint < level, self.options.refractory)
             {
@@ -479,8 +479,7 @@ impl Bank {
     fn vote_on_shape(&mut self, i: usize, row: usize, value: f64) -> (f64, f64, u8) {
         let features = self.sequence.step(row, value);
         let own = -self.by_seasonal.probability[i].max(1e-15).log10();
-        let sum = own + features.iter().sum::<f64>();
-        let mut probability = joined(sum, 6);
+        let mut probability = joined(own, &features);
         let distance = self.by_seasonal.distance[i];
         if self.seasonal.levels.count[row] < self.options.warm_up {
             probability = 1.0;

@@ -214,9 +214,10 @@ pub struct Options {
     /// Which seasons are learned.
     pub season: SeasonOptions,
     /// Whether the sequence model runs. It joins weak signs over many values, so that its alarms come in fewer, longer
-    /// bunches: an `alarm` of 4e-3 suits it where 1e-4 suits windows.
+    /// bunches: an `alarm` of 2e-3 suits it where 1e-4 suits windows.
     pub sequence: SequenceMode,
-    /// Values after an alarm of the sequence model during which it raises no other.
+    /// Values after an alarm of the sequence model during which it raises no other, at most: 40 and a fiftieth of those
+    /// seen, as long as that is less.
     pub refractory: u32,
 }
 
@@ -235,7 +236,7 @@ impl Default for Options {
             silence: SilenceOptions::default(),
             season: SeasonOptions::default(),
             sequence: SequenceMode::Auto,
-            refractory: 100,
+            refractory: 300,
         }
     }
 }

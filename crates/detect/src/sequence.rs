@@ -1,15 +1,18 @@
 //! The sequence model: notices when the shape of a series, and not only its level, is one that was not there before.
 //!
-//! Five distances are followed side by side and each is read off the tail of its own past, as in `tail`: how far the
+//! Seven distances are followed side by side and each is read off the tail of its own past, as in `tail`: how far the
 //! means of the last 40 and 80 values lie from a long level; how the roughness of the last 30 values compares with what
 //! is usual; how surprising the last ten symbols were to a model of contexts (blended
 //! prediction over orders 0 to 4 as in J. Cleary and I. Witten, "Data compression using adaptive coding and partial
 //! string matching", 1984; the ten against all before as in A. Lavin and S. Ahmad, "Evaluating real-time anomaly
-//! detection algorithms", 2015); and how far the last twelve values are from the nearest earlier ones (E. Burnaev and
-//! V. Ishimtsev, "Conformalized density- and distance-based anomaly detection in time-series data", 2016). With the
-//! seasonal detector's own they are joined by the sum of their logarithms (R. A. Fisher, 1925).
+//! detection algorithms", 2015); how far the last twelve and the last 24 values are from the nearest earlier ones
+//! (E. Burnaev and V. Ishimtsev, "Conformalized density- and distance-based anomaly detection in time-series data",
+//! 2016); and how far the distribution of the last 50 values is from that of the 600 before (N. Smirnov, 1939). With the
+//! seasonal detector's own they are joined by the sum of their logarithms (R. A. Fisher, 1925), in which what looks at
+//! much the same counts for less and the order of values, which nothing else looks at, for more (I. J. Good, "On the
+//! weighted combination of significance tests", 1955).
 //!
-//! Strictly causal, memory bounded: [`Sequence::BYTES`] a series, a few microseconds a value.
+//! Strictly causal, memory bounded: [`Sequence::BYTES`] a series, some ten microseconds a value.
 
 use std::sync::Arc;
 
@@ -22,14 +25,20 @@ use crate::{
     state::{Cell, Columns, load, save},
 };
 
-const FEATURES: usize = 5;
+const FEATURES: usize = 7;
 pub(crate) const FEATURE_NAMES: [&str; FEATURES] = [
     "the mean of the last 40 values",
     "the mean of the last 80 values",
     "how rough the last 30 values are",
     "the order of the last 10 values",
     "the course of the last 12 values",
+    "the course of the last 24 values",
+    "how the last 50 values are distributed",
 ];
+/// What each feature counts for, in votes; the seasonal detector has one.
+const VOTES: [f64; FEATURES] = [1.0, 0.5, 1.0, 1.5, 1.0, 0.5, 0.5];
+/// All votes together.
+const ALL_VOTES: u32 = 7;
 
 /// Values remembered by the short means.
 const RING: usize = 80;
@@ -43,8 +52,16 @@ const ALPHABET: usize = SYMBOLS + 2;
 const ORDERS: usize = 5;
 const CONTEXTS: usize = 8_192;
 const SHAPE: usize = 12;
+const LONG_SHAPE: usize = 24;
 const SHAPES: usize = 400;
 const NEIGHBOURS: usize = 3;
+/// Values whose distribution is compared, with how many before them, and how often.
+const NEW: usize = 50;
+const OLD: usize = 600;
+const COMPARE: usize = 5;
+/// Values before the features that need many have anything to say.
+const LONG_SHAPE_FROM: usize = 3 * LONG_SHAPE;
+const COMPARE_FROM: usize = 3 * NEW;
 /// Distances gathered before a tail is fitted.
 const FIRST: usize = 60;
 /// Long memory, in values.
@@ -62,10 +79,13 @@ const ROUGH_SPREAD: usize = 7;
 const SEED: usize = 8;
 const SHAPES_SEEN: usize = 9;
 const REST: usize = 10;
-const HISTORY: usize = 11;
+const LONG_SEED: usize = 11;
+const LONG_SHAPES_SEEN: usize = 12;
+const COMPARED: usize = 13;
+const HISTORY: usize = 14;
 const LEVELS: usize = HISTORY + ORDERS;
 const WARPED: usize = LEVELS + RING;
-const STEPS: usize = WARPED + 2 * SHAPE;
+const STEPS: usize = WARPED + 2 * LONG_SHAPE;
 const SURPRISES: usize = STEPS + ROUGH;
 const TAILS: usize = SURPRISES + SHORT;
 /// Of a tail: quantile, rate, index, excesses, record, count, and the first distances.
@@ -73,7 +93,9 @@ const TAIL: usize = 6 + FIRST;
 const SORTED: usize = TAILS + FEATURES * TAIL;
 const ARRIVED: usize = SORTED + RANKED;
 const LIBRARY: usize = ARRIVED + RANKED;
-const NUMBERS: usize = LIBRARY + SHAPES * SHAPE;
+const LONG_LIBRARY: usize = LIBRARY + SHAPES * SHAPE;
+const DISTANCES: usize = LONG_LIBRARY + SHAPES * LONG_SHAPE;
+const NUMBERS: usize = DISTANCES + OLD + NEW;
 const COUNTS: usize = CONTEXTS * ALPHABET;
 const NONE: u32 = u32::MAX;
 
@@ -108,21 +130,25 @@ impl Sequence {
         let distances = distances(numbers, counts, &mut self.scratch, value);
         let mut out = [0.0; FEATURES];
         for (k, distance) in distances.into_iter().enumerate() {
+            let Some(distance) = distance else { continue };
             out[k] = tail_step(&mut numbers[TAILS + k * TAIL..TAILS + (k + 1) * TAIL], distance);
         }
         out
     }
 
-    /// Whether an alarm now would only repeat one within the last `rest` values; counts on, and begins anew on an alarm.
+    /// Whether an alarm now would only repeat one of late; counts on, and begins anew on an alarm. How long it goes on
+    /// grows with what is known of the series, as does the length of what is odd in it: 40 values and a fiftieth of
+    /// those seen, at most `rest`.
     pub(crate) fn repeats(&mut self, row: usize, alarm: bool, rest: u32) -> bool {
-        let at = self.slots[row] as usize * NUMBERS + REST;
-        let left = self.numbers[at];
+        let block = self.slots[row] as usize * NUMBERS;
+        let left = self.numbers[block + REST];
         if left > 0.0 {
-            self.numbers[at] = left - 1.0;
+            self.numbers[block + REST] = left - 1.0;
             return true;
         }
         if alarm {
-            self.numbers[at] = f64::from(rest);
+            let known = (40.0 + 0.02 * self.numbers[block + N]).floor();
+            self.numbers[block + REST] = known.min(f64::from(rest));
         }
         false
     }
@@ -196,13 +222,14 @@ fn mean(run: &[f64]) -> f64 {
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss
 )] // counts below 2^32
-fn distances(numbers: &mut [f64], counts: &mut [u8], scratch: &mut Vec<f64>, value: f64) -> [f64; FEATURES] {
+fn distances(numbers: &mut [f64], counts: &mut [u8], scratch: &mut Vec<f64>, value: f64) -> [Option<f64>; FEATURES] {
     let n = numbers[N];
     let seen = n as usize;
     if seen == 0 {
         numbers[LEVEL] = value;
         numbers[PREVIOUS] = value;
         numbers[SEED] = 12_345.0;
+        numbers[LONG_SEED] = 54_321.0;
     }
     // a long level and scale
     let error = value - numbers[LEVEL];
@@ -226,13 +253,26 @@ fn distances(numbers: &mut [f64], counts: &mut [u8], scratch: &mut Vec<f64>, val
     let rough = roughness(numbers, value, n);
     let order = surprise(numbers, counts, value, seen);
     shift_in(
-        &mut numbers[WARPED..WARPED + 2 * SHAPE],
+        &mut numbers[WARPED..WARPED + 2 * LONG_SHAPE],
         z.signum() * (1.0 + z.abs()).ln(),
     );
-    let shape = strangeness(numbers, scratch, seen);
+    let shape = strangeness::<SHAPE>(numbers, scratch, seen, (SHAPES_SEEN, SEED, LIBRARY));
+    let long_shape = strangeness::<LONG_SHAPE>(numbers, scratch, seen, (LONG_SHAPES_SEEN, LONG_SEED, LONG_LIBRARY));
+    shift_in(&mut numbers[DISTANCES..DISTANCES + OLD + NEW], z);
+    if seen >= COMPARE_FROM && seen.is_multiple_of(COMPARE) {
+        numbers[COMPARED] = unlikeness(&numbers[DISTANCES..DISTANCES + OLD + NEW], scratch, seen);
+    }
     numbers[PREVIOUS] = value;
     numbers[N] = n + 1.0;
-    [of_40, of_80, rough, order, shape]
+    [
+        Some(of_40),
+        Some(of_80),
+        Some(rough),
+        Some(order),
+        Some(shape),
+        (seen >= LONG_SHAPE_FROM).then_some(long_shape),
+        (seen >= COMPARE_FROM).then_some(numbers[COMPARED]),
+    ]
 }
 
 /// How the mean step of late compares with the usual one, in standard deviations of its logarithm.
@@ -365,20 +405,26 @@ fn symbol(numbers: &mut [f64], value: f64, seen: usize) -> usize {
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss
 )] // counts below 2^32
-fn strangeness(numbers: &mut [f64], scratch: &mut Vec<f64>, seen: usize) -> f64 {
+fn strangeness<const SHAPE: usize>(
+    numbers: &mut [f64],
+    scratch: &mut Vec<f64>,
+    seen: usize,
+    (shapes_seen, seed_at, library): (usize, usize, usize),
+) -> f64 {
     if seen < SHAPE {
         return 0.0;
     }
     let mut old = [0.0; SHAPE];
     let mut now = [0.0; SHAPE];
-    old.copy_from_slice(&numbers[WARPED..WARPED + SHAPE]);
-    now.copy_from_slice(&numbers[WARPED + SHAPE..WARPED + 2 * SHAPE]);
-    let offered = numbers[SHAPES_SEEN] as usize;
+    let end = WARPED + 2 * LONG_SHAPE;
+    old.copy_from_slice(&numbers[end - 2 * SHAPE..end - SHAPE]);
+    now.copy_from_slice(&numbers[end - SHAPE..end]);
+    let offered = numbers[shapes_seen] as usize;
     let kept = offered.min(SHAPES);
     let mut distance = 0.0;
     if kept > 20 {
         scratch.clear();
-        for run in numbers[LIBRARY..LIBRARY + kept * SHAPE].chunks_exact(SHAPE) {
+        for run in numbers[library..library + kept * SHAPE].chunks_exact(SHAPE) {
             scratch.push(run.iter().zip(&now).map(|(a, b)| (a - b) * (a - b)).sum());
         }
         scratch.select_nth_unstable_by(NEIGHBOURS, f64::total_cmp);
@@ -391,17 +437,36 @@ fn strangeness(numbers: &mut [f64], scratch: &mut Vec<f64>, seen: usize) -> f64 
         let mut place = offered;
         if offered >= SHAPES {
             // a linear congruence that stays exact in a float
-            let mut seed = numbers[SEED] as u64;
+            let mut seed = numbers[seed_at] as u64;
             seed = (seed * 1_664_525 + 1_013_904_223) % (1 << 32);
-            numbers[SEED] = seed as f64;
+            numbers[seed_at] = seed as f64;
             place = ((seed * (offered as u64 + 1)) >> 32) as usize;
         }
         if place < SHAPES {
-            numbers[LIBRARY + place * SHAPE..LIBRARY + (place + 1) * SHAPE].copy_from_slice(&old);
+            numbers[library + place * SHAPE..library + (place + 1) * SHAPE].copy_from_slice(&old);
         }
-        numbers[SHAPES_SEEN] = (offered + 1) as f64;
+        numbers[shapes_seen] = (offered + 1) as f64;
     }
     distance
+}
+
+/// The largest difference between the distributions of the last [`NEW`] values and the up to [`OLD`] before them.
+#[allow(clippy::cast_precision_loss)] // lengths of rings
+fn unlikeness(run: &[f64], scratch: &mut Vec<f64>, seen: usize) -> f64 {
+    let (old, new) = run.split_at(OLD);
+    let kept = (seen + 1 - NEW).min(OLD);
+    scratch.clear();
+    scratch.extend_from_slice(&old[OLD - kept..]);
+    scratch.sort_unstable_by(f64::total_cmp);
+    let mut sorted = [0.0; NEW];
+    sorted.copy_from_slice(new);
+    sorted.sort_unstable_by(f64::total_cmp);
+    let share = |run: &[f64], below: &dyn Fn(f64) -> bool| run.partition_point(|v| below(*v)) as f64 / run.len() as f64;
+    sorted.iter().fold(0.0, |most: f64, x| {
+        let upto = share(scratch, &|v| v <= *x) - share(&sorted, &|v| v <= *x);
+        let below = share(scratch, &|v| v < *x) - share(&sorted, &|v| v < *x);
+        most.max(upto.abs()).max(below.abs())
+    })
 }
 
 /// Minus the decimal logarithm of the probability of a distance, 0 within the usual 97%; then learns it.
@@ -444,11 +509,18 @@ fn tail_step(t: &mut [f64], z: f64) -> f64 {
     out
 }
 
-/// The probability that `voters` independent probabilities have so small a product, given minus its decimal logarithm.
-pub(crate) fn joined(sum: f64, voters: u32) -> f64 {
+/// The probability that as many independent probabilities as there are votes have so small a product. `own` and
+/// `features` are minus the decimal logarithms of the seasonal detector's and the features' probabilities.
+pub(crate) fn joined(own: f64, features: &[f64; FEATURES]) -> f64 {
+    let sum = own
+        + features
+            .iter()
+            .zip(VOTES)
+            .map(|(feature, votes)| votes * feature)
+            .sum::<f64>();
     let x = sum * std::f64::consts::LN_10;
     let (mut term, mut total) = (1.0, 1.0);
-    for k in 1..voters {
+    for k in 1..ALL_VOTES {
         term *= x / f64::from(k);
         total += term;
     }
