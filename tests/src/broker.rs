@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::wait;
+use crate::{disk::Disk, wait};
 
 /// How long the broker may take until it answers.
 const START_WITHIN: Duration = Duration::from_secs(120);
@@ -22,6 +22,10 @@ const TRIES: usize = 3;
 #[derive(Debug)]
 pub struct Broker {
     port: u16,
+    /// The listener that tells clients to come back through a proxy, and the port where it tells them to.
+    behind: (u16, u16),
+    /// What its data lie on, where that is not the folder's own disk.
+    disk: Option<Disk>,
     folder: tempfile::TempDir,
     /// Its end tells the watchdog to kill the broker.
     watchdog: Mutex<Option<(Child, ChildStdin)>>,
@@ -52,10 +56,19 @@ impl Broker {
     /// With what is missing on this machine.
     #[must_use]
     pub fn start() -> Self {
+        Self::start_on(|_| None)
+    }
+
+    /// Starts one whose data lie on a disk of their own, if `disk` gives one for the folder.
+    ///
+    /// # Panics
+    /// With what is missing on this machine.
+    #[must_use]
+    pub fn start_on(disk: impl Fn(&Path) -> Option<Disk>) -> Self {
         let jars = jars();
         let mut last = String::new();
         for _ in 0..TRIES {
-            match Self::try_start(&jars) {
+            match Self::try_start(&jars, &disk) {
                 Ok(broker) => return broker,
                 Err(reason) => last = reason,
             }
@@ -63,16 +76,22 @@ impl Broker {
         panic!("the Kafka broker that this test needs does not start: {last}");
     }
 
-    fn try_start(jars: &Path) -> Result<Self, String> {
+    fn try_start(jars: &Path, disk: &dyn Fn(&Path) -> Option<Disk>) -> Result<Self, String> {
         let folder = tempfile::Builder::new()
             .prefix("suture-broker-")
             .tempdir()
             .map_err(|e| e.to_string())?;
         let (port, controller) = (free_port(), free_port());
+        let behind = (free_port(), free_port());
         let settings = folder.path().join("server.properties");
-        fs::write(&settings, properties(port, controller, &folder.path().join("data"))).map_err(|e| e.to_string())?;
+        let data = folder.path().join("data");
+        fs::create_dir(&data).map_err(|e| e.to_string())?;
+        let disk = disk(&data);
+        // a folder below it: a disk of its own may hold what the broker takes for a topic's
+        let data = data.join("logs");
+        fs::write(&settings, properties(port, controller, behind, &data)).map_err(|e| e.to_string())?;
         fs::write(folder.path().join("log4j2.properties"), LOGGING).map_err(|e| e.to_string())?;
-        let format = java(jars, folder.path())
+        let format = java(jars, folder.path(), disk.as_ref())
             .args([
                 "kafka.tools.StorageTool",
                 "format",
@@ -91,6 +110,8 @@ impl Broker {
         }
         let broker = Self {
             port,
+            behind,
+            disk,
             folder,
             watchdog: Mutex::default(),
             pid: Mutex::default(),
@@ -102,7 +123,7 @@ impl Broker {
     /// Runs the broker's process below a watchdog that kills it when this process is gone, and waits until it answers.
     fn launch(&self, jars: &Path) -> Result<(), String> {
         let log = fs::File::create(self.folder.path().join("broker.log")).map_err(|e| e.to_string())?;
-        let java = java(jars, self.folder.path());
+        let java = java(jars, self.folder.path(), self.disk.as_ref());
         let mut watchdog = Command::new("bash")
             .args([
                 "-c",
@@ -140,6 +161,31 @@ impl Broker {
         format!("127.0.0.1:{}", self.port)
     }
 
+    /// The port that takes connections of a proxy, and the one at which clients who come through it are told to find the
+    /// broker: where the proxy must listen.
+    #[must_use]
+    pub const fn behind(&self) -> (u16, u16) {
+        self.behind
+    }
+
+    /// The disk that its data lie on, where they have one of their own.
+    #[must_use]
+    pub const fn disk(&self) -> Option<&Disk> {
+        self.disk.as_ref()
+    }
+
+    /// Keeps its process from making any file longer, as far as this goes the same as a full disk.
+    pub fn allow_no_growth(&self) {
+        let pid = *self.pid.lock().unwrap_or_else(PoisonError::into_inner);
+        let status = Command::new("prlimit")
+            .args([&format!("--pid={pid}"), "--fsize=1"])
+            .status();
+        assert!(
+            status.is_ok_and(|status| status.success()),
+            "prlimit, of util-linux, is needed"
+        );
+    }
+
     /// Kills the broker's process as a power cut would, keeping its data.
     pub fn kill(&self) {
         let watchdog = self.watchdog.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -167,7 +213,9 @@ impl Broker {
             .status();
     }
 
-    fn is_alive(&self) -> bool {
+    /// Whether its process is there.
+    #[must_use]
+    pub fn is_alive(&self) -> bool {
         let pid = *self.pid.lock().unwrap_or_else(PoisonError::into_inner);
         Path::new(&format!("/proc/{pid}")).exists()
     }
@@ -212,7 +260,7 @@ fn jars() -> PathBuf {
 /// Copies the jars with Maven. Several test processes may do so at once: each into a folder of its own, the first wins.
 fn fetch(folder: &Path) {
     let own = folder.with_extension(std::process::id().to_string());
-    let pom = Path::new(env!("CARGO_MANIFEST_DIR")).join("broker/pom.xml");
+    let pom = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/broker/pom.xml");
     let output = Command::new("mvn")
         .args(["-q", "-B", "-f"])
         .arg(pom)
@@ -241,15 +289,22 @@ fn fetch(folder: &Path) {
     );
 }
 
-/// Where cargo builds to: this test's program lies in `TARGET/PROFILE/deps`.
+/// Where cargo builds to: a test's program lies in `TARGET/PROFILE/deps`, any other in `TARGET/PROFILE`.
 #[must_use]
 pub fn target_folder() -> PathBuf {
     let program = std::env::current_exe().expect("this program has a path");
-    program.ancestors().nth(3).expect("cargo's target folder").to_owned()
+    let marked = program.ancestors().find(|folder| folder.join("CACHEDIR.TAG").exists());
+    marked
+        .or_else(|| program.ancestors().nth(3))
+        .expect("cargo's target folder")
+        .to_owned()
 }
 
-fn java(jars: &Path, folder: &Path) -> Command {
-    let mut command = Command::new("java");
+fn java(jars: &Path, folder: &Path, disk: Option<&Disk>) -> Command {
+    let mut command = match disk {
+        Some(disk) => disk.command("java"),
+        None => Command::new("java"),
+    };
     command
         .args([
             "-Xmx512m",
@@ -284,7 +339,7 @@ const LOGGING: &str = "rootLogger.level=WARN\nrootLogger.appenderRef.out.ref=out
                        appender.out.name=out\nappender.out.layout.type=PatternLayout\n\
                        appender.out.layout.pattern=%d %p %c: %m%n\n";
 
-fn properties(port: u16, controller: u16, data: &Path) -> String {
+fn properties(port: u16, controller: u16, (behind, proxy): (u16, u16), data: &Path) -> String {
     let mut text = Vec::new();
     for (key, value) in [
         ("process.roles", "broker,controller"),
@@ -292,7 +347,7 @@ fn properties(port: u16, controller: u16, data: &Path) -> String {
         ("controller.listener.names", "CONTROLLER"),
         (
             "listener.security.protocol.map",
-            "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+            "PLAINTEXT:PLAINTEXT,PROXIED:PLAINTEXT,CONTROLLER:PLAINTEXT",
         ),
         ("inter.broker.listener.name", "PLAINTEXT"),
         ("offsets.topic.replication.factor", "1"),
@@ -305,13 +360,18 @@ fn properties(port: u16, controller: u16, data: &Path) -> String {
         ("group.initial.rebalance.delay.ms", "0"),
         ("auto.create.topics.enable", "false"),
         ("group.min.session.timeout.ms", "1000"),
+        // the same for the newer protocol, in which the broker sets the times
+        ("group.consumer.min.session.timeout.ms", "1000"),
+        ("group.consumer.session.timeout.ms", "3000"),
+        ("group.consumer.min.heartbeat.interval.ms", "500"),
+        ("group.consumer.heartbeat.interval.ms", "500"),
     ] {
         writeln!(text, "{key}={value}").expect("a vector takes it");
     }
     let text = String::from_utf8(text).expect("written as text");
     format!(
-        "{text}listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}\n\
-         advertised.listeners=PLAINTEXT://127.0.0.1:{port}\n\
+        "{text}listeners=PLAINTEXT://127.0.0.1:{port},PROXIED://127.0.0.1:{behind},CONTROLLER://127.0.0.1:{controller}\n\
+         advertised.listeners=PLAINTEXT://127.0.0.1:{port},PROXIED://127.0.0.1:{proxy}\n\
          controller.quorum.voters=1@127.0.0.1:{controller}\nlog.dirs={}\n",
         data.display()
     )

@@ -1,0 +1,113 @@
+//! Observe as the program runs it, from the first record of a topic to the last.
+
+use std::{
+    fs,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use anyhow::Context;
+use suture::{load, run, run::PlaneChoice, run::Planes};
+use suture_log::TopicPartition;
+use suture_runtime::{Metrics, ShardMetrics, Shutdown, SystemClock};
+
+use crate::{
+    Args, Encoding,
+    meter::{Figure, Meter},
+};
+
+/// How long a run may take before it is given up.
+const PATIENCE: Duration = Duration::from_secs(600);
+
+fn pipeline(brokers: &str, topic: &str, group: &str, encoding: Encoding) -> String {
+    let format = match encoding {
+        Encoding::Json | Encoding::Arrays => "json",
+        Encoding::Arrow => "arrow_ipc",
+    };
+    format!(
+        "version: 1\nname: throughput\nclock: event\n\
+         kafka:\n  client: {{bootstrap.servers: \"{brokers}\"}}\n  prefix: throughput-{group}\n  group: throughput-{group}\n\
+         \x20 topics: {{partitions: 1, replication: 1}}\n\
+         scope: {{label: environment, default: prod}}\nentity: service\n\
+         telemetry:\n  - {{topic: {topic}, format: {format}}}\n\
+         window: {{size: 10s}}\n\
+         limits: {{series: 2000000}}\n"
+    )
+}
+
+/// Reads a topic to its end.
+pub(crate) fn measure(
+    brokers: &str,
+    topic: &str,
+    group: &str,
+    encoding: Encoding,
+    args: &Args,
+) -> anyhow::Result<Figure> {
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("pipeline.yaml");
+    fs::write(&file, pipeline(brokers, topic, group, encoding))?;
+    let loaded = load::load(&file, None)?;
+    let log = run::connect(&loaded.pipeline)?;
+    run::prepare(log.as_ref(), &loaded.pipeline, true)?;
+    let ends: Vec<(TopicPartition, i64)> = (0..args.partitions)
+        .map(|partition| {
+            let at = TopicPartition::new(topic, partition);
+            let end = log.range(&at)?.end;
+            Ok((at, end))
+        })
+        .collect::<anyhow::Result<_>>()?;
+    let (metrics, shutdown) = (Arc::new(Metrics::default()), Shutdown::new());
+    let planes = Planes {
+        log,
+        clock: Arc::new(SystemClock::default()),
+        shutdown: shutdown.clone(),
+        observe: Arc::clone(&metrics),
+        decide: Arc::default(),
+        assign: Vec::new(),
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()?;
+    let running = runtime.spawn(async move { planes.run(&loaded, PlaneChoice::Observe).await });
+    let deadline = Instant::now() + PATIENCE;
+    let begun = || {
+        let shards = metrics.shards();
+        shards.iter().any(|(_, shard)| shard.records.get() > 0).then_some(())
+    };
+    wait(deadline, Duration::from_micros(200), "the first record", begun)?;
+    let meter = Meter::start();
+    let reached = |gauge: fn(&ShardMetrics) -> Option<i64>| {
+        let shards = metrics.shards();
+        let mut ends = ends.iter();
+        ends.all(|(at, end)| {
+            let shard = shards.iter().find(|(shard, _)| shard == at);
+            shard.is_some_and(|(_, shard)| gauge(shard) >= Some(*end))
+        })
+        .then_some(())
+    };
+    let taken_in = || reached(|shard| shard.position.get());
+    wait(deadline, Duration::from_millis(1), "the last record", taken_in)?;
+    let figure = meter.stop(args.samples);
+    // positions that no output goes with are committed once a second, so this belongs to no record
+    let committed = || reached(|shard| shard.committed.get());
+    wait(deadline, Duration::from_millis(5), "the last commit", committed)?;
+    for (at, shard) in metrics.shards() {
+        anyhow::ensure!(
+            shard.dead_letters.get() == 0,
+            "{at} has {} dead letters",
+            shard.dead_letters.get()
+        );
+    }
+    shutdown.request();
+    runtime.block_on(running).context("the plane")??;
+    Ok(figure)
+}
+
+fn wait(deadline: Instant, tick: Duration, what: &str, done: impl Fn() -> Option<()>) -> anyhow::Result<()> {
+    while done().is_none() {
+        anyhow::ensure!(Instant::now() < deadline, "{what} does not come");
+        std::thread::sleep(tick);
+    }
+    Ok(())
+}
