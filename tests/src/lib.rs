@@ -5,7 +5,11 @@
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, clippy::missing_panics_doc)]
 
 pub mod broker;
+pub mod disk;
 pub mod kafka;
 pub mod program;
+pub mod proxy;
+pub mod shop;
 pub mod tally;
+pub mod undisturbed;
 pub mod wait;

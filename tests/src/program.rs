@@ -2,8 +2,9 @@
 
 use std::{
     fs,
+    io::Write as _,
     path::{Path, PathBuf},
-    process::{Child, Command, ExitStatus, Output, Stdio},
+    process::{Child, ChildStdin, Command, ExitStatus, Output, Stdio},
     time::Duration,
 };
 
@@ -40,27 +41,55 @@ pub fn output(args: &[&str]) -> Output {
 pub struct Process {
     child: Child,
     log: PathBuf,
+    /// What a worker is told things by.
+    input: Option<ChildStdin>,
 }
 
 impl Process {
     /// Starts it, its output in a file.
     #[must_use]
     pub fn start(name: &str, folder: &Path, args: &[&str], env: &[(&str, &str)]) -> Self {
+        Self::spawn(&path(), name, folder, args, env, Stdio::null())
+    }
+
+    /// Starts the worker of these tests, which can be told things.
+    #[must_use]
+    pub fn start_worker(name: &str, folder: &Path, args: &[&str], env: &[(&str, &str)]) -> Self {
+        let own = std::env::current_exe().expect("this program has a path");
+        let profile = own.ancestors().nth(2).expect("cargo's profile folder");
+        let worker = profile.join("suture-test-worker");
+        Self::spawn(&worker, name, folder, args, env, Stdio::piped())
+    }
+
+    fn spawn(program: &Path, name: &str, folder: &Path, args: &[&str], env: &[(&str, &str)], input: Stdio) -> Self {
         let log = folder.join(format!("{name}.log"));
         let out = fs::OpenOptions::new()
             .create(true)
             .append(true)
             .open(&log)
             .expect("the folder can be written");
-        let child = Command::new(path())
+        let mut child = Command::new(program)
             .args(args)
             .envs(env.iter().copied())
-            .stdin(Stdio::null())
+            .stdin(input)
             .stdout(out.try_clone().expect("a file can be shared"))
             .stderr(out)
             .spawn()
             .expect("the program starts");
-        Self { child, log }
+        let input = child.stdin.take();
+        Self { child, log, input }
+    }
+
+    /// Tells a worker something.
+    pub fn tell(&mut self, line: &str) {
+        let input = self.input.as_mut().expect("a worker");
+        writeln!(input, "{line}").expect("the worker listens");
+    }
+
+    /// kill -9, and waits until it is gone.
+    pub fn kill(mut self) {
+        self.child.kill().expect("a child can be killed");
+        self.child.wait().expect("a child can be waited for");
     }
 
     /// What it printed.
