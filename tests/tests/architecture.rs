@@ -22,7 +22,15 @@ const ARROWS: [(&str, &[&str]); 14] = [
     ("config", &["event", "window", "detect", "diagnose", "remediate"]),
     (
         "engine",
-        &["event", "columnar", "window", "detect", "diagnose", "remediate", "config"],
+        &[
+            "event",
+            "columnar",
+            "window",
+            "detect",
+            "diagnose",
+            "remediate",
+            "config",
+        ],
     ),
     ("log", &["event"]),
     ("kafka", &["event", "log"]),
