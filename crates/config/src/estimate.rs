@@ -45,7 +45,7 @@ impl Pipeline {
     #[must_use]
     pub fn estimate(&self) -> Estimate {
         let fallback = SignalRule::fallback(self.detect.clone());
-        let cost = |rule: &SignalRule| (self.window_bytes(rule), detect_bytes(rule));
+        let cost = |rule: &SignalRule| (self.window_bytes(rule), detect_bytes(rule, self.alarms.is_some()));
         let ((window_bytes, detect_bytes), dearest) = self
             .signals
             .iter()
@@ -97,6 +97,11 @@ impl Pipeline {
 }
 
 /// Bytes of a series under a rule's detectors; nothing where they cannot be made, which is an error of its own.
-fn detect_bytes(rule: &SignalRule) -> usize {
-    Bank::new(&rule.detect).map_or(0, |bank| bank.bytes_per_series())
+fn detect_bytes(rule: &SignalRule, budget: bool) -> usize {
+    let bank = if budget {
+        Bank::under_budget(&rule.detect)
+    } else {
+        Bank::new(&rule.detect)
+    };
+    bank.map_or(0, |bank| bank.bytes_per_series())
 }

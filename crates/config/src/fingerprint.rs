@@ -23,6 +23,7 @@ impl Pipeline {
             // already part of `detect`
             rule.direction = None;
             rule.least_effect = None;
+            rule.alarms = None;
         }
         let mut text = String::new();
         // every field is a text, number, list or mapping with text keys: none fails to become JSON

@@ -170,6 +170,11 @@ impl Meaning<'_> {
         if sure(&["detect"]) {
             self.tell("detect", detect);
         }
+        if sure(&["alarms"])
+            && let Some(alarms) = &pipeline.alarms
+        {
+            self.tell("alarms", told!(alarms.validate()));
+        }
         if sure(&["diagnose"]) {
             self.tell("diagnose", told!(pipeline.diagnose.validate()));
         }

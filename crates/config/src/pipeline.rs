@@ -52,6 +52,11 @@ pub struct Pipeline {
     /// How series are watched, where a rule under `signals` does not say otherwise.
     #[serde(default)]
     pub detect: suture_detect::Options,
+    /// A budget of alarms for all series together but those of rules that state one of their own. How unlikely a window
+    /// must be to be an alarm then follows from the budget, in place of `detect.alarm` and `detect.at_once`. Each shard,
+    /// which is one input partition, holds to it by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alarms: Option<suture_detect::AlarmBudget>,
     /// How anomalies become incidents with ranked causes.
     #[serde(default)]
     pub diagnose: suture_diagnose::Options,
@@ -131,14 +136,14 @@ pub enum TelemetryFormat {
     OtlpProto,
     /// OTLP export requests as JSON: the OpenTelemetry Collector's `otlp_json`.
     OtlpJson,
+    /// An Arrow IPC stream of record batches with the columns `ts`, `metric`, `value` and `labels`, or a column of text for
+    /// each label: many samples a record, at a tenth of the cost.
+    ArrowIpc,
 }
 
 /// A topic that carries changes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-    /// An Arrow IPC stream of record batches with the columns `ts`, `metric`, `value` and `labels`, or a column of text for
-    /// each label: many samples a record, at a tenth of the cost.
-    ArrowIpc,
 pub struct ChangeSource {
     /// Name of the topic: letters, digits, `.`, `_` and `-`.
     #[schemars(regex(pattern = r"^[A-Za-z0-9._-]{1,249}$"))]

@@ -176,7 +176,7 @@ fn sound_part(root: &Node, schema: &Json, doubtful: &BTreeSet<String>) -> Node {
 }
 
 /// Gives each signal rule the whole of its `detect`: the one at the top, overridden by the rule's own, in which the rule's
-/// `direction` and `least_effect` take part.
+/// `direction`, `least_effect` and `alarms` take part.
 fn push_down(root: &mut Node, report: &mut Report) {
     let base = root.get("detect").cloned().unwrap_or(Node {
         span: 0..0,
@@ -193,7 +193,7 @@ fn push_down(root: &mut Node, report: &mut Report) {
         let Value::Map(entries) = &mut rule.value else { continue };
         let own = entries.iter().find(|entry| entry.key == "detect").cloned();
         let mut over = own.as_ref().map_or_else(Vec::new, |own| own.value.entries().to_vec());
-        for key in ["direction", "least_effect"] {
+        for key in ["direction", "least_effect", "alarms"] {
             let Some(short) = entries
                 .iter()
                 .find(|entry| entry.key == key && entry.value.what() != "nothing")

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use globset::{GlobBuilder, GlobMatcher};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use suture_detect::{LeastEffect, Side};
+use suture_detect::{AlarmBudget, LeastEffect, Side};
 use suture_event::SignalKind;
 use suture_window::Aggregate;
 
@@ -38,6 +38,9 @@ pub struct SignalRule {
     /// What is too small to matter: short for `least_effect` under `detect`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub least_effect: Option<LeastEffect>,
+    /// A budget of alarms for the rule's series together: short for `alarms` under `detect`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alarms: Option<AlarmBudget>,
     /// How the series are watched: what is given here replaces what is given in `detect` at the top, key by key. Lists are
     /// replaced whole.
     #[serde(default)]
@@ -56,6 +59,7 @@ impl SignalRule {
             counter: None,
             direction: None,
             least_effect: None,
+            alarms: None,
             detect,
         }
     }

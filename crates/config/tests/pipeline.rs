@@ -105,6 +105,35 @@ signals:
 }
 
 #[test]
+fn a_budget_of_alarms_is_the_pipelines_or_a_rules() {
+    let text = "
+name: shop
+telemetry: [{topic: telemetry}]
+alarms: {at_most: 5, per: 1w}
+signals:
+  - name: checkout
+    alarms: {at_most: 1, per: 2d}
+  - name: plain
+";
+    let pipeline = parsed(text);
+    assert_eq!(
+        pipeline.alarms.map(|a| (a.at_most, a.per)),
+        Some((5, Span::from_hours(168)))
+    );
+    let own = pipeline.signals[0].detect.alarms;
+    assert_eq!(own.map(|a| (a.at_most, a.per)), Some((1, Span::from_hours(48))));
+    assert_eq!(pipeline.signals[1].detect.alarms, None, "it draws on the pipeline's");
+    for (good, bad, path) in [
+        ("at_most: 5", "at_most: 0", "alarms.at_most"),
+        ("per: 2d", "per: 0d", "signals[0].alarms.per"),
+    ] {
+        let problems = Pipeline::parse("p.yaml", &text.replace(good, bad), &|_| None);
+        let problems = format!("{:?}", problems.unwrap_err());
+        assert!(problems.contains(path), "{problems}");
+    }
+}
+
+#[test]
 fn merge_keys_and_aliases_repeat_what_stands_above() {
     let pipeline = parsed(
         "

@@ -185,6 +185,16 @@ impl Bank {
         self.budget.as_ref()
     }
 
+    /// What was expected of each entry of the last column, and the lower and upper end of its band; NaN where nothing was.
+    #[must_use]
+    pub fn bands(&self) -> [&[f64]; 3] {
+        [
+            &self.by_seasonal.expected,
+            &self.by_seasonal.lower,
+            &self.by_seasonal.upper,
+        ]
+    }
+
     /// The alarms that the last update suppressed.
     #[must_use]
     pub fn suppressed(&self) -> &[Suppressed] {

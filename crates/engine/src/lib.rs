@@ -17,7 +17,7 @@ mod source;
 pub use decide::{Decide, DecideCounters, DecideOut};
 pub use error::EngineError;
 pub use expression::{Expressions, Filter, NoExpressions, Rows, ValueOf};
-pub use observe::{DeadLetter, Observe, ObserveCounters, ObserveOut, RecordRef, ScoreRow};
+pub use observe::{Band, DeadLetter, Observe, ObserveCounters, ObserveOut, RecordRef, ScoreRow, SuppressedAlarm};
 pub use source::{Source, SourceKind};
 
 /// The version of the folds. A snapshot of another one is carried over where its shape fits, and opens a new epoch.

@@ -63,6 +63,37 @@ pub struct ScoreRow {
     pub value: f64,
     /// 1 less the probability of a window as unusual, in 0..=1.
     pub score: f64,
+    /// The band within which a value was usual. Absent while the series is not known well enough.
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    pub band: Option<Band>,
+}
+
+/// Where a value was expected.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Band {
+    /// What was expected.
+    pub expected: f64,
+    /// Lower end of the band.
+    pub lower: f64,
+    /// Upper end of the band.
+    pub upper: f64,
+}
+
+/// An alarm that a budget suppressed: for logs, since nothing follows from it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct SuppressedAlarm {
+    /// When it would have been told.
+    pub at: Timestamp,
+    /// The metric's name.
+    pub metric: Arc<str>,
+    /// The series' labels.
+    pub labels: Labels,
+    /// The detector that would have raised it.
+    pub detector: &'static str,
+    /// 1 less the probability of a window as unusual, in 0..=1.
+    pub score: f64,
+    /// What was measured; absent for a silent series.
+    pub value: Option<f64>,
 }
 
 /// What observe said, in order.
@@ -74,6 +105,8 @@ pub struct ObserveOut {
     pub dead_letters: Vec<DeadLetter>,
     /// Scores, where asked for.
     pub scores: Vec<ScoreRow>,
+    /// Alarms that a budget suppressed.
+    pub suppressed: Vec<SuppressedAlarm>,
 }
 
 /// Counts since the start of the process, but for the windows', which are the shard's.
@@ -87,6 +120,8 @@ pub struct ObserveCounters {
     pub left_out: u64,
     /// Records that went to the dead letters, wholly or in part.
     pub dead_letters: u64,
+    /// Alarms that a budget suppressed.
+    pub alarms_suppressed: u64,
     /// Samples refused because the bound on series was reached.
     pub series_refused: u64,
     /// Well-formed events that are none of this program's business.
@@ -104,9 +139,10 @@ pub struct Observe {
     source: Source,
     matcher: SignalMatcher,
     /// Absent only while a record is being decoded.
-    decoders: Option<Decoders>,
+    decoders: Option<Box<Decoders>>,
     taken: Taken,
     table: SeriesTable,
+    raw: RawSlots,
     windows: Windows,
     judge: Judge,
     pending: Pending,
@@ -128,7 +164,6 @@ pub struct Observe {
 /// Samples that wait to be judged, as columns.
 #[derive(Debug, Default)]
 struct Pending {
-    raw: RawSlots,
     rows: Vec<u32>,
     ts: Vec<Timestamp>,
     values: Vec<f64>,
@@ -153,7 +188,7 @@ impl Observe {
             reason: e.to_string(),
         })?;
         let windows = Windows::new(&pipeline.window).map_err(|e| EngineError::Window(e.to_string()))?;
-        let judge = Judge::new(&matcher)?;
+        let judge = Judge::new(&matcher, pipeline.alarms.as_ref())?;
         let limits = Limits {
             labels: pipeline.limits.labels,
             value_bytes: pipeline.limits.label_bytes,
@@ -161,11 +196,12 @@ impl Observe {
             ..Limits::default()
         };
         Ok(Self {
+            raw: RawSlots::new(pipeline.limits.series),
             pipeline,
             shard,
             source,
             matcher,
-            decoders: Some(Decoders::new(limits)),
+            decoders: Some(Box::new(Decoders::new(limits))),
             taken: Taken::default(),
             table: SeriesTable::default(),
             windows,
@@ -182,7 +218,6 @@ impl Observe {
             with_scores: false,
         })
     }
-            raw: RawSlots::new(pipeline.limits.series),
 
     /// Also writes the score of every window of every series.
     #[must_use]
@@ -264,6 +299,8 @@ impl Observe {
             let at = anomaly.0.at;
             self.say(scope, at, FactBody::Anomaly(anomaly.0), out);
         }
+        self.counters.alarms_suppressed += judge.suppressed.len() as u64;
+        out.suppressed.append(&mut judge.suppressed);
         self.judge = judge;
         pending.clear();
         self.pending = pending;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use suture_config::{Pipeline, TelemetryFormat};
 use suture_engine::{Decide, DecideOut, NoExpressions, Observe, ObserveOut, RecordRef, Source, SourceKind};
-use suture_event::{Edge, EdgeSource, EpochNote, Fact, FactBody, ShardId, Span, Timestamp};
+use suture_event::{AnomalyPhase, Edge, EdgeSource, EpochNote, Fact, FactBody, ShardId, Span, Timestamp};
 use suture_simulate::{FaultKind, Options, Recording, record};
 
 const PIPELINE: &str = "
@@ -94,6 +94,52 @@ fn bad_telemetry_goes_to_the_dead_letters_with_the_reason_and_nothing_else_is_lo
         assert!(take(&mut observe, 8, good.as_bytes(), &[]).dead_letters.is_empty());
         assert_eq!((observe.counters().series, observe.counters().windows.accepted), (1, 1));
     }
+}
+
+/// Three series that jump every ten minutes: the first two draw on the pipeline's budget, the third has its own.
+#[test]
+fn a_budget_holds_over_banks_and_over_a_snapshot_and_tells_what_it_suppressed() {
+    let text = PIPELINE.replace("signals:", "alarms: {at_most: 2, per: 1h}\nsignals:")
+        + "  - {name: own, match: {metric: third}, alarms: {at_most: 1, per: 1h}}\n";
+    let pipeline = Arc::new(Pipeline::parse("test.yaml", &text, &|_| None).unwrap_or_else(|p| panic!("{p}")));
+    let (mut straight, mut broken) = (observe(&pipeline, "telemetry"), observe(&pipeline, "telemetry"));
+    let (mut a, mut b) = (ObserveOut::default(), ObserveOut::default());
+    let mut state = 1_u64;
+    for minute in 0..600_i64 {
+        for metric in ["a_latency", "second", "third"] {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            let noise = (state >> 40) as f64 / (1_u64 << 24) as f64;
+            let value = if minute >= 200 && minute % 10 == 0 { 90.0 } else { 10.0 } + noise;
+            let ts = 1_780_200_000_000_i64 + minute * 60_000;
+            let line =
+                format!(r#"{{"ts": {ts}, "metric": "{metric}", "value": {value}, "labels": {{"service": "s"}}}}"#);
+            for (observe, out) in [(&mut straight, &mut a), (&mut broken, &mut b)] {
+                let mut more = take(observe, minute, line.as_bytes(), &[]);
+                out.facts.append(&mut more.facts);
+                out.suppressed.append(&mut more.suppressed);
+            }
+        }
+        if minute % 50 == 0 {
+            let bytes = broken.snapshot().unwrap();
+            broken = observe(&pipeline, "telemetry");
+            broken.restore(&bytes).unwrap();
+        }
+    }
+    assert_eq!((&a.facts, &a.suppressed), (&b.facts, &b.suppressed));
+    let opened = |own: bool| {
+        let anomalies = a.facts.iter().filter_map(|fact| match &fact.body {
+            FactBody::Anomaly(anomaly) if anomaly.phase == AnomalyPhase::Opened => Some(anomaly),
+            _ => None,
+        });
+        anomalies.filter(|anomaly| (&*anomaly.metric == "third") == own).count()
+    };
+    // jumps go on for 400 minutes
+    assert!((3..=2 + 14).contains(&opened(false)), "{}", opened(false));
+    assert!((1..=1 + 7).contains(&opened(true)), "{}", opened(true));
+    assert!(!a.suppressed.is_empty());
+    assert_eq!(straight.counters().alarms_suppressed, a.suppressed.len() as u64);
 }
 
 #[test]

@@ -150,6 +150,9 @@ impl Replay {
         for score in self.observed.scores.drain(..) {
             self.report.score(&score)?;
         }
+        for alarm in self.observed.suppressed.drain(..) {
+            self.report.suppressed(&alarm)?;
+        }
         for fact in self.observed.facts.drain(..) {
             self.report.fact(&fact);
             self.decide.fact(fact, &mut self.decided)?;
@@ -167,6 +170,12 @@ impl Replay {
         let late = counters.windows.late_dropped + counters.windows.repeated;
         if late > 0 {
             println!("{late} samples came too late for their windows and were dropped: see window.lateness");
+        }
+        if summary.suppressed > 0 {
+            println!(
+                "{} alarms were suppressed by the budget: see suppressed.ndjson",
+                summary.suppressed
+            );
         }
         if summary.rejected > 0 {
             println!("{} lines were refused: see rejected.ndjson", summary.rejected);

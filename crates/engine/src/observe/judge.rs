@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use suture_config::SignalMatcher;
-use suture_detect::{Bank, Column, Episode, SeriesHints};
+use suture_detect::{AlarmBudget, Bank, Budget, Column, Episode, SeriesHints, Suppressed};
 use suture_event::{Anomaly, SeriesKey, Timestamp, hex16, stable_hash};
 use suture_window::{Closed, Windows};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use super::ScoreRow;
+use super::{Band, ScoreRow, SuppressedAlarm};
 use crate::{
     EngineError,
     series::{Series, SeriesTable},
@@ -30,15 +30,23 @@ struct RuleBank {
 pub(super) struct Judge {
     banks: Vec<RuleBank>,
     episodes: Vec<Episode>,
+    /// The pipeline's own budget of alarms, on which every bank draws that has none.
+    pub(super) budget: Option<Budget>,
+    /// Alarms that a budget suppressed, in order.
+    pub(super) suppressed: Vec<SuppressedAlarm>,
     /// Anomalies to be said, with their scopes, in order.
     pub(super) said: Vec<(Anomaly, Arc<str>)>,
 }
 
 impl Judge {
-    pub(super) fn new(matcher: &SignalMatcher) -> Result<Self, EngineError> {
+    pub(super) fn new(matcher: &SignalMatcher, alarms: Option<&AlarmBudget>) -> Result<Self, EngineError> {
         let mut banks = Vec::with_capacity(matcher.rules().len());
         for rule in matcher.rules() {
-            let bank = Bank::new(&rule.detect).map_err(|e| EngineError::Detect {
+            let bank = match alarms {
+                Some(_) => Bank::under_budget(&rule.detect),
+                None => Bank::new(&rule.detect),
+            };
+            let bank = bank.map_err(|e| EngineError::Detect {
                 signal: rule.name.clone(),
                 reason: e.to_string(),
             })?;
@@ -54,6 +62,8 @@ impl Judge {
         Ok(Self {
             banks,
             episodes: Vec::new(),
+            budget: alarms.map(Budget::new),
+            suppressed: Vec::new(),
             said: Vec::new(),
         })
     }
@@ -105,8 +115,18 @@ impl Judge {
             };
             rule.scores.clear();
             self.episodes.clear();
-            rule.bank
-                .update(&column, scored.then_some(&mut rule.scores), &mut self.episodes);
+            rule.bank.update_within(
+                &column,
+                self.budget.as_mut(),
+                scored.then_some(&mut rule.scores),
+                &mut self.episodes,
+            );
+            for alarm in rule.bank.suppressed() {
+                let row = rule.rows.get(alarm.row as usize).copied();
+                if let Some(series) = row.and_then(|row| table.get(row)) {
+                    self.suppressed.push(suppressed(series, alarm));
+                }
+            }
             for episode in self.episodes.drain(..) {
                 let row = rule.rows.get(episode.row as usize).copied();
                 if let Some(series) = row.and_then(|row| table.get(row)) {
@@ -145,7 +165,8 @@ impl Judge {
                 .zip(&rule.values)
                 .zip(&rule.last)
                 .zip(&rule.scores);
-            for (((&bank_row, &value), &ts), &score) in entries {
+            let [expected, lower, upper] = rule.bank.bands();
+            for (i, (((&bank_row, &value), &ts), &score)) in entries.enumerate() {
                 let row = rule.rows.get(bank_row as usize).copied();
                 let Some(series) = row.and_then(|row| table.get(row)) else {
                     continue;
@@ -160,6 +181,7 @@ impl Judge {
                     labels,
                     value,
                     score,
+                    band: band(expected.get(i), lower.get(i), upper.get(i)),
                 });
             }
         }
@@ -229,6 +251,27 @@ fn anomaly(series: &Series, episode: Episode) -> Anomaly {
         upper: finite(episode.upper),
         direction: episode.direction,
         detail: episode.detail,
+    }
+}
+
+/// A band whose ends numbers can say.
+fn band(expected: Option<&f64>, lower: Option<&f64>, upper: Option<&f64>) -> Option<Band> {
+    let (expected, lower, upper) = (*expected?, *lower?, *upper?);
+    (expected.is_finite() && lower <= upper).then_some(Band {
+        expected,
+        lower: finite(lower),
+        upper: finite(upper),
+    })
+}
+
+fn suppressed(series: &Series, alarm: &Suppressed) -> SuppressedAlarm {
+    SuppressedAlarm {
+        at: alarm.at,
+        metric: series.key.metric.clone(),
+        labels: series.key.labels.clone(),
+        detector: alarm.detector,
+        score: finite(alarm.score),
+        value: alarm.value,
     }
 }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use suture_detect::Budget;
 use suture_event::{Timestamp, codec::otlp::Histograms, stable_hash};
 
 use super::{Judge, Observe};
@@ -24,6 +25,9 @@ struct Snapshot {
     #[serde(with = "blob")]
     windows: Vec<u8>,
     banks: Vec<Blob>,
+    /// The account of the pipeline's own budget of alarms.
+    #[serde(default)]
+    budget: Option<String>,
     histograms: Histograms,
     versions: Vec<(Arc<str>, Arc<str>)>,
     edges: Vec<(Arc<str>, Arc<str>)>,
@@ -55,6 +59,7 @@ impl Observe {
             series: self.table.iter().cloned().collect(),
             windows: self.windows.snapshot().map_err(|e| self.snapshot_error(&e))?,
             banks,
+            budget: self.judge.budget.as_ref().map(Budget::save),
             histograms: self
                 .decoders
                 .as_ref()
@@ -84,9 +89,12 @@ impl Observe {
                 self.snapshot_error(&"it was made with other windows or signal rules, so its columns do not fit")
             );
         }
-        let mut judge = Judge::new(&self.matcher)?;
+        let mut judge = Judge::new(&self.matcher, self.pipeline.alarms.as_ref())?;
         for (bank, Blob(bytes)) in judge.banks_mut().zip(&snapshot.banks) {
             bank.restore(bytes).map_err(|e| self.snapshot_error(&e))?;
+        }
+        if let (Some(alarms), Some(account)) = (&self.pipeline.alarms, &snapshot.budget) {
+            judge.budget = Some(Budget::load(alarms, account).map_err(|e| self.snapshot_error(&e))?);
         }
         judge.link(snapshot.series.iter());
         self.windows
@@ -97,6 +105,7 @@ impl Observe {
         }
         self.judge = judge;
         self.table = SeriesTable::of(snapshot.series);
+        self.raw.clear();
         self.pending.clear();
         self.seq = snapshot.seq;
         self.taken_digest = snapshot.taken_digest;
@@ -105,7 +114,6 @@ impl Observe {
         self.versions = snapshot.versions.into_iter().collect();
         self.edges = snapshot.edges.into_iter().collect();
         self.roster.clear();
-        self.raw.clear();
         Ok(())
     }
 
@@ -116,8 +124,14 @@ impl Observe {
             .rules()
             .iter()
             .map(|rule| hash(serde_json::to_vec(rule.as_ref())));
+        let alarms = self
+            .pipeline
+            .alarms
+            .iter()
+            .map(|alarms| hash(serde_json::to_vec(alarms)));
         std::iter::once(hash(serde_json::to_vec(&self.pipeline.window)))
             .chain(rules)
+            .chain(alarms)
             .collect()
     }
 

@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::Context;
 use serde::Serialize;
-use suture_engine::{DecideOut, ScoreRow};
+use suture_engine::{DecideOut, ScoreRow, SuppressedAlarm};
 use suture_event::{Anomaly, AnomalyPhase, EndReason, Fact, FactBody, Incident, Timestamp};
 
 use super::lines::Lines;
@@ -32,6 +32,7 @@ pub(crate) struct Summary {
     pub(crate) incidents: usize,
     pub(crate) remediations: u64,
     pub(crate) rejected: u64,
+    pub(crate) suppressed: u64,
 }
 
 /// What is written as it comes, and what only at the end, in its last state.
@@ -44,6 +45,7 @@ pub(crate) struct Report {
     remediations: Out,
     ledger: Out,
     rejected: Out,
+    suppressed: Out,
     refused: BTreeMap<PathBuf, u64>,
 }
 
@@ -93,6 +95,7 @@ impl Report {
             remediations: Out::create(folder, "remediations.ndjson")?,
             ledger: Out::create(folder, "ledger.ndjson")?,
             rejected: Out::create(folder, "rejected.ndjson")?,
+            suppressed: Out::create(folder, "suppressed.ndjson")?,
             refused: BTreeMap::new(),
         })
     }
@@ -110,6 +113,10 @@ impl Report {
 
     pub(crate) fn score(&mut self, score: &ScoreRow) -> anyhow::Result<()> {
         self.scores.as_mut().map_or(Ok(()), |out| out.write(score))
+    }
+
+    pub(crate) fn suppressed(&mut self, alarm: &SuppressedAlarm) -> anyhow::Result<()> {
+        self.suppressed.write(alarm)
     }
 
     pub(crate) fn fact(&mut self, fact: &Fact) {
@@ -165,6 +172,7 @@ impl Report {
         }
         self.ledger.finish()?;
         Ok(Summary {
+            suppressed: self.suppressed.finish()?,
             anomalies: self.anomalies.len(),
             incidents: self.incidents.len(),
             remediations: self.remediations.finish()?,
