@@ -11,7 +11,7 @@ use arrow_array::{
         UInt16Type, UInt32Type, UInt64Type,
     },
 };
-use arrow_buffer::Buffer;
+use arrow_buffer::{Buffer, NullBuffer};
 use arrow_ipc::reader::StreamDecoder;
 use arrow_schema::{ArrowError, DataType, Schema, TimeUnit};
 use suture_event::{
@@ -110,11 +110,12 @@ impl Decoder {
         })?;
         read_times(times, &mut self.ts)?;
         read_values(values, &mut self.values)?;
+        let nulls = (times.nulls(), values.nulls());
         let mut names = Names::new(batch, fields)?;
         let rows = batch.num_rows();
         let room = self.limits.samples.saturating_sub(record.rows);
         for row in 0..rows.min(room) {
-            if let Err(error) = self.row(row, times, values, &mut names, record) {
+            if let Err(error) = self.row(row, nulls, &mut names, record) {
                 record.decoded.rejected.push(Rejected {
                     index: record.rows + row,
                     at: None,
@@ -145,12 +146,11 @@ impl Decoder {
     fn row(
         &mut self,
         row: usize,
-        times: &ArrayRef,
-        values: &ArrayRef,
+        (no_time, no_value): (Option<&NullBuffer>, Option<&NullBuffer>),
         names: &mut Names<'_>,
         record: &mut Record<'_>,
     ) -> Result<(), DecodeError> {
-        if values.is_null(row) {
+        if no_value.is_some_and(|nulls| nulls.is_null(row)) {
             record.decoded.without_value += 1;
             return Ok(());
         }
@@ -162,21 +162,25 @@ impl Decoder {
                 "write a finite number, or null where there is none",
             ));
         }
-        let millis = self.ts.get(row).copied().filter(|_| times.is_valid(row));
-        let millis = millis.ok_or(DecodeError::Missing {
-            field: "ts",
-            help: "say when it was measured",
-        })?;
+        let no_time = no_time.is_some_and(|nulls| nulls.is_null(row));
+        let Some(millis) = self.ts.get(row).copied().filter(|_| !no_time) else {
+            return Err(DecodeError::Missing {
+                field: "ts",
+                help: "say when it was measured",
+            });
+        };
         let ts = Timestamp::try_from(millis).map_err(|_| {
             const HELP: &str = "write a time between the years 1 and 9999, and check the column's unit";
             DecodeError::unfit("ts", format_args!("{millis} milliseconds"), HELP)
         })?;
         let key = names.key(row);
         if !record.sink.known(key, ts, value) {
-            let metric = names.metric(row).ok_or(DecodeError::Missing {
-                field: "metric",
-                help: "name what is measured",
-            })?;
+            let Some(metric) = names.metric(row) else {
+                return Err(DecodeError::Missing {
+                    field: "metric",
+                    help: "name what is measured",
+                });
+            };
             let mut labels = Vec::new();
             names.labels(row, &mut labels);
             let hash = seal(metric, &mut labels, &self.limits, &mut self.identity)?;

@@ -1,6 +1,7 @@
 //! Columns of text, whatever their encoding, with a hash of each text.
 
 use arrow_array::{Array, ArrayRef, GenericStringArray, OffsetSizeTrait, StringViewArray, cast::AsArray};
+use arrow_buffer::NullBuffer;
 use arrow_schema::DataType;
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -21,7 +22,7 @@ pub(crate) fn is_text(kind: &DataType) -> bool {
 
 /// A column of texts. A dictionary's texts are hashed once each, others row by row.
 pub(crate) struct Texts<'a> {
-    array: &'a ArrayRef,
+    nulls: Option<&'a NullBuffer>,
     values: Values<'a>,
     /// By row, for dictionaries: the place of its text.
     keys: Option<Vec<usize>>,
@@ -47,7 +48,7 @@ impl<'a> Texts<'a> {
         };
         let hashes = values.hashes();
         Some(Self {
-            array,
+            nulls: array.nulls(),
             values,
             keys,
             hashes,
@@ -58,16 +59,20 @@ impl<'a> Texts<'a> {
     #[inline]
     pub(crate) fn hash(&self, row: usize) -> u64 {
         let at = match &self.keys {
-            Some(_) if self.array.is_null(row) => return NULL,
+            Some(_) if self.is_null(row) => return NULL,
             Some(keys) => keys.get(row).copied(),
             None => Some(row),
         };
         at.and_then(|at| self.hashes.get(at)).copied().unwrap_or(NULL)
     }
 
+    fn is_null(&self, row: usize) -> bool {
+        self.nulls.is_some_and(|nulls| row < nulls.len() && nulls.is_null(row))
+    }
+
     /// The row's text, unless it is null.
     pub(crate) fn get(&self, row: usize) -> Option<&'a str> {
-        if row >= self.array.len() || self.array.is_null(row) {
+        if self.is_null(row) {
             return None;
         }
         self.values

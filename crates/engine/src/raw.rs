@@ -41,7 +41,7 @@ pub(crate) struct RawSlots {
 }
 
 impl RawSlots {
-    /// Room for that many keys: about 40 bytes each once they are there.
+    /// Room for that many keys: about 50 bytes each once they are there.
     pub(crate) fn new(most: usize) -> Self {
         Self {
             keys: Vec::new(),
@@ -155,7 +155,12 @@ mod tests {
     fn what_was_put_in_last_is_found_and_nothing_else() {
         let mut slots = RawSlots::new(1_000);
         assert_eq!(slots.get(key(1)), None);
-        for (n, slot) in [(1, Slot::Row(7)), (2, Slot::LeftOut), (3, Slot::Refused), (2, Slot::Row(9))] {
+        for (n, slot) in [
+            (1, Slot::Row(7)),
+            (2, Slot::LeftOut),
+            (3, Slot::Refused),
+            (2, Slot::Row(9)),
+        ] {
             slots.put(key(n), slot);
             assert_eq!(slots.get(key(n)), Some(slot));
         }

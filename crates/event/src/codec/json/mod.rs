@@ -97,7 +97,7 @@ impl Decoder {
         };
         let result = match bytes[start] {
             b'{' => one(bytes, 0, &mut draft, record.limits)
-                .and_then(|()| record.finish(&mut draft, outline.filter(|o| o.is_sound).map(|o| o.key))),
+                .and_then(|()| record.finish(&mut draft, outline.and_then(|o| o.sound_key()))),
             b'[' => {
                 array(bytes, start, &mut draft, &mut record);
                 Ok(())
@@ -178,7 +178,7 @@ fn outlined<'a>(bytes: &'a [u8], start: usize, draft: &mut Draft<'a>, record: &m
             if one(&bytes[at..end], at, draft, record.limits).is_err() {
                 return false;
             }
-            record.take(draft, found.is_sound.then_some(found.key));
+            record.take(draft, found.sound_key());
         }
         at = end + bytes[end..].iter().take_while(|b| b.is_ascii_whitespace()).count();
         match bytes.get(at) {

@@ -14,18 +14,26 @@ use super::super::RawKey;
 use crate::Timestamp;
 
 /// What was found of one sample.
-pub(super) struct Outline {
+pub(super) struct Outline<'a> {
     pub(super) ts: Timestamp,
     pub(super) value: f64,
     pub(super) key: RawKey,
     /// Length of the object.
     pub(super) end: usize,
-    /// Whether the labels end where they seem to: only then may a series be remembered under the key.
-    pub(super) is_sound: bool,
+    labels: &'a [u8],
+}
+
+impl Outline<'_> {
+    /// The key, where the labels end where they seem to: only then may a series be remembered under it. No quotation mark
+    /// is escaped and each has its other, so the brace at the end stands outside of texts.
+    pub(super) fn sound_key(&self) -> Option<RawKey> {
+        let even = memchr::memchr_iter(b'"', self.labels).count().is_multiple_of(2);
+        (even && memchr(b'\\', self.labels).is_none()).then_some(self.key)
+    }
 }
 
 /// The outline of the object that the bytes start with.
-pub(super) fn outline(bytes: &[u8]) -> Option<Outline> {
+pub(super) fn outline(bytes: &[u8]) -> Option<Outline<'_>> {
     let mut cursor = Cursor { bytes, at: 0 };
     cursor.expect(b'{')?;
     let (mut ts, mut metric, mut value, mut labels) = (None, None, None, None);
@@ -51,13 +59,8 @@ pub(super) fn outline(bytes: &[u8]) -> Option<Outline> {
         value: value?,
         key: RawKey(xxh3_128_with_seed(labels, xxh3_64(metric))),
         end: cursor.at,
-        is_sound: is_sound(labels),
+        labels,
     })
-}
-
-/// Whether no quotation mark is escaped and each has its other, so that the brace at the end stands outside of texts.
-fn is_sound(labels: &[u8]) -> bool {
-    memchr(b'\\', labels).is_none() && memchr::memchr_iter(b'"', labels).count().is_multiple_of(2)
 }
 
 enum Field {
@@ -213,7 +216,7 @@ mod tests {
 
     use super::*;
 
-    fn of(text: &str) -> Option<Outline> {
+    fn of(text: &str) -> Option<Outline<'_>> {
         outline(text.as_bytes())
     }
 
@@ -221,7 +224,10 @@ mod tests {
     fn plainly_written_samples_have_an_outline() {
         let plain = of(r#"{"ts":1661140279000,"metric":"cpu","value":1.76,"labels":{"a":"b"}}, more"#).unwrap();
         let (ts, value, end) = (plain.ts.as_millis(), plain.value, plain.end);
-        assert_eq!((ts, value, end, plain.is_sound), (1_661_140_279_000, 1.76, 67, true));
+        assert_eq!(
+            (ts, value, end, plain.sound_key().is_some()),
+            (1_661_140_279_000, 1.76, 67, true)
+        );
         let spaced = of(r#"{ "labels" : {"a":"b"} , "value" : -2 , "metric":"cpu", "ts": "2022-08-22T03:51:19Z" }"#);
         let spaced = spaced.unwrap();
         assert_eq!((spaced.key, spaced.ts, spaced.value), (plain.key, plain.ts, -2.0));
@@ -269,9 +275,9 @@ mod tests {
     #[test]
     fn labels_that_end_inside_a_text_are_not_sound() {
         let cut = of(r#"{"ts":1,"metric":"a","value":1,"labels":{"a":"x}}"#).unwrap();
-        assert!(!cut.is_sound);
+        assert!(cut.sound_key().is_none());
         let escaped = of(r#"{"ts":1,"metric":"a","value":1,"labels":{"a":"\"\""}}"#).unwrap();
-        assert!(!escaped.is_sound);
+        assert!(escaped.sound_key().is_none());
     }
 
     proptest! {
