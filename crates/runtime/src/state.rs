@@ -15,7 +15,7 @@ use suture_log::{Isolation, Log, Offset, OutRecord, RecordRef, TopicPartition, p
 use crate::{Error, Fingerprint};
 
 /// The layout that this version writes, and the highest it reads.
-const VERSION: u32 = 1;
+pub(crate) const VERSION: u32 = 1;
 /// How long reading may bring nothing at all.
 const PATIENCE: Duration = Duration::from_secs(30);
 const LEVEL: i32 = 1;

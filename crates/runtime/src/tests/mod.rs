@@ -3,4 +3,5 @@
 mod cases;
 mod sample;
 mod simulation;
+mod snapshots;
 mod threads;
