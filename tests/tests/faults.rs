@@ -4,10 +4,7 @@
 // the helpers of tests: what goes wrong in them is a failed test
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
-use std::{
-    sync::{Mutex, PoisonError},
-    time::Duration,
-};
+use std::time::Duration;
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -24,12 +21,6 @@ const LONG: Duration = Duration::from_secs(120);
 /// Longer than the session timeout of the pipelines, which is two seconds.
 const PAST_THE_SESSION: Duration = Duration::from_millis(4_500);
 
-/// On a machine with few cores, one crowd of processes at a time gets further than all of them together.
-fn alone() -> impl Drop {
-    static TURN: Mutex<()> = Mutex::new(());
-    TURN.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 fn text(arguments: &[String]) -> Vec<&str> {
     arguments.iter().map(String::as_str).collect()
 }
@@ -37,7 +28,6 @@ fn text(arguments: &[String]) -> Vec<&str> {
 /// Kills now the one plane and now the other, at a moment that the seed gives: while it starts, fences, restores, reads,
 /// commits.
 fn survives_kills(name: &str, kafka: &str, assigned: bool, kills: u32) {
-    let _turn = alone();
     let broker = broker::shared();
     let mut shop = Shop::open(&broker, name, kafka);
     let mut random = ChaCha8Rng::seed_from_u64(11);
@@ -82,7 +72,6 @@ fn kills_of_processes_in_groups_of_the_newer_protocol() {
 
 #[test]
 fn a_zombie_of_either_plane_wakes_after_its_shards_have_moved() {
-    let _turn = alone();
     let broker = broker::shared();
     let mut shop = Shop::open(&broker, "faults-zombie", "");
     let zombies = ["observe", "decide"].map(|plane| shop.run(&["--plane", plane]));
@@ -111,7 +100,6 @@ fn wait_for_log(process: &mut Process, word: &str) {
 
 #[test]
 fn processes_that_come_and_go_while_it_runs() {
-    let _turn = alone();
     let broker = broker::shared();
     let mut shop = Shop::open(&broker, "faults-scale", "");
     let mut first = shop.run(&[]);
@@ -137,7 +125,6 @@ fn processes_that_come_and_go_while_it_runs() {
 
 #[test]
 fn records_that_nobody_can_read() {
-    let _turn = alone();
     let broker = broker::shared();
     let mut shop = Shop::open(&broker, "faults-poison", "");
     let run = shop.run(&[]);
@@ -155,7 +142,6 @@ fn records_that_nobody_can_read() {
 
 #[test]
 fn a_line_to_the_broker_that_is_slow_hangs_and_is_cut() {
-    let _turn = alone();
     let broker = broker::shared();
     let proxy = Proxy::start(&broker);
     let mut shop = Shop::open(&broker, "faults-line", "");
@@ -187,7 +173,6 @@ fn a_line_to_the_broker_that_is_slow_hangs_and_is_cut() {
 #[test]
 fn a_clock_that_is_set_back_and_forward_an_hour() {
     const HOUR: i64 = 3_600_000;
-    let _turn = alone();
     let broker = broker::shared();
     let mut shop = Shop::open(&broker, "faults-clock", "");
     let mut run = shop.run_with_clock();
@@ -204,7 +189,6 @@ fn a_clock_that_is_set_back_and_forward_an_hour() {
 
 #[test]
 fn a_broker_that_freezes_and_then_runs_out_of_disk() {
-    let _turn = alone();
     // a broker of its own: the others' must not see any of this
     let broker = Broker::start_on(|folder| Disk::mount(folder, 192));
     let mut shop = Shop::open(&broker, "faults-broker", "");
