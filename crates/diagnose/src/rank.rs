@@ -12,7 +12,7 @@ use suture_event::{
 
 use crate::{
     options::Options,
-    signal::{Cell, NOWHERE, Signal, centres},
+    signal::{Cell, NOWHERE, Signal, centres, dosed},
     topology::{ServiceId, Topology},
 };
 
@@ -42,6 +42,11 @@ struct Candidate {
 
 /// The hypotheses, most likely first, and the probability of none of them.
 pub(crate) fn rank(scene: &Scene<'_>) -> (Vec<Hypothesis>, f64) {
+    let cells = dosed(scene.cells, scene.signals);
+    let scene = &Scene {
+        cells: &cells,
+        ..*scene
+    };
     let sums = centres(scene.cells);
     let mut seats: Vec<(ServiceId, f64)> = sums.into_iter().collect();
     seats.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
@@ -265,7 +270,11 @@ impl Scene<'_> {
                 .filter(|cell| cell.strength >= 3.0),
         )?;
         let others = first_of(&mut strong.iter().copied().filter(|cell| cell.target != service))?;
-        let ahead = others.since(mine).as_secs_f64() / 60.0;
+        // an onset is known to no better than a window
+        let windows = strong.iter().filter_map(|cell| self.first(cell));
+        let window = windows.map(|signal| signal.at.since(signal.onset)).min()?.as_secs_f64() / 60.0;
+        let apart = others.since(mine).as_secs_f64() / 60.0;
+        let ahead = apart.signum() * (apart.abs() - window).max(0.0);
         let weight = (0.25 * ahead).clamp(-1.0, 1.0);
         let detail = if ahead > 0.0 {
             format!("{} was off {ahead:.1} min before any other service", self.name(service))

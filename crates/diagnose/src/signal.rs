@@ -221,6 +221,46 @@ pub(crate) fn surprise(signal: &Signal, background: &Background, span: Span, now
     if relief { RELIEF * nats } else { nats }
 }
 
+/// What part of its callers' added delay a callee must add itself to explain all of it: callers call more than once, and
+/// percentiles do not add up.
+const ENOUGH: f64 = 0.1;
+
+/// The same cells, with latency explained only as far as it goes: a callee makes its callers wait for as long as it waits
+/// itself, so one that adds far less than they do is not what holds them up. Delays are compared within one metric, for
+/// its unit's sake; a service of which no delay is known is given the benefit of the doubt.
+pub(crate) fn dosed(cells: &[Cell], signals: &[Signal]) -> Vec<Cell> {
+    let delays = |cell: &Cell| -> BTreeMap<Arc<str>, f64> {
+        let mut most = BTreeMap::new();
+        let latencies = cell.members.iter().filter_map(|member| signals.get(*member));
+        for signal in latencies.filter(|signal| signal.kind == SignalKind::Latency && signal.service == cell.target) {
+            let added = signal.value.map_or(0.0, |value| value - signal.expected);
+            let known: &mut f64 = most.entry(Arc::clone(&signal.metric)).or_default();
+            *known = known.max(added);
+        }
+        most
+    };
+    let known: Vec<(ServiceId, BTreeMap<Arc<str>, f64>)> =
+        cells.iter().map(|cell| (cell.target, delays(cell))).collect();
+    let dose = |service: ServiceId, theirs: &BTreeMap<Arc<str>, f64>| {
+        let own = known.iter().filter(|(target, _)| *target == service);
+        let pairs = own.flat_map(|(_, mine)| {
+            let of = |(metric, added): (&Arc<str>, &f64)| Some(theirs.get(metric)?.max(1e-300)).map(|t| added / t);
+            mine.iter().filter_map(of).collect::<Vec<_>>()
+        });
+        let most = pairs.fold(f64::NAN, f64::max);
+        if most.is_nan() { 1.0 } else { (most / ENOUGH).min(1.0) }
+    };
+    let mut dosed = cells.to_vec();
+    for (cell, (target, theirs)) in dosed.iter_mut().zip(&known) {
+        for (service, share) in &mut cell.blame {
+            if service != target && !theirs.is_empty() {
+                *share *= dose(*service, theirs);
+            }
+        }
+    }
+    dosed
+}
+
 /// What all cells together say for a fault in each service.
 pub(crate) fn centres(cells: &[Cell]) -> BTreeMap<ServiceId, f64> {
     let mut sums = BTreeMap::new();

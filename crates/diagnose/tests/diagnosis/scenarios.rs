@@ -110,6 +110,22 @@ fn slowness_all_along_the_call_path_points_to_its_lower_end() {
 }
 
 #[test]
+fn a_callee_that_adds_little_delay_is_not_blamed_for_a_long_wait() {
+    let with_db = |added: f64| {
+        let story = Story::calm_shop()
+            .at(1)
+            .off("web", &["latency_p99", "error_ratio"], 9000.0)
+            .off("cart", &["latency_p99", "error_ratio"], 9000.0)
+            .off("db", &["latency_p99"], added)
+            .at(2);
+        let incident = story.incident();
+        incident.hypotheses[0].service.as_deref().map(str::to_owned)
+    };
+    assert_eq!(with_db(9000.0).as_deref(), Some("db"));
+    assert_eq!(with_db(60.0).as_deref(), Some("cart"));
+}
+
+#[test]
 fn slow_calls_point_to_the_one_that_is_called() {
     let story = Story::calm_shop()
         .at(1)
