@@ -29,13 +29,16 @@ fn main() {
         "{:<34}{:>8}{:>18}{:>8}{:>18}{:>8}{:>8}",
         "", "before", "least..most", "after", "least..most", "worst", "kept"
     );
-    for (name, width, mode, share) in [
-        ("windows of a minute", MINUTE, SequenceMode::Auto, 0.8),
-        ("windows, independent noise", MINUTE, SequenceMode::Auto, 0.0),
-        ("each sample a window", 0, SequenceMode::Auto, 0.8),
-        ("each sample, no sequence model", 0, SequenceMode::Off, 0.8),
+    for (name, width, mode, share, series) in [
+        ("windows of a minute", MINUTE, SequenceMode::Auto, 0.8, 1),
+        ("windows, independent noise", MINUTE, SequenceMode::Auto, 0.0, 1),
+        ("each sample a window", 0, SequenceMode::Auto, 0.8, 1),
+        ("each sample, no sequence model", 0, SequenceMode::Off, 0.8, 1),
+        ("ten series under one budget", MINUTE, SequenceMode::Auto, 0.8, 10),
     ] {
-        let streams: Vec<Vec<usize>> = (0..seeds).map(|seed| weeks(seed, width, mode, share, level)).collect();
+        let streams: Vec<Vec<usize>> = (0..seeds)
+            .map(|seed| weeks(seed, width, mode, (share, level), series))
+            .collect();
         if arguments.iter().any(|a| a == "--weeks") {
             println!("{:?}", streams.first());
         }
@@ -65,8 +68,8 @@ fn main() {
     }
 }
 
-/// Alarms opened in each week of one stream.
-fn weeks(seed: u64, width: i64, mode: SequenceMode, share: f64, level: f64) -> Vec<usize> {
+/// Alarms opened in each week of one stream of so many series.
+fn weeks(seed: u64, width: i64, mode: SequenceMode, (share, level): (f64, f64), series: u32) -> Vec<usize> {
     let options = Options {
         alarms: Some(AlarmBudget {
             at_most: 5,
@@ -78,25 +81,32 @@ fn weeks(seed: u64, width: i64, mode: SequenceMode, share: f64, level: f64) -> V
     let Ok(mut bank) = Bank::new(&options) else {
         return Vec::new();
     };
-    bank.add_series(SeriesHints {
-        metric: "m",
-        kind: SignalKind::Other,
-        counter: false,
-        hash: 1,
-    });
+    for row in 0..series {
+        bank.add_series(SeriesHints {
+            metric: "m",
+            kind: SignalKind::Other,
+            counter: false,
+            hash: u64::from(row),
+        });
+    }
     let mut random = Random(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) + 1);
-    let (mut value, mut episodes, mut counts) = (0.0, Vec::new(), vec![0; WEEKS]);
+    let rows: Vec<u32> = (0..series).collect();
+    let (mut state, mut values) = (vec![0.0; rows.len()], vec![0.0; rows.len()]);
+    let (mut episodes, mut counts) = (Vec::new(), vec![0; WEEKS]);
     for i in 0..WEEKS * WEEK {
         let spread = if i >= 10 * WEEK + WEEK / 2 { 2.0 } else { 1.0 };
-        value = share * value + spread * random.student(5);
+        for (state, value) in state.iter_mut().zip(&mut values) {
+            *state = share * *state + spread * random.student(5);
+            *value = level + *state;
+        }
         let start = Timestamp::from_millis(1_700_006_400_000 + i as i64 * MINUTE);
         let end = Timestamp::from_millis(start.as_millis() + width);
         let column = Column {
             start,
             end,
             at: end,
-            rows: &[0],
-            values: &[level + value],
+            rows: &rows,
+            values: &values,
         };
         episodes.clear();
         bank.update(&column, None, &mut episodes);

@@ -9,6 +9,7 @@ pub mod load;
 pub mod logs;
 pub mod metrics;
 pub mod planes;
+pub mod plot;
 #[cfg(feature = "history")]
 pub mod query;
 pub mod replay;

@@ -20,6 +20,7 @@ enum Command {
     #[cfg(feature = "kafka")]
     Run(suture::run::Args),
     Replay(suture::replay::Args),
+    Plot(suture::plot::Args),
     Demo(suture::demo::Args),
     Check(suture::check::Args),
     /// Print the JSON Schema of pipeline files, for editors to complete from.
@@ -44,6 +45,7 @@ fn main() -> ExitCode {
         #[cfg(feature = "kafka")]
         Command::Run(args) => suture::run::run(&args).map(ok),
         Command::Replay(args) => suture::replay::replay(&args).map(ok),
+        Command::Plot(args) => suture::plot::plot(&args).map(ok),
         Command::Demo(args) => suture::demo::demo(&args),
         Command::Check(args) => suture::check::check(&args),
         Command::Schema => suture::check::schema().map(ok),

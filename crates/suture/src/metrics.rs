@@ -186,6 +186,9 @@ const METRICS: &[Metric] = &[
     counter("samples_refused", "Samples of series beyond `limits.series`", |s| {
         s.count(count::SERIES_REFUSED).map(Value::Counter)
     }),
+    counter("alarms_suppressed", "Alarms that a budget suppressed", |s| {
+        s.count(count::ALARMS_SUPPRESSED).map(Value::Counter)
+    }),
     counter("samples_late", "Samples dropped since their window had closed", |s| {
         s.count(count::LATE).map(Value::Counter)
     }),

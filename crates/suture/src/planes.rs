@@ -26,6 +26,8 @@ pub mod count {
     pub const LEFT_OUT: &str = "samples_left_out";
     /// Samples of series beyond `limits.series`.
     pub const SERIES_REFUSED: &str = "samples_refused";
+    /// Alarms that a budget suppressed.
+    pub const ALARMS_SUPPRESSED: &str = "alarms_suppressed";
     /// Samples that came after their window had closed.
     pub const LATE: &str = "samples_late";
     /// Windows closed.
@@ -183,6 +185,16 @@ impl ObserveFold {
     }
 
     fn say(&mut self, outputs: &mut Outputs) {
+        for alarm in self.out.suppressed.drain(..) {
+            tracing::info!(
+                at = %alarm.at,
+                metric = %alarm.metric,
+                labels = ?alarm.labels,
+                detector = alarm.detector,
+                score = alarm.score,
+                "an alarm was suppressed by its budget"
+            );
+        }
         for fact in self.out.facts.drain(..) {
             let value = match records::encode(&fact) {
                 Ok(value) => value,
@@ -254,6 +266,7 @@ impl Fold for ObserveFold {
         tell(count::SAMPLES, counters.samples);
         tell(count::LEFT_OUT, counters.left_out);
         tell(count::SERIES_REFUSED, counters.series_refused);
+        tell(count::ALARMS_SUPPRESSED, counters.alarms_suppressed);
         tell(count::LATE, counters.windows.late_dropped);
         tell(count::WINDOWS, counters.windows.closed);
     }

@@ -1,0 +1,123 @@
+//! Small series that anyone can look at: what is found in each, and the picture that `suture plot` makes of it.
+//!
+//! `tests/golden/NAME.txt` has the anomalies, `tests/golden/NAME.svg` the series, its band and the alarms. `UPDATE=1 cargo
+//! test` writes both anew.
+
+// what goes wrong here is a failed test
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::cast_possible_wrap)]
+
+use std::{fmt::Write as _, fs, path::Path};
+
+const START: i64 = 1_700_006_400_000;
+
+/// Bell-shaped noise with unit spread, the same in every run.
+fn noise(i: i64) -> f64 {
+    let unit = |salt: u64| {
+        let mut x =
+            (i.unsigned_abs() + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ salt.wrapping_mul(0xD6E8_FEB8_6659_FD93);
+        x = (x ^ (x >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        x = (x ^ (x >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        ((x ^ (x >> 31)) >> 11) as f64 / (1_u64 << 53) as f64
+    };
+    ((0..6).map(unit).sum::<f64>() - 3.0) * std::f64::consts::SQRT_2
+}
+
+/// Replays one series and compares what was found, and its picture, with what stands in `tests/golden`.
+fn case(name: &str, minutes: i64, windows: i64, value: impl Fn(i64) -> Option<f64>) {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    fs::create_dir_all(&folder).unwrap();
+    let mut telemetry = String::new();
+    for i in 0..windows {
+        let ts = START + i * minutes * 60_000;
+        // a second series keeps time going where the first is silent
+        writeln!(telemetry, r#"{{"ts": {ts}, "metric": "clock", "value": 1}}"#).unwrap();
+        if let Some(value) = value(i) {
+            writeln!(telemetry, r#"{{"ts": {ts}, "metric": "cpu", "value": {value:.3}}}"#).unwrap();
+        }
+    }
+    let pipeline =
+        format!("version: 1\nname: golden\nclock: event\ntelemetry: [{{topic: t}}]\nwindow: {{size: {minutes}m}}\n");
+    let (pipeline_file, telemetry_file) = (folder.join("pipeline.yaml"), folder.join("telemetry.ndjson"));
+    fs::write(&pipeline_file, pipeline).unwrap();
+    fs::write(&telemetry_file, telemetry).unwrap();
+    suture::replay::replay(&suture::replay::Args {
+        pipeline: pipeline_file,
+        telemetry: telemetry_file,
+        changes: None,
+        topology: None,
+        out: folder.clone(),
+        scores: true,
+        batch: 4_096,
+    })
+    .unwrap();
+    let picture = folder.join("picture.svg");
+    suture::plot::plot(&suture::plot::Args {
+        replay: folder.clone(),
+        metric: Some("cpu".to_owned()),
+        labels: Vec::new(),
+        out: picture.clone(),
+    })
+    .unwrap();
+    let mut found = String::new();
+    for line in fs::read_to_string(folder.join("anomalies.ndjson")).unwrap().lines() {
+        let anomaly: serde_json::Value = serde_json::from_str(line).unwrap();
+        let text = |key: &str| anomaly[key].as_str().unwrap_or("-").to_owned();
+        writeln!(
+            found,
+            "from {} told {} to {} ({}): {} {}",
+            text("onset"),
+            text("at"),
+            text("ended_at"),
+            text("ended"),
+            text("detector"),
+            text("direction"),
+        )
+        .unwrap();
+    }
+    if found.is_empty() {
+        found = "nothing\n".to_owned();
+    }
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+    for (kind, is) in [("txt", found), ("svg", fs::read_to_string(picture).unwrap())] {
+        let path = golden.join(format!("{name}.{kind}"));
+        if std::env::var_os("UPDATE").is_some() {
+            fs::create_dir_all(&golden).unwrap();
+            fs::write(&path, &is).unwrap();
+        }
+        let was = fs::read_to_string(&path).unwrap_or_default();
+        assert!(was == is, "{} differs; UPDATE=1 writes it anew", path.display());
+    }
+}
+
+#[test]
+fn an_outage() {
+    case("outage", 1, 500, |i| {
+        Some(if (300..320).contains(&i) { 300.0 } else { 100.0 } + 5.0 * noise(i))
+    });
+}
+
+#[test]
+fn a_change_of_level_that_stays_and_is_accepted_in_time() {
+    case("shift", 1, 700, |i| {
+        Some(if i >= 500 { 150.0 } else { 100.0 } + 4.0 * noise(i))
+    });
+}
+
+#[test]
+fn a_job_once_a_day_is_odd_once() {
+    case("job", 15, 10 * 96, |i| {
+        Some(if (8..12).contains(&(i % 96)) { 80.0 } else { 20.0 } + 2.0 * noise(i))
+    });
+}
+
+#[test]
+fn a_series_that_falls_silent() {
+    case("silence", 1, 500, |i| {
+        (!(350..400).contains(&i)).then(|| 100.0 + 5.0 * noise(i))
+    });
+}
+
+#[test]
+fn noise_alone() {
+    case("noise", 1, 700, |i| Some(100.0 + 10.0 * noise(i)));
+}
