@@ -6,17 +6,17 @@ use suture_event::{AnomalyPhase, Direction, EndReason, SignalKind, Timestamp};
 
 use crate::{
     Budget, DetectorName, Episode, Error, Options, Side, Suppressed, Thresholds,
-    episode::{CALM, GONE, OUTSIDE, SILENT, Standing, Turn, Window},
-    seasonal::{FORECASTERS, Seasonal, sided},
+    episode::{CALM, GONE, OUTSIDE, Resting, SILENT, Standing, Turn, Window},
+    seasonal::{FORECASTERS, Seasonal, band, sided},
     sequence::{FEATURE_NAMES, Sequence},
     shift::Shift,
-    state::{Columns, columns},
+    state::{Columns, LANES, Lanes, columns},
     whiten::Whitening,
     words::number,
 };
 
 /// Version of the snapshot's columns.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 
 /// What is known of a series before its first sample.
 #[derive(Debug, Clone, Copy)]
@@ -46,58 +46,61 @@ pub struct Column<'a> {
     pub values: &'a [f64],
 }
 
-/// What one detector says of a column; one entry for each of the column's rows.
-#[derive(Debug, Default)]
+/// What the seasonal detector says of a block of entries.
+#[derive(Debug)]
 pub(crate) struct Judged {
-    pub(crate) probability: Vec<f64>,
-    pub(crate) distance: Vec<f64>,
-    pub(crate) expected: Vec<f64>,
-    pub(crate) lower: Vec<f64>,
-    pub(crate) upper: Vec<f64>,
+    pub(crate) probability: Lanes<f32>,
+    /// Signed distance from what was expected, in standard deviations.
+    pub(crate) distance: Lanes<f32>,
+    pub(crate) expected: Lanes<f32>,
+    pub(crate) scale: Lanes<f32>,
+    /// Half the width of the band, in standard deviations.
+    pub(crate) reach: Lanes<f32>,
+    /// Standardised residual of the slowest forecaster with the same season; NaN while there is none.
+    pub(crate) residual: Lanes<f32>,
+    pub(crate) slow: Lanes<f32>,
+    pub(crate) slow_scale: Lanes<f32>,
 }
 
-impl Judged {
-    fn begin(&mut self, n: usize) {
-        for (column, empty) in [
-            (&mut self.probability, 1.0),
-            (&mut self.distance, 0.0),
-            (&mut self.expected, f64::NAN),
-            (&mut self.lower, f64::NAN),
-            (&mut self.upper, f64::NAN),
-        ] {
-            column.clear();
-            column.resize(n, empty);
+impl Default for Judged {
+    fn default() -> Self {
+        Self {
+            probability: [1.0; LANES],
+            distance: [0.0; LANES],
+            expected: [0.0; LANES],
+            scale: [0.0; LANES],
+            reach: [0.0; LANES],
+            residual: [f32::NAN; LANES],
+            slow: [0.0; LANES],
+            slow_scale: [0.0; LANES],
         }
     }
+}
 
-    #[inline]
-    pub(crate) fn set(&mut self, i: usize, probability: f64, distance: f64, expected: f64, lower: f64, upper: f64) {
-        self.probability[i] = probability;
-        self.distance[i] = distance;
-        self.expected[i] = expected;
-        self.lower[i] = lower.max(f64::MIN);
-        self.upper[i] = upper.min(f64::MAX);
+/// What the detector of shifts says of a block of entries.
+#[derive(Debug)]
+pub(crate) struct Shifted {
+    pub(crate) probability: Lanes<f32>,
+    pub(crate) distance: Lanes<f32>,
+}
+
+impl Default for Shifted {
+    fn default() -> Self {
+        Self {
+            probability: [1.0; LANES],
+            distance: [0.0; LANES],
+        }
     }
 }
 
-/// What detectors pass on to each other within a column.
-#[derive(Debug, Default)]
-pub(crate) struct Shared {
-    /// Standardised residual of the slowest forecaster; NaN while there is none.
-    pub(crate) residual: Vec<f64>,
-    /// Half the width of the seasonal band, in standard deviations.
-    pub(crate) reach: Vec<f64>,
-}
-
-/// A difference in standard deviations, finite whatever the difference.
-#[inline]
-pub(crate) fn normal_distance(difference: f64, scale: f64) -> f64 {
-    let distance = difference / scale;
-    if distance.is_nan() {
-        0.0
-    } else {
-        distance.clamp(-1e12, 1e12)
-    }
+/// Which detectors run, looked up once.
+#[derive(Debug, Clone, Copy)]
+struct Runs {
+    seasonal: bool,
+    shift: bool,
+    threshold: bool,
+    silence: bool,
+    sequence: bool,
 }
 
 columns! {
@@ -133,8 +136,10 @@ pub struct Bank {
     sequence: Sequence,
     standing: Standing,
     by_seasonal: Judged,
-    by_shift: Judged,
-    shared: Shared,
+    by_shift: Shifted,
+    runs: Runs,
+    /// Expected values and the ends of their bands, where scores are wanted.
+    bands: [Vec<f64>; 3],
     /// The feature of shape that stood out most in the last value judged: for words only.
     oddest: usize,
     /// Present where alarms are under a budget, of this bank or of more than one.
@@ -160,8 +165,15 @@ impl Bank {
             sequence: Sequence::default(),
             standing: Standing::default(),
             by_seasonal: Judged::default(),
-            by_shift: Judged::default(),
-            shared: Shared::default(),
+            by_shift: Shifted::default(),
+            bands: [Vec::new(), Vec::new(), Vec::new()],
+            runs: Runs {
+                seasonal: options.wants(DetectorName::Seasonal),
+                shift: options.wants(DetectorName::Shift),
+                threshold: options.wants(DetectorName::Threshold) && options.thresholds != Thresholds::default(),
+                silence: options.wants(DetectorName::Silence),
+                sequence: options.wants(DetectorName::Sequence),
+            },
             oddest: 0,
             white: options.alarms.map(|_| Whitening::default()),
             budget: options.alarms.as_ref().map(Budget::new),
@@ -187,13 +199,10 @@ impl Bank {
     }
 
     /// What was expected of each entry of the last column, and the lower and upper end of its band; NaN where nothing was.
+    /// Nothing at all where that column was judged without scores.
     #[must_use]
     pub fn bands(&self) -> [&[f64]; 3] {
-        [
-            &self.by_seasonal.expected,
-            &self.by_seasonal.lower,
-            &self.by_seasonal.upper,
-        ]
+        [&self.bands[0], &self.bands[1], &self.bands[2]]
     }
 
     /// The alarms that the last update suppressed.
@@ -234,7 +243,7 @@ impl Bank {
     #[must_use]
     pub fn bytes_per_series(&self) -> usize {
         let white = if self.white.is_some() { Whitening::BYTES } else { 0 };
-        Given::BYTES + self.seasonal.bytes() + self.shift.bytes() + Standing::BYTES + white
+        Given::BYTES + self.seasonal.bytes() + self.shift.bytes() + Resting::BYTES + white
     }
 
     /// Bytes more for a series that the sequence model watches.
@@ -279,29 +288,66 @@ impl Bank {
             budget.advance(column.end.as_millis());
         }
         let n = column.rows.len().min(column.values.len());
-        self.by_seasonal.begin(n);
-        self.by_shift.begin(n);
-        for column in [&mut self.shared.residual, &mut self.shared.reach] {
-            column.clear();
-            column.resize(n, f64::NAN);
-        }
-        let (held, sides) = (&self.given.held, &self.given.side);
-        self.seasonal
-            .update(column, held, sides, &mut self.shared, &mut self.by_seasonal);
-        if self.options.wants(DetectorName::Shift) {
-            self.shift.update(column, held, sides, &self.shared, &mut self.by_shift);
-        }
+        self.seasonal.aim(column);
         let mut scores = scores;
-        for i in 0..n {
-            let row = column.rows[i] as usize;
-            let score = if row < self.len() {
-                self.decide(i, row, column, budget.as_deref_mut(), episodes)
-            } else {
-                0.0
-            };
-            if let Some(scores) = scores.as_deref_mut() {
-                scores.push(score);
+        // where nobody asks how unusual, not being unusual is enough
+        let plain = scores.is_none() && budget.is_none() && !self.runs_sequence(column);
+        self.bands.iter_mut().for_each(Vec::clear);
+        let (mut rows, mut values) = ([0_u32; LANES], [0.0; LANES]);
+        for from in (0..n).step_by(LANES) {
+            let block = from..n.min(from + LANES);
+            // those with a value are worked on together
+            let mut with = 0;
+            for i in block.clone() {
+                if column.values[i].is_finite() && (column.rows[i] as usize) < self.len() {
+                    (rows[with], values[with]) = (column.rows[i], column.values[i]);
+                    with += 1;
+                }
             }
+            if with > 0 {
+                self.judge(column, &rows[..with], &values[..with]);
+            }
+            let mut lane = 0;
+            for i in block {
+                let (row, value) = (column.rows[i] as usize, column.values[i]);
+                let score = if row >= self.len() {
+                    0.0
+                } else if value.is_finite() {
+                    lane += 1;
+                    if plain && self.is_calm(lane - 1, row, value) {
+                        continue;
+                    }
+                    self.decide(lane - 1, row, value, column, budget.as_deref_mut(), episodes)
+                } else {
+                    self.missing(row, column, scores.is_some(), budget.as_deref_mut(), episodes)
+                };
+                if let Some(scores) = scores.as_deref_mut() {
+                    scores.push(score);
+                    let judged = (row < self.len() && value.is_finite()).then_some(&self.by_seasonal);
+                    let (expected, lower, upper) = judged.map_or((f64::NAN, f64::NAN, f64::NAN), |judged| {
+                        band(
+                            judged.expected[lane - 1],
+                            judged.scale[lane - 1],
+                            judged.reach[lane - 1],
+                        )
+                    });
+                    for (column, number) in self.bands.iter_mut().zip([expected, lower, upper]) {
+                        column.push(number);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Lets the detectors judge and learn a block of entries.
+    fn judge(&mut self, column: &Column<'_>, rows: &[u32], values: &[f64]) {
+        let (held, sides) = (&self.given.held, &self.given.side);
+        let end = column.end.as_millis();
+        self.seasonal
+            .update(end, rows, values, held, sides, &mut self.by_seasonal);
+        if self.runs.shift {
+            self.shift
+                .update(rows, held, sides, &self.by_seasonal, &mut self.by_shift);
         }
     }
 
@@ -310,16 +356,14 @@ impl Bank {
         &mut self,
         i: usize,
         row: usize,
+        value: f64,
         column: &Column<'_>,
         mut budget: Option<&mut Budget>,
         episodes: &mut Vec<Episode>,
     ) -> f64 {
-        let value = column.values[i];
-        if !value.is_finite() {
-            return self.missing(row, column, budget, episodes);
-        }
         if let Some(reason) = self.standing.heard(row) {
             let mut episode = self.episode(row, column, AnomalyPhase::Ended, Some(value));
+            self.standing.close(row);
             episode.end = Some(reason);
             episode.detail = format!("sends again: {}", number(value));
             episodes.push(episode);
@@ -334,11 +378,15 @@ impl Bank {
         } else {
             self.vote(i, row, value)
         };
-        let expected = self.by_seasonal.expected[i];
-        let inside = match self.standing.detector[row] {
+        if level.is_none() && probability >= self.options.alarm && self.standing.rests(row) {
+            return 1.0 - probability;
+        }
+        let judged = &self.by_seasonal;
+        let (expected, lower, upper) = band(judged.expected[i], judged.scale[i], judged.reach[i]);
+        let inside = match self.standing.open(row).detector {
             SHIFT => self.shift.sums.mean[row].abs() < 1.0,
             THRESHOLD => !beyond(&self.options.thresholds, value),
-            _ => sided(self.by_seasonal.distance[i], self.given.side[row]) <= 0.75 * self.reach(i),
+            _ => sided(f64::from(judged.distance[i]), self.given.side[row]) <= 0.75 * f64::from(judged.reach[i]),
         };
         let window = Window {
             start: column.start.as_millis(),
@@ -365,8 +413,8 @@ impl Bank {
         let phase = match turn {
             Turn::Nothing => return 1.0 - probability,
             Turn::Passed => {
-                let peak = self.standing.peak[row];
-                self.seasonal.absorb(row, peak, self.standing.level[row]);
+                let passed = self.standing.close(row);
+                self.seasonal.absorb(row, passed.peak, passed.level);
                 return 1.0 - probability;
             }
             Turn::Opened => AnomalyPhase::Opened,
@@ -375,8 +423,8 @@ impl Bank {
         };
         let mut episode = self.episode(row, column, phase, Some(value));
         (episode.score, episode.deviation, episode.expected) = (1.0 - probability, distance.abs(), expected);
-        (episode.lower, episode.upper) = (self.by_seasonal.lower[i], self.by_seasonal.upper[i]);
-        if self.standing.detector[row] == THRESHOLD {
+        (episode.lower, episode.upper) = (lower, upper);
+        if self.standing.open(row).detector == THRESHOLD {
             episode.lower = self.options.thresholds.lower.unwrap_or(f64::MIN);
             episode.upper = self.options.thresholds.upper.unwrap_or(f64::MAX);
         }
@@ -384,10 +432,10 @@ impl Bank {
         match turn {
             Turn::Ended(reason) => {
                 episode.end = Some(reason);
-                let peak = self.standing.peak[row];
-                self.seasonal.absorb(row, peak, self.standing.level[row]);
+                let ended = self.standing.close(row);
+                self.seasonal.absorb(row, ended.peak, ended.level);
                 if reason == EndReason::Adapted {
-                    self.seasonal.reseat(row, self.standing.level[row]);
+                    self.seasonal.reseat(row, ended.level);
                 }
                 self.shift.reseat(row);
                 self.given.held[row] = 0;
@@ -399,28 +447,27 @@ impl Bank {
         1.0 - probability
     }
 
-    /// Half the width of the band, in standard deviations.
-    fn reach(&self, i: usize) -> f64 {
-        self.shared.reach[i]
-    }
-
     /// A window without a value.
     fn missing(
         &mut self,
         row: usize,
         column: &Column<'_>,
+        scored: bool,
         budget: Option<&mut Budget>,
         episodes: &mut Vec<Episode>,
     ) -> f64 {
         let s = &mut self.standing;
-        if !self.options.wants(DetectorName::Silence) || s.seen[row] < self.options.warm_up.saturating_mul(4) {
+        if !self.runs.silence || s.seen[row] < self.options.warm_up.saturating_mul(4) {
             return 0.0;
         }
         s.missing[row] = s.missing[row].saturating_add(1);
         let gone = f64::from(s.missing[row]);
         let options = &self.options.silence;
         let patience = if self.given.derived[row] == 0 { 1.0 } else { 3.0 };
-        let bound = (patience * f64::from(options.windows)).max(options.factor * s.longest[row] + 1.0);
+        let bound = (patience * f64::from(options.windows)).max(options.factor * f64::from(s.longest[row]) + 1.0);
+        if gone < bound && !scored {
+            return 0.0;
+        }
         let score = 1.0 - self.options.alarm.powf((gone / bound).min(4.0));
         let state = s.state[row];
         if state == GONE || gone < bound {
@@ -431,9 +478,10 @@ impl Bank {
             };
         }
         if state == SILENT {
-            if column.end.as_millis().saturating_sub(s.onset[row]) >= options.forget_after.as_millis() {
+            if column.end.as_millis().saturating_sub(s.open(row).onset) >= options.forget_after.as_millis() {
                 s.state[row] = GONE;
                 let mut episode = self.episode(row, column, AnomalyPhase::Ended, None);
+                self.standing.close(row);
                 episode.end = Some(EndReason::Adapted);
                 episode.detail = format!("has sent nothing for {gone} windows and is taken to be gone");
                 self.given.held[row] = 0;
@@ -460,6 +508,7 @@ impl Bank {
             // an anomaly that went silent has ended all the same
             if state == OUTSIDE {
                 self.standing.state[row] = CALM;
+                self.standing.close(row);
                 self.given.held[row] = 0;
             }
             return score;
@@ -470,12 +519,13 @@ impl Bank {
             .as_millis()
             .saturating_sub(width.saturating_mul(i64::from(self.standing.missing[row]) - 1));
         let s = &mut self.standing;
-        (s.state[row], s.detector[row], s.onset[row], s.outs[row], s.told[row]) =
-            (SILENT, SILENCE, onset, 0, gone / bound);
+        (s.state[row], s.outs[row]) = (SILENT, 0);
+        let open = s.open_mut(row);
+        (open.detector, open.onset, open.told) = (SILENCE, onset, gone / bound);
         self.given.held[row] = 1;
         let mut episode = self.episode(row, column, AnomalyPhase::Opened, None);
         episode.score = score;
-        let longest = number(self.standing.longest[row]);
+        let longest = number(f64::from(self.standing.longest[row]));
         episode.detail = format!("sends nothing since {gone} windows; its longest gap of late was {longest}");
         episodes.push(episode);
         score
@@ -483,10 +533,10 @@ impl Bank {
 
     /// An episode of what is open, with the band of the believed forecaster.
     fn episode(&self, row: usize, column: &Column<'_>, phase: AnomalyPhase, value: Option<f64>) -> Episode {
-        let s = &self.standing;
-        let detector = s.detector[row];
+        let s = self.standing.open(row);
+        let detector = s.detector;
         let (expected, lower, upper) = self.seasonal.band(row, column.end.as_millis());
-        let direction = match (detector, s.side[row]) {
+        let direction = match (detector, s.side) {
             (SILENCE, _) => Direction::Absent,
             (_, 2) => Direction::Down,
             _ => Direction::Up,
@@ -496,10 +546,10 @@ impl Bank {
             phase,
             end: None,
             at: column.at,
-            onset: Timestamp::from_millis(s.onset[row]),
+            onset: Timestamp::from_millis(s.onset),
             detector: NAMES[usize::from(detector)],
             score: 0.0,
-            deviation: s.told[row],
+            deviation: s.told,
             value,
             expected,
             lower,
@@ -519,7 +569,7 @@ impl Bank {
         );
         let model = FORECASTERS[usize::from(self.seasonal.levels.chosen[row])];
         let count = self.seasonal.levels.count[row];
-        match (e.phase, self.standing.detector[row]) {
+        match (e.phase, self.standing.open(row).detector) {
             (AnomalyPhase::Ended, _) => format!("{value} now; {band}"),
             (_, THRESHOLD) => format!(
                 "{value} is beyond the fixed threshold; within {} to {}",
@@ -562,10 +612,10 @@ impl Bank {
     pub fn snapshot(&self) -> Result<Vec<u8>, Error> {
         let mut out = Columns::default();
         self.given.save("given", &mut out);
-        self.seasonal.save(&mut out)?;
+        self.seasonal.save(&mut out);
         self.shift.save(&mut out);
         self.sequence.save(&mut out)?;
-        self.standing.save("standing", &mut out);
+        self.standing.save(&mut out)?;
         if let Some(white) = &self.white {
             white.save(&mut out);
         }
@@ -593,7 +643,7 @@ impl Bank {
         next.seasonal.load(&from)?;
         next.shift.load(&from)?;
         next.sequence.load(&from)?;
-        next.standing.load("standing", &from)?;
+        next.standing.load(&from)?;
         debug_assert_eq!(next.len(), rows);
         *self = next;
         Ok(())

@@ -1,8 +1,17 @@
 //! From windows outside their band to anomalies with a beginning and an end.
 
+use std::{
+    collections::BTreeMap,
+    ops::{Deref, DerefMut},
+};
+
 use suture_event::{AnomalyPhase, Direction, EndReason, Timestamp};
 
-use crate::{EpisodeOptions, state::columns};
+use crate::{
+    EpisodeOptions, Error,
+    fast::flush,
+    state::{Columns, columns, from_lists, lists},
+};
 
 /// One phase of an anomaly of one series.
 #[derive(Debug, Clone, PartialEq)]
@@ -44,34 +53,149 @@ pub(crate) const SILENT: u8 = 2;
 pub(crate) const GONE: u8 = 3;
 
 columns! {
-    /// Where each series stands between calm and anomaly.
-    pub(crate) struct Standing {
+    /// Where each series stands between calm and anomaly, and its gaps.
+    pub(crate) struct Resting {
         /// One of [`CALM`], [`OUTSIDE`], [`SILENT`], [`GONE`].
         state: u8 = CALM,
         /// The windows of late, the last in the lowest bit: 1 where outside.
         outs: u32 = 0,
-        /// Start of the first window outside, and of the last.
-        onset: i64 = 0,
-        latest: i64 = 0,
-        /// Code of the detector that raised what is open.
-        detector: u8 = 0,
-        /// 1 above, 2 below.
-        side: u8 = 0,
-        /// Deviation told last, and how often it was told again.
-        told: f64 = 0.0,
-        grown: u32 = 0,
-        /// Windows in a row inside the band from before.
-        inside: u32 = 0,
-        /// Short exponentially weighted level of the values while something is open, and of their distance from it.
-        level: f64 = 0.0,
-        spread: f64 = 0.0,
-        /// Largest distance since the first window outside.
-        peak: f64 = 0.0,
         /// Windows without a value since the last one, and the longest such run of late.
         missing: u32 = 0,
-        longest: f64 = 0.0,
+        longest: f32 = 0.0,
         /// Values seen.
         seen: u32 = 0,
+    }
+}
+
+/// What there is to know of a series that is not calm.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub(crate) struct Open {
+    /// Start of the first window outside, and of the last.
+    pub(crate) onset: i64,
+    pub(crate) latest: i64,
+    /// Code of the detector that raised what is open.
+    pub(crate) detector: u8,
+    /// 1 above, 2 below.
+    pub(crate) side: u8,
+    /// Deviation told last, and how often it was told again.
+    pub(crate) told: f64,
+    pub(crate) grown: u32,
+    /// Windows in a row inside the band from before.
+    pub(crate) inside: u32,
+    /// Short exponentially weighted level of the values while something is open, and of their distance from it.
+    pub(crate) level: f64,
+    pub(crate) spread: f64,
+    /// Largest distance since the first window outside.
+    pub(crate) peak: f64,
+}
+
+/// The standing of all series: a few columns, and more for those alone that are outside or silent.
+#[derive(Debug, Default)]
+pub(crate) struct Standing {
+    pub(crate) resting: Resting,
+    open: BTreeMap<u32, Open>,
+}
+
+impl Deref for Standing {
+    type Target = Resting;
+
+    fn deref(&self) -> &Resting {
+        &self.resting
+    }
+}
+
+impl DerefMut for Standing {
+    fn deref_mut(&mut self) -> &mut Resting {
+        &mut self.resting
+    }
+}
+
+/// Numbers of [`Open`] in a snapshot.
+const NUMBERS: usize = 10;
+
+impl Open {
+    #[allow(clippy::cast_precision_loss)] // times within 200,000 years
+    fn numbers(&self) -> [f64; NUMBERS] {
+        [
+            self.onset as f64,
+            self.latest as f64,
+            self.detector.into(),
+            self.side.into(),
+            self.told,
+            self.grown.into(),
+            self.inside.into(),
+            self.level,
+            self.spread,
+            self.peak,
+        ]
+    }
+
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // as they were written
+    fn from_numbers(n: &[f64]) -> Option<Self> {
+        let &[onset, latest, detector, side, told, grown, inside, level, spread, peak] = n else {
+            return None;
+        };
+        Some(Self {
+            onset: onset as i64,
+            latest: latest as i64,
+            detector: detector as u8,
+            side: side as u8,
+            told,
+            grown: grown as u32,
+            inside: inside as u32,
+            level,
+            spread,
+            peak,
+        })
+    }
+}
+
+/// Rows are counted in `u32`.
+fn key(row: usize) -> u32 {
+    u32::try_from(row).unwrap_or(u32::MAX)
+}
+
+impl Standing {
+    /// Whether nothing is open and no window of late was outside.
+    #[inline]
+    pub(crate) fn rests(&self, row: usize) -> bool {
+        self.resting.state[row] == CALM && self.resting.outs[row] == 0
+    }
+
+    /// What is known of a series that is not calm; of others, nothing.
+    pub(crate) fn open(&self, row: usize) -> Open {
+        self.open.get(&key(row)).copied().unwrap_or_default()
+    }
+
+    pub(crate) fn open_mut(&mut self, row: usize) -> &mut Open {
+        self.open.entry(key(row)).or_default()
+    }
+
+    /// Forgets what was open, and gives it back.
+    pub(crate) fn close(&mut self, row: usize) -> Open {
+        self.open.remove(&key(row)).unwrap_or_default()
+    }
+
+    pub(crate) fn save(&self, out: &mut Columns) -> Result<(), Error> {
+        self.resting.save("standing", out);
+        let lengths = (0..self.resting.state.len()).map(|row| match self.open.contains_key(&key(row)) {
+            true => NUMBERS,
+            false => 0,
+        });
+        let flat: Vec<f64> = self.open.values().flat_map(Open::numbers).collect();
+        out.put("standing", "open", lists(lengths, &flat)?);
+        Ok(())
+    }
+
+    pub(crate) fn load(&mut self, from: &Columns) -> Result<(), Error> {
+        self.resting.load("standing", from)?;
+        let (lengths, flat) = from_lists::<f64>(from.get("standing", "open")?)?;
+        let rows = lengths.iter().enumerate().filter(|(_, length)| **length > 0);
+        self.open = rows
+            .zip(flat.chunks(NUMBERS))
+            .filter_map(|((row, _), numbers)| Some((key(row), Open::from_numbers(numbers)?)))
+            .collect();
+        Ok(())
     }
 }
 
@@ -107,7 +231,6 @@ impl Standing {
         let outside = window.probability < alarm;
         let deviation = window.distance.abs();
         if self.state[row] == OUTSIDE {
-            self.follow(row, window.value, 0.2);
             return self.go_on(row, window, options, deviation);
         }
         let mask = if options.of >= 32 {
@@ -116,7 +239,7 @@ impl Standing {
             (1 << options.of) - 1
         };
         let before = self.outs[row];
-        let after = ((before << 1) | u32::from(outside)) & mask;
+        let mut after = ((before << 1) | u32::from(outside)) & mask;
         self.outs[row] = after;
         if !outside {
             if before != 0 && after == 0 {
@@ -126,54 +249,54 @@ impl Standing {
         }
         // windows outside on the other side do not add up with these
         let side = if window.distance >= 0.0 { 1 } else { 2 };
-        if before == 0 || self.side[row] != side {
-            self.outs[row] = 1;
-            self.onset[row] = window.start;
-            self.peak[row] = 0.0;
-            self.level[row] = window.value;
-            self.spread[row] = 0.0;
-            self.side[row] = side;
+        let open = self.open_mut(row);
+        if before == 0 || open.side != side {
+            after = 1;
+            *open = Open {
+                onset: window.start,
+                level: window.value,
+                side,
+                ..*open
+            };
+            (open.peak, open.spread) = (0.0, 0.0);
         } else {
             if (before << 1) & !mask != 0 && after.count_ones() == 1 {
-                self.onset[row] = self.latest[row];
+                open.onset = open.latest;
             }
-            self.follow(row, window.value, 0.5);
+            open.follow(window.value, 0.5);
         }
-        self.latest[row] = window.start;
-        self.peak[row] = self.peak[row].max(deviation);
-        if self.outs[row].count_ones() < options.open && window.probability >= at_once {
+        open.latest = window.start;
+        open.peak = open.peak.max(deviation);
+        if after.count_ones() < options.open && window.probability >= at_once {
+            self.outs[row] = after;
             return Turn::Nothing;
         }
+        open.detector = window.detector;
+        open.told = deviation;
+        open.grown = 0;
+        open.inside = 0;
         self.state[row] = OUTSIDE;
-        self.detector[row] = window.detector;
-        self.told[row] = deviation;
-        self.grown[row] = 0;
-        self.inside[row] = 0;
         self.outs[row] = 0;
         Turn::Opened
     }
 
-    fn follow(&mut self, row: usize, value: f64, gain: f64) {
-        let off = value - self.level[row];
-        self.level[row] += gain * off;
-        self.spread[row] += gain * (off.abs() - self.spread[row]);
-    }
-
     fn go_on(&mut self, row: usize, window: Window, options: &EpisodeOptions, deviation: f64) -> Turn {
-        self.inside[row] = if window.inside { self.inside[row] + 1 } else { 0 };
-        if self.inside[row] >= options.close {
+        let open = self.open_mut(row);
+        open.follow(window.value, 0.2);
+        open.inside = if window.inside { open.inside + 1 } else { 0 };
+        if open.inside >= options.close {
             self.state[row] = CALM;
             return Turn::Ended(EndReason::Recovered);
         }
         if !window.inside {
-            self.peak[row] = self.peak[row].max(deviation);
-            if window.end.saturating_sub(self.onset[row]) >= options.accept_after.as_millis() {
+            open.peak = open.peak.max(deviation);
+            if window.end.saturating_sub(open.onset) >= options.accept_after.as_millis() {
                 self.state[row] = CALM;
                 return Turn::Ended(EndReason::Adapted);
             }
-            if self.grown[row] < options.grow_times && deviation >= options.grow_by * self.told[row] {
-                self.grown[row] += 1;
-                self.told[row] = deviation;
+            if open.grown < options.grow_times && deviation >= options.grow_by * open.told {
+                open.grown += 1;
+                open.told = deviation;
                 return Turn::Grown;
             }
         }
@@ -181,22 +304,33 @@ impl Standing {
     }
 
     /// What a value says about silence: `Some` where it breaks one.
+    #[inline]
+    #[allow(clippy::cast_precision_loss)] // a count of windows
     pub(crate) fn heard(&mut self, row: usize) -> Option<EndReason> {
-        let run = f64::from(self.missing[row]);
-        let broke = self.state[row] == SILENT;
-        if broke || self.state[row] == GONE {
-            self.state[row] = CALM;
+        let s = &mut self.resting;
+        let run = s.missing[row] as f32;
+        let broke = s.state[row] == SILENT;
+        if broke || s.state[row] == GONE {
+            s.state[row] = CALM;
         }
         // a gap that ended by itself is known from now on; a long outage counts as no more than twice the longest
         let most = if broke {
-            (2.0 * self.longest[row]).max(30.0)
+            (2.0 * s.longest[row]).max(30.0)
         } else {
-            f64::MAX
+            f32::MAX
         };
-        self.longest[row] = (self.longest[row] * 0.9995).max(run.min(most));
-        self.missing[row] = 0;
-        self.seen[row] = self.seen[row].saturating_add(1);
+        s.longest[row] = flush((s.longest[row] * 0.9995).max(run.min(most)));
+        s.missing[row] = 0;
+        s.seen[row] = s.seen[row].saturating_add(1);
         broke.then_some(EndReason::Recovered)
+    }
+}
+
+impl Open {
+    fn follow(&mut self, value: f64, gain: f64) {
+        let off = value - self.level;
+        self.level += gain * off;
+        self.spread += gain * (off.abs() - self.spread);
     }
 }
 
@@ -253,7 +387,7 @@ mod tests {
                 Ended(EndReason::Recovered)
             ]
         );
-        assert_eq!(standing.onset[0], 0);
+        assert_eq!(standing.open(0).onset, 0);
     }
 
     #[test]

@@ -163,11 +163,17 @@ impl Default for SilenceOptions {
 pub struct SeasonOptions {
     /// The time of day.
     pub daily: bool,
+    /// The time of the week: 692 bytes more a series. It is believed from two weeks on, where it foretells better than the
+    /// time of day.
+    pub weekly: bool,
 }
 
 impl Default for SeasonOptions {
     fn default() -> Self {
-        Self { daily: true }
+        Self {
+            daily: true,
+            weekly: false,
+        }
     }
 }
 

@@ -1,84 +1,135 @@
 //! The robust seasonal detector: how far a value is from what level, trend and season foretell.
 //!
-//! Five forecasters run side by side: a slow and a fast exponentially weighted level, a level with a trend, and the slow
-//! and fast level of what is left when the time of day is taken out. Updates are clipped where a value lies far outside
+//! Forecasters run side by side: a slow and a fast exponentially weighted level, a level with a trend, and for each season
+//! the slow and fast level of what is left when the season is taken out. Updates are clipped where a value lies far outside
 //! (S. Gelper, R. Fried, C. Croux, "Robust forecasting with exponential and Holt-Winters smoothing", Journal of
 //! Forecasting 29, 2010), so that an outlier moves level and scale by a bounded amount. The forecaster whose errors have
 //! been least is believed, the simpler one where two are close: a season or a trend has to earn its keep.
 //!
-//! The time of day is a profile of [`BINS`] points with straight lines between them, kept in single precision in units
-//! of the series' own scale.
+//! State is single precision: what it can't tell apart, 1e-7 of a level, is a fifty-thousandth of the least deviation that
+//! is taken seriously. Values beyond 1e30 count as 1e30, and those nearer to 0 than 1e-30 as 0. Entries are worked on in
+//! blocks, step by step for all of a block's entries, without branches, so that the steps become vector instructions.
+
+// one index into many arrays of the same length, which is what becomes vector instructions
+#![allow(clippy::needless_range_loop)]
 
 use crate::{
-    Column,
-    bank::{Judged, Shared, normal_distance},
-    state::{Columns, Strided, columns},
-    tail::Tails,
+    Column, Options,
+    bank::Judged,
+    fast::{TINY, flush, least, most, pick, within},
+    season::Season,
+    state::{Columns, LANES, Lanes, Place, columns},
+    tail::{Level, TailLanes, Tails},
     words::number,
 };
 
-/// Points of the daily profile.
-pub(crate) const BINS: usize = 48;
-const DAY: f64 = 86_400_000.0;
+/// Points of the daily profile, and of the weekly one.
+const DAILY: usize = 48;
+const WEEKLY: usize = 168;
+const MINUTE: i64 = 60_000;
+const DAY: i64 = 1_440 * MINUTE;
 
-const SLOW: f64 = 0.01;
-const FAST: f64 = 0.3;
-const HOLT_LEVEL: f64 = 0.1;
-const HOLT_TREND: f64 = 0.005;
+pub(crate) const SLOW: f32 = 0.01;
+pub(crate) const FAST: f32 = 0.3;
+const HOLT_LEVEL: f32 = 0.1;
+const HOLT_TREND: f32 = 0.005;
 /// Errors beyond this many standard deviations count as this many.
-const CLIP: f64 = 3.0;
+pub(crate) const CLIP: f32 = 3.0;
 /// Gain of the scales, and how it starts.
-const SCALE: f64 = 0.01;
+const SCALE: f32 = 0.01;
 /// Distances less likely than this, or than the alarm, are learned as if they were just so likely.
 const CLIP_AT: f64 = 1e-4;
 /// Mean absolute deviation to standard deviation of a normal distribution.
-const MEAN_ABS: f64 = 1.2533;
+const MEAN_ABS: f32 = 1.2533;
 /// Least scale as a share of the level: what nobody would call a change.
-const LEAST_SCALE: f64 = 0.005;
-/// By how much a forecaster must beat the simpler ones, in the order of [`Forecaster`].
-const HANDICAP: [f64; 5] = [1.0, 1.5, 1.45, 1.05, 1.5];
+const LEAST_SCALE: f32 = 0.005;
+/// Values beyond this count as this.
+const LARGEST: f64 = 1e30;
+/// By how much a forecaster must beat the simpler ones, in the order of [`FORECASTERS`].
+const HANDICAP: [f32; 7] = [1.0, 1.5, 1.45, 1.05, 1.5, 1.1, 1.55];
 
-pub(crate) const FORECASTERS: [&str; 5] = [
+pub(crate) const FORECASTERS: [&str; 7] = [
     "level",
     "fast level",
     "level and trend",
     "level and time of day",
     "fast level and time of day",
+    "level and time of week",
+    "fast level and time of week",
 ];
 
 columns! {
-    /// Numbers a series, besides its daily profile and tail.
-    pub(crate) struct Levels {
+    /// Numbers a series, besides its seasons and tail.
+    pub(crate) struct Levels in LevelLanes {
         /// Values learned.
         count: u32 = 0,
-        /// Windows that must pass before anything is said again, after a gap.
-        settle: u32 = 0,
-        /// End of the first window, and of the last one with a value.
-        first: i64 = i64::MIN,
+        /// End of the last window with a value.
         last: i64 = i64::MIN,
-        /// Usual milliseconds between values.
-        step: f64 = 0.0,
-        /// The last value.
-        value: f64 = f64::NAN,
-        slow: f64 = 0.0,
-        fast: f64 = 0.0,
-        holt: f64 = 0.0,
-        trend: f64 = 0.0,
-        /// Level of a day or two, from which the profile is measured.
-        base: f64 = 0.0,
-        season_slow: f64 = 0.0,
-        season_fast: f64 = 0.0,
-        slow_scale: f64 = 0.0,
-        fast_scale: f64 = 0.0,
-        holt_scale: f64 = 0.0,
-        season_slow_scale: f64 = 0.0,
-        season_fast_scale: f64 = 0.0,
-        /// Unit of the profile.
-        unit: f64 = 0.0,
-        /// Least difference between two values in a row that was not zero.
-        grain: f64 = f64::MAX,
+        /// End of the first window, in minutes since the epoch.
+        first: i32 = 0,
+        /// Windows that must pass before anything is said again, after a gap.
+        settle: u8 = 0,
         /// Which forecaster is believed.
         chosen: u8 = 0,
+        /// Usual milliseconds between values.
+        step: f32 = 0.0,
+        /// The last value.
+        value: f32 = 0.0,
+        slow: f32 = 0.0,
+        fast: f32 = 0.0,
+        holt: f32 = 0.0,
+        trend: f32 = 0.0,
+        slow_scale: f32 = 0.0,
+        fast_scale: f32 = 0.0,
+        holt_scale: f32 = 0.0,
+        /// Unit of the seasons' profiles.
+        unit: f32 = 0.0,
+        /// Least difference between two values in a row that was not zero.
+        grain: f32 = f32::MAX,
+    }
+}
+
+/// What is known of the entries in hand before anything is judged.
+#[derive(Debug)]
+pub(crate) struct Entries {
+    pub(crate) value: Lanes<f32>,
+    /// 1 where the entry is learned from, 0 where its row is held.
+    pub(crate) takes: Lanes<f32>,
+    /// 1 where it counts above, and where it counts below, what was expected.
+    up: Lanes<f32>,
+    down: Lanes<f32>,
+    /// Values learned before, and 1 through one more than that.
+    pub(crate) count: Lanes<f32>,
+    pub(crate) inverse: Lanes<f32>,
+    /// Minutes since the first window.
+    pub(crate) age: Lanes<f32>,
+    /// Usual milliseconds between values.
+    pub(crate) step: Lanes<f32>,
+    /// The least scale that is taken seriously.
+    pub(crate) floor: Lanes<f32>,
+    /// 1 while nothing may be said, and 1 where no gap was of late.
+    quiet: Lanes<f32>,
+    settled: Lanes<f32>,
+    /// Distance from the value before.
+    jump: Lanes<f32>,
+}
+
+impl Default for Entries {
+    fn default() -> Self {
+        Self {
+            value: [0.0; LANES],
+            takes: [0.0; LANES],
+            up: [0.0; LANES],
+            down: [0.0; LANES],
+            count: [0.0; LANES],
+            inverse: [0.0; LANES],
+            age: [0.0; LANES],
+            step: [0.0; LANES],
+            floor: [0.0; LANES],
+            quiet: [0.0; LANES],
+            settled: [0.0; LANES],
+            jump: [0.0; LANES],
+        }
     }
 }
 
@@ -87,322 +138,393 @@ columns! {
 pub(crate) struct Seasonal {
     pub(crate) levels: Levels,
     pub(crate) tails: Tails,
-    profile: Strided<f32>,
-    daily: bool,
+    daily: Option<Season>,
+    weekly: Option<Season>,
     warm_up: u32,
-    alarm: f64,
-    at_once: f64,
+    /// Distances this unlikely are the edge of the band, and what is learned at most.
+    alarm: Level,
+    clip: Level,
+    at_once: f32,
+    lanes: LevelLanes,
+    tail: TailLanes,
+    entries: Entries,
+    counted: Lanes<f32>,
+    most: Lanes<f32>,
+    learns: Lanes<f32>,
 }
 
-/// One step of a clipped exponentially weighted level and its scale. Returns the error before the step.
-#[inline]
-fn follow(level: &mut f64, scale: &mut f64, value: f64, gain: f64, n: f64, floor: f64) -> f64 {
-    let error = value - *level;
-    let spread = scale.max(floor);
-    let clipped = if n < 8.0 {
-        error
-    } else {
-        error.clamp(-CLIP * spread, CLIP * spread)
-    };
-    *level += gain.max(1.0 / (n + 1.0)) * clipped;
-    rescale(scale, error, n, floor);
-    error
+/// One step of clipped exponentially weighted levels and their scales. `seen` are the values that each has seen.
+#[inline(never)]
+pub(crate) fn follow(
+    level: &mut Lanes<f32>,
+    scale: &mut Lanes<f32>,
+    value: &Lanes<f32>,
+    gain: f32,
+    seen: &Lanes<f32>,
+    e: &Entries,
+    n: usize,
+) {
+    for i in 0..n.min(LANES) {
+        let (was, spread, seen, takes) = (level[i], scale[i], seen[i], e.takes[i]);
+        let inverse = 1.0 / (seen + 1.0);
+        let clipped = clip(value[i] - was, spread, e.floor[i], seen);
+        level[i] = flush(was + takes * most(gain, inverse) * clipped);
+        scale[i] = rescaled(spread, clipped, inverse, takes);
+    }
 }
 
-#[inline]
-fn rescale(scale: &mut f64, error: f64, n: f64, floor: f64) {
-    let spread = scale.max(floor);
-    let gain = SCALE.max(1.0 / (n + 1.0));
-    let size = if n < 8.0 {
-        error.abs()
-    } else {
-        error.abs().min(CLIP * spread)
-    };
-    *scale += gain * (MEAN_ABS * size - *scale);
+/// An error as far as it counts: without bound among the first.
+#[inline(always)]
+fn clip(error: f32, scale: f32, floor: f32, seen: f32) -> f32 {
+    let clipped = within(error, CLIP * most(scale, floor));
+    if seen < 8.0 { error } else { clipped }
+}
+
+#[inline(always)]
+fn rescaled(scale: f32, clipped: f32, inverse: f32, takes: f32) -> f32 {
+    flush(scale + takes * most(SCALE, inverse) * (MEAN_ABS * clipped.abs() - scale))
 }
 
 impl Seasonal {
-    pub(crate) fn new(options: &crate::Options) -> Self {
-        let daily = options.season.daily;
+    pub(crate) fn new(options: &Options) -> Self {
         Self {
             levels: Levels::default(),
             tails: Tails::default(),
-            profile: Strided::new(if daily { BINS } else { 1 }),
-            daily,
+            daily: options
+                .season
+                .daily
+                .then(|| Season::new("seasonal.day", DAY, DAILY)),
+            weekly: options
+                .season
+                .weekly
+                .then(|| Season::new("seasonal.week", 7 * DAY, WEEKLY)),
             warm_up: options.warm_up,
-            alarm: options.alarm,
-            at_once: options.at_once,
+            alarm: Level::new(options.alarm),
+            clip: Level::new(options.alarm.min(CLIP_AT)),
+            #[allow(clippy::cast_possible_truncation)] // single precision is what probabilities are kept in
+            at_once: options.at_once as f32,
+            lanes: LevelLanes::default(),
+            tail: TailLanes::default(),
+            entries: Entries::default(),
+            counted: [0.0; LANES],
+            most: [0.0; LANES],
+            learns: [0.0; LANES],
         }
     }
 
     pub(crate) fn push(&mut self) {
         self.levels.push();
         self.tails.push();
-        self.profile.push(0.0);
+        self.seasons_mut().for_each(Season::push);
+    }
+
+    fn seasons(&self) -> impl Iterator<Item = &Season> {
+        self.daily.iter().chain(&self.weekly)
+    }
+
+    fn seasons_mut(&mut self) -> impl Iterator<Item = &mut Season> {
+        self.daily.iter_mut().chain(&mut self.weekly)
     }
 
     /// Bytes a series.
     pub(crate) fn bytes(&self) -> usize {
-        Levels::BYTES + Tails::BYTES + self.profile.width * std::mem::size_of::<f32>()
+        Levels::BYTES + Tails::BYTES + self.seasons().map(Season::bytes).sum::<usize>()
     }
 
-    pub(crate) fn save(&self, out: &mut Columns) -> Result<(), crate::Error> {
+    pub(crate) fn save(&self, out: &mut Columns) {
         self.levels.save("seasonal", out);
         self.tails.save("seasonal.tail", out);
-        out.put("seasonal", "profile", self.profile.save()?);
-        Ok(())
+        self.seasons().for_each(|season| season.save(out));
     }
 
     pub(crate) fn load(&mut self, from: &Columns) -> Result<(), crate::Error> {
         self.levels.load("seasonal", from)?;
         self.tails.load("seasonal.tail", from)?;
-        self.profile.load(from.get("seasonal", "profile")?)
+        self.seasons_mut().try_for_each(|season| season.load(from))
     }
 
-    /// Judges a column, then learns from it where the row is not held.
+    /// Looks up what a column's end needs. Comes before its blocks.
+    pub(crate) fn aim(&mut self, column: &Column<'_>) {
+        let end = column.end.as_millis();
+        self.seasons_mut().for_each(|season| season.aim(end));
+    }
+
+    /// Judges a block of entries with values, one a row, then learns from it where the row is not held.
     pub(crate) fn update(
         &mut self,
-        column: &Column<'_>,
+        end: i64,
+        rows: &[u32],
+        values: &[f64],
         held: &[u8],
         sides: &[u8],
-        shared: &mut Shared,
         out: &mut Judged,
     ) {
-        let end = column.end.as_millis();
-        for (i, (&row, &value)) in column.rows.iter().zip(column.values).enumerate() {
-            let row = row as usize;
-            if !value.is_finite() || row >= self.levels.count.len() {
-                continue;
-            }
-            let judged = self.step(row, end, value, held[row] != 0, sides[row]);
-            shared.residual[i] = judged.residual;
-            shared.reach[i] = judged.reach;
-            out.set(
-                i,
-                judged.probability,
-                judged.distance,
-                judged.expected,
-                judged.lower,
-                judged.upper,
-            );
-        }
-    }
-
-    fn step(&mut self, row: usize, end: i64, value: f64, held: bool, side: u8) -> Judgement {
-        let s = &mut self.levels;
-        let count = s.count[row];
-        if count == 0 {
-            for level in [&mut s.slow, &mut s.fast, &mut s.holt, &mut s.base] {
-                level[row] = value;
-            }
-            s.first[row] = end;
-        }
-        let n = f64::from(count);
-        // time since the last value; a clock that steps back counts as no time at all
-        #[allow(clippy::cast_precision_loss)] // milliseconds of a few thousand years are exact
-        let passed = if count == 0 {
-            0.0
-        } else {
-            end.saturating_sub(s.last[row]).max(0) as f64
-        };
-        if count > 0 && passed > 0.0 {
-            let usual = s.step[row];
-            if usual > 0.0 && passed > 60.0 * usual && count > self.warm_up {
-                s.settle[row] = (self.warm_up / 2).min(30);
-            }
-            let capped = if usual > 0.0 { passed.min(4.0 * usual) } else { passed };
-            s.step[row] += (capped - usual) * 0.05f64.max(1.0 / n);
-        }
-        s.last[row] = s.last[row].max(end);
-        let jump = if count > 0 { (value - s.value[row]).abs() } else { 0.0 };
-        s.value[row] = value;
-        let floor = floor_of(s, row);
-
-        // where in the day
-        let (left, right, share) = if self.daily { place(end) } else { (0, 0, 0.0) };
-        let profile = self.profile.row_mut(row);
-        let unit = s.unit[row];
-        let season = if unit > 0.0 {
-            unit * (f64::from(profile[left]) * (1.0 - share) + f64::from(profile[right]) * share)
-        } else {
-            0.0
-        };
-        #[allow(clippy::cast_precision_loss)]
-        let days = end.saturating_sub(s.first[row]).max(0) as f64 / DAY;
-
-        let forecasts = [
-            s.slow[row],
-            s.fast[row],
-            s.holt[row] + s.trend[row],
-            s.season_slow[row] + season,
-            s.season_fast[row] + season,
-        ];
-        let scales = [
-            s.slow_scale[row],
-            s.fast_scale[row],
-            s.holt_scale[row],
-            s.season_slow_scale[row],
-            s.season_fast_scale[row],
-        ];
-        let usable = if self.daily && days >= 2.0 { 5 } else { 3 };
-        if !held && count.is_multiple_of(8) {
-            let mut best = usize::from(s.chosen[row]).min(usable - 1);
-            let mut least = 0.95 * scales[best].max(floor) * HANDICAP[best];
-            for k in 0..usable {
-                let cost = scales[k].max(floor) * HANDICAP[k];
-                if cost < least {
-                    (best, least) = (k, cost);
+        let n = rows.len().min(LANES);
+        let place = Place::of(rows);
+        self.levels.read(place, &mut self.lanes);
+        self.tails.read(place, &mut self.tail);
+        self.meet(end, rows, values, held, sides);
+        self.prepare(n);
+        let unit = self.lanes.unit;
+        for season in self.daily.iter_mut().chain(&mut self.weekly) {
+            season.read(place, n, &unit);
+            for i in 0..n {
+                if self.entries.count[i] == 0.0 {
+                    season.start(i, self.entries.value[i]);
                 }
             }
-            #[allow(clippy::cast_possible_truncation)] // one of five
-            {
-                s.chosen[row] = best as u8;
-            }
         }
-        let chosen = usize::from(s.chosen[row]);
-        let expected = forecasts[chosen];
-        let scale = scales[chosen].max(floor);
-        let distance = normal_distance(value - expected, scale);
-        let counted = sided(distance, side);
-        let quiet = count < self.warm_up || s.settle[row] > 0;
-        let tails = &mut self.tails;
-        let probability = if quiet { 1.0 } else { tails.probability(row, counted) };
-        // where nothing has ever moved, how far is far is a guess: it takes more than one window to say so
-        let probability = if scale > floor {
-            probability
-        } else {
-            probability.max(1.01 * self.at_once)
-        };
-        let reach = tails.distance(row, self.alarm).min(1e9);
-        let residual = if quiet {
-            f64::NAN
-        } else {
-            normal_distance(value - forecasts[SLOWEST[chosen]], scales[SLOWEST[chosen]].max(floor))
-        };
+        if self.lanes.count[..n].iter().any(|count| count.is_multiple_of(8)) {
+            self.choose(n);
+        }
+        self.foretell(n, out);
+        self.judge(n, out);
+        self.learn(n);
+        for season in self.daily.iter_mut().chain(&mut self.weekly) {
+            season.learn(&self.entries, n, &self.lanes.slow_scale, &self.lanes.unit);
+            season.write(place);
+        }
+        self.levels.write(place, &self.lanes);
+        self.tails.write(place, &self.tail);
+    }
 
-        // what stands out says nothing about the steps in which the series is measured
-        if jump > 0.0 && jump < s.grain[row] && !held && (quiet || counted <= reach) {
-            s.grain[row] = jump;
-        }
-        if !held {
-            if count >= self.warm_up / 2 && s.settle[row] == 0 {
-                tails.learn(row, counted.min(tails.distance(row, self.alarm.min(CLIP_AT))));
+    /// What of the entries is whole numbers: counts and times.
+    #[allow(
+        clippy::cast_precision_loss,
+        clippy::cast_possible_truncation,
+        clippy::cast_possible_wrap
+    )] // counts below 2^31 and spans: what single precision drops of them doesn't matter
+    fn meet(&mut self, end: i64, rows: &[u32], values: &[f64], held: &[u8], sides: &[u8]) {
+        let (s, e) = (&mut self.lanes, &mut self.entries);
+        let (warm_up, half) = (self.warm_up as f32, (self.warm_up / 2).min(30) as u8);
+        let minute = end.div_euclid(MINUTE).clamp(-0x3fff_ffff, 0x3fff_ffff) as i32;
+        for (i, (&row, &value)) in rows.iter().zip(values).enumerate().take(LANES) {
+            let row = row as usize;
+            e.value[i] = flush(value.clamp(-LARGEST, LARGEST) as f32);
+            e.takes[i] = f32::from(u8::from(held[row] == 0));
+            e.up[i] = f32::from(sides[row] & 1);
+            e.down[i] = f32::from(sides[row] >> 1);
+            let count = s.count[i];
+            e.count[i] = count as i32 as f32;
+            // time since the last value; a clock that steps back counts as no time at all
+            let passed = end.saturating_sub(s.last[i]).max(0) as f32;
+            let known = count > 0 && passed > 0.0;
+            let usual = s.step[i];
+            if known && usual > 0.0 && passed > 60.0 * usual && e.count[i] > warm_up {
+                s.settle[i] = half;
             }
-            s.settle[row] = s.settle[row].saturating_sub(1);
-            follow(&mut s.slow[row], &mut s.slow_scale[row], value, SLOW, n, floor);
-            follow(&mut s.fast[row], &mut s.fast_scale[row], value, FAST, n, floor);
-            // level and trend
-            let ahead = s.holt[row] + s.trend[row];
-            let error = value - ahead;
-            let spread = s.holt_scale[row].max(floor);
-            let clipped = if n < 8.0 {
-                error
+            let capped = if usual > 0.0 {
+                least(passed, 4.0 * usual)
             } else {
-                error.clamp(-CLIP * spread, CLIP * spread)
+                passed
             };
-            s.holt[row] = ahead + HOLT_LEVEL.max(1.0 / (n + 1.0)) * clipped;
-            if n >= 8.0 {
-                s.trend[row] += HOLT_TREND * clipped;
+            let gain = if known { most(0.05, 1.0 / e.count[i]) } else { 0.0 };
+            s.step[i] = usual + gain * (capped - usual);
+            e.step[i] = s.step[i];
+            s.last[i] = s.last[i].max(end);
+            if count == 0 {
+                s.first[i] = minute;
+                s.value[i] = e.value[i];
             }
-            rescale(&mut s.holt_scale[row], error, n, floor);
-            if self.daily {
-                Self::learn_season(s, profile, row, value, n, floor, (left, right, share, season, days));
-            }
-            s.count[row] = count.saturating_add(1);
-        }
-        Judgement {
-            probability,
-            distance,
-            expected,
-            lower: expected - reach * scale,
-            upper: expected + reach * scale,
-            residual,
-            reach,
+            e.age[i] = most((minute - s.first[i]) as f32, 0.0);
+            e.quiet[i] = f32::from(u8::from(e.count[i] < warm_up || s.settle[i] > 0));
+            e.settled[i] = f32::from(u8::from(s.settle[i] == 0));
+            s.settle[i] -= u8::from(s.settle[i] > 0 && held[row] == 0);
         }
     }
 
-    fn learn_season(
-        s: &mut Levels,
-        profile: &mut [f32],
-        row: usize,
-        value: f64,
-        n: f64,
-        floor: f64,
-        (left, right, share, season, days): (usize, usize, f64, f64, f64),
-    ) {
-        if s.unit[row] <= 0.0 && n >= 30.0 {
-            s.unit[row] = s.slow_scale[row].max(floor);
+    /// Where the levels of series that begin start, and what scales are taken seriously.
+    #[inline(never)]
+    fn prepare(&mut self, n: usize) {
+        let (s, e) = (&mut self.lanes, &mut self.entries);
+        for i in 0..n.min(LANES) {
+            let (value, count, before) = (e.value[i], e.count[i], s.value[i]);
+            let (slow, fast, holt, grain) = (s.slow[i], s.fast[i], s.holt[i], s.grain[i]);
+            let slow = pick(count, slow, value);
+            s.slow[i] = slow;
+            s.fast[i] = pick(count, fast, value);
+            s.holt[i] = pick(count, holt, value);
+            e.jump[i] = (value - before).abs();
+            s.value[i] = value;
+            e.inverse[i] = 1.0 / (count + 1.0);
+            e.floor[i] = floor_of(slow, grain);
         }
-        let unit = s.unit[row];
-        let step = s.step[row].max(1.0);
-        let two_days = (step / (2.0 * DAY)).min(0.1);
-        let wide = s.slow_scale[row].max(floor) * 2.0 * CLIP;
-        s.base[row] += two_days.max(1.0 / (n + 1.0)) * (value - s.base[row]).clamp(-wide, wide);
-        if unit > 0.0 {
-            // a point is passed once a day by as many values as fit between two points
-            let visits = (DAY / BINS as f64 / step).max(1.0);
-            let pace = (2.0 / (1.0 + days.floor())).max(0.35);
-            let gain = (pace / visits).min(0.7);
-            let error = ((value - s.base[row] - season) / unit).clamp(-1e6, 1e6);
-            let limit = if days < 1.0 {
-                f64::MAX
-            } else {
-                CLIP * 2.0 * s.season_slow_scale[row].max(floor) / unit
-            };
-            let error = error.clamp(-limit, limit);
-            #[allow(clippy::cast_possible_truncation)] // single precision is what the profile is kept in
+    }
+
+    /// Every eighth value of a series: which forecaster to believe.
+    #[inline(never)]
+    fn choose(&mut self, n: usize) {
+        let e = &self.entries;
+        for i in 0..n.min(LANES) {
+            if !self.lanes.count[i].is_multiple_of(8) || e.takes[i] == 0.0 {
+                continue;
+            }
+            let mut scales = [f32::MAX; 7];
+            let s = &self.lanes;
+            (scales[0], scales[1], scales[2]) = (s.slow_scale[i], s.fast_scale[i], s.holt_scale[i]);
+            for (season, minutes, at) in [(&self.daily, 1_440.0, 3), (&self.weekly, 10_080.0, 5)] {
+                if let Some(season) = season.as_ref().filter(|_| e.age[i] >= 2.0 * minutes) {
+                    let [(_, slow), (_, fast)] = season.forecast(i);
+                    (scales[at], scales[at + 1]) = (slow, fast);
+                }
+            }
+            let cost = |k: usize| scales[k].max(e.floor[i]) * HANDICAP[k];
+            let mut best = usize::from(s.chosen[i]).min(6);
+            let mut lowest = 0.95 * cost(best);
+            for k in 0..7 {
+                if cost(k) < lowest {
+                    (best, lowest) = (k, cost(k));
+                }
+            }
+            #[allow(clippy::cast_possible_truncation)] // one of seven
             {
-                profile[left] += (gain * error * (1.0 - share)) as f32;
-                profile[right] += (gain * error * share) as f32;
+                self.lanes.chosen[i] = best as u8;
             }
         }
-        // the days on which the profile is still being drawn say nothing about its worth
-        let seen = if days < 1.0 { 0.0 } else { n };
-        follow(
-            &mut s.season_slow[row],
-            &mut s.season_slow_scale[row],
-            value - season,
-            SLOW,
-            seen,
-            floor,
-        );
-        follow(
-            &mut s.season_fast[row],
-            &mut s.season_fast_scale[row],
-            value - season,
-            FAST,
-            seen,
-            floor,
-        );
+    }
+
+    /// What is expected of each entry by the forecaster that is believed, and by the slowest with the same season, which
+    /// is what a lasting shift shows against.
+    #[inline(never)]
+    fn foretell(&mut self, n: usize, out: &mut Judged) {
+        let (s, e) = (&self.lanes, &self.entries);
+        let n = n.min(LANES);
+        let mut chosen = [0.0_f32; LANES];
+        for i in 0..n {
+            chosen[i] = f32::from(s.chosen[i]);
+        }
+        for i in 0..n {
+            let (slow, fast, holt) = (s.slow[i], s.fast[i], s.holt[i] + s.trend[i]);
+            let (of_slow, of_fast, of_holt) = (s.slow_scale[i], s.fast_scale[i], s.holt_scale[i]);
+            let (is_fast, is_holt) = (chosen[i] == 1.0, chosen[i] == 2.0);
+            let (expected, scale) = (
+                if is_fast { fast } else { slow },
+                if is_fast { of_fast } else { of_slow },
+            );
+            out.expected[i] = if is_holt { holt } else { expected };
+            out.scale[i] = if is_holt { of_holt } else { scale };
+            out.slow[i] = if is_holt { holt } else { slow };
+            out.slow_scale[i] = if is_holt { of_holt } else { of_slow };
+        }
+        for (season, at) in [(&self.daily, 3.0), (&self.weekly, 5.0)] {
+            let Some(season) = season else { continue };
+            for i in 0..n {
+                let [(slow, of_slow), (fast, of_fast)] = season.forecast(i);
+                let (e, es, l, ls) = (out.expected[i], out.scale[i], out.slow[i], out.slow_scale[i]);
+                let is_fast = chosen[i] == at + 1.0;
+                let either = (chosen[i] == at) | is_fast;
+                let (expected, scale) = (
+                    if is_fast { fast } else { slow },
+                    if is_fast { of_fast } else { of_slow },
+                );
+                out.expected[i] = if either { expected } else { e };
+                out.scale[i] = if either { scale } else { es };
+                out.slow[i] = if either { slow } else { l };
+                out.slow_scale[i] = if either { of_slow } else { ls };
+            }
+        }
+        for i in 0..n {
+            let (value, floor, quiet) = (e.value[i], e.floor[i], e.quiet[i]);
+            out.distance[i] = within((value - out.expected[i]) / most(out.scale[i], floor), 1e12);
+            let slowly = within((value - out.slow[i]) / most(out.slow_scale[i], floor), 1e12);
+            out.residual[i] = pick(quiet, f32::NAN, slowly);
+        }
+    }
+
+    /// How likely the entries are; then the tails learn.
+    #[inline(never)]
+    fn judge(&mut self, n: usize, out: &mut Judged) {
+        let (s, e) = (&mut self.lanes, &self.entries);
+        let half = (self.warm_up / 2).min(1 << 20);
+        #[allow(clippy::cast_precision_loss)] // bounded above
+        let half = half as f32;
+        let n = n.min(LANES);
+        for i in 0..n {
+            let distance = out.distance[i];
+            self.counted[i] = most(most(e.up[i] * distance, -(e.down[i] * distance)), 0.0);
+        }
+        self.tail.probability(&self.counted, n, &mut out.probability);
+        self.tail.distance(self.alarm, n, &mut out.reach);
+        for i in 0..n {
+            let quiet = e.quiet[i] > 0.0;
+            let p = if quiet { 1.0 } else { out.probability[i] };
+            // where nothing has ever moved, how far is far is a guess: it takes more than one window to say so
+            let guess = most(p, 1.01 * self.at_once);
+            out.probability[i] = if out.scale[i] > e.floor[i] { p } else { guess };
+            let reach = least(out.reach[i], 1e9);
+            out.reach[i] = reach;
+            out.scale[i] = most(out.scale[i], e.floor[i]);
+            // what stands out says nothing about the steps in which the series is measured
+            let usual = quiet | (self.counted[i] <= reach);
+            let (jump, grain) = (e.jump[i], s.grain[i]);
+            let finer = (jump > 0.0) & (jump < grain) & (e.takes[i] > 0.0) & usual;
+            s.grain[i] = if finer { jump } else { grain };
+            self.learns[i] = if e.count[i] >= half {
+                e.takes[i] * e.settled[i]
+            } else {
+                0.0
+            };
+        }
+        self.tail.distance(self.clip, n, &mut self.most);
+        for i in 0..n {
+            self.most[i] = least(self.counted[i], self.most[i]);
+        }
+        self.tail.learn(&self.most, &self.learns, n);
+    }
+
+    /// Levels, scales and counts.
+    #[inline(never)]
+    fn learn(&mut self, n: usize) {
+        let (s, e) = (&mut self.lanes, &self.entries);
+        follow(&mut s.slow, &mut s.slow_scale, &e.value, SLOW, &e.count, e, n);
+        follow(&mut s.fast, &mut s.fast_scale, &e.value, FAST, &e.count, e, n);
+        for i in 0..n.min(LANES) {
+            let (holt, trend, scale) = (s.holt[i], s.trend[i], s.holt_scale[i]);
+            let (takes, count) = (e.takes[i], e.count[i]);
+            let clipped = clip(e.value[i] - (holt + trend), scale, e.floor[i], count);
+            s.holt[i] = flush(holt + takes * (trend + most(HOLT_LEVEL, e.inverse[i]) * clipped));
+            let gain = if count < 8.0 { 0.0 } else { HOLT_TREND };
+            s.trend[i] = flush(trend + takes * gain * clipped);
+            s.holt_scale[i] = rescaled(scale, clipped, e.inverse[i], takes);
+        }
+        for i in 0..n.min(LANES) {
+            let (unit, scale) = (s.unit[i], most(s.slow_scale[i], e.floor[i]));
+            let begins = (unit <= 0.0) & (e.count[i] >= 30.0) & (e.takes[i] > 0.0);
+            s.unit[i] = if begins { scale } else { unit };
+        }
+        for i in 0..n.min(LANES) {
+            s.count[i] = s.count[i].saturating_add(u32::from(e.takes[i] > 0.0));
+        }
     }
 
     /// The band at a point in time: expected, lower, upper.
     pub(crate) fn band(&self, row: usize, end: i64) -> (f64, f64, f64) {
         let s = &self.levels;
-        let floor = floor_of(s, row);
+        let season = |season: &Option<Season>, fast: bool| {
+            season.as_ref().map_or((s.slow[row], s.slow_scale[row]), |season| {
+                let (l, course) = (&season.levels, season.course_of(row, s.unit[row], end));
+                if fast {
+                    (l.fast[row] + course, l.fast_scale[row])
+                } else {
+                    (l.slow[row] + course, l.slow_scale[row])
+                }
+            })
+        };
         let (expected, scale) = match s.chosen[row] {
             0 => (s.slow[row], s.slow_scale[row]),
             1 => (s.fast[row], s.fast_scale[row]),
             2 => (s.holt[row] + s.trend[row], s.holt_scale[row]),
-            3 => (s.season_slow[row] + self.season(row, end), s.season_slow_scale[row]),
-            _ => (s.season_fast[row] + self.season(row, end), s.season_fast_scale[row]),
+            3 | 4 => season(&self.daily, s.chosen[row] == 4),
+            _ => season(&self.weekly, s.chosen[row] == 6),
         };
-        let half = self.tails.distance(row, self.alarm).min(1e9) * scale.max(floor);
-        (
-            expected,
-            (expected - half).max(f64::MIN),
-            (expected + half).min(f64::MAX),
-        )
+        let scale = most(scale, floor_of(s.slow[row], s.grain[row]));
+        let reach = least(self.tails.at(row).distance(self.alarm), 1e9);
+        band(expected, scale, reach)
     }
 
-    fn season(&self, row: usize, end: i64) -> f64 {
-        let unit = self.levels.unit[row];
-        if !self.daily || unit <= 0.0 {
-            return 0.0;
-        }
-        let (left, right, share) = place(end);
-        let profile = &self.profile.cells[row * BINS..(row + 1) * BINS];
-        unit * (f64::from(profile[left]) * (1.0 - share) + f64::from(profile[right]) * share)
+    /// The distance at which a series' band ends, in standard deviations.
+    fn reach(&self, row: usize) -> f32 {
+        self.tails.at(row).distance(self.alarm)
     }
 
     /// What is known of a series, in words.
@@ -412,91 +534,69 @@ impl Seasonal {
         if count < self.warm_up {
             return format!("warming up: {count} of {} windows learned", self.warm_up);
         }
-        let scales = [
-            s.slow_scale[row],
-            s.fast_scale[row],
-            s.holt_scale[row],
-            s.season_slow_scale[row],
-            s.season_fast_scale[row],
-        ];
-        let errors: Vec<String> = FORECASTERS
+        let mut scales = vec![s.slow_scale[row], s.fast_scale[row], s.holt_scale[row]];
+        let mut names = FORECASTERS[..3].to_vec();
+        for (season, at) in [(&self.daily, 3), (&self.weekly, 5)] {
+            if let Some(season) = season {
+                scales.extend([season.levels.slow_scale[row], season.levels.fast_scale[row]]);
+                names.extend(&FORECASTERS[at..at + 2]);
+            }
+        }
+        let errors: Vec<String> = names
             .iter()
             .zip(scales)
-            .map(|(name, scale)| format!("{name} {}", number(scale)))
+            .map(|(name, scale)| format!("{name} {}", number(f64::from(scale))))
             .collect();
         format!(
             "foretold by {} after {count} windows; errors (standard deviations): {}; alarm beyond {} standard deviations, tail index {}",
-            FORECASTERS[usize::from(s.chosen[row])],
+            FORECASTERS[usize::from(s.chosen[row]).min(6)],
             errors.join(", "),
-            number(self.tails.distance(row, self.alarm)),
-            number(self.tails.index[row]),
+            number(f64::from(self.reach(row))),
+            number(f64::from(self.tails.index[row])),
         )
     }
 
     /// Moves every level to `level`.
+    #[allow(clippy::cast_possible_truncation)] // single precision is what levels are kept in
     pub(crate) fn reseat(&mut self, row: usize, level: f64) {
         let s = &mut self.levels;
-        let by = level - s.slow[row];
-        if !by.is_finite() {
+        if !level.is_finite() {
             return;
         }
-        s.base[row] += by;
-        s.season_slow[row] += by;
-        s.season_fast[row] = s.season_slow[row];
+        let level = level.clamp(-LARGEST, LARGEST) as f32;
+        let by = level - s.slow[row];
         s.slow[row] = level;
         s.fast[row] = level;
         s.holt[row] = level;
         s.trend[row] = 0.0;
         s.settle[row] = 5;
+        self.seasons_mut().for_each(|season| season.move_by(row, by));
     }
 
     /// Lets an anomaly that has passed count among the distances seen, but only a step beyond the alarm level.
     /// `level` is where the series was meanwhile: from then on so large a step is one it is known to take.
+    #[allow(clippy::cast_possible_truncation)] // single precision is what levels are kept in
     pub(crate) fn absorb(&mut self, row: usize, distance: f64, level: f64) {
-        let step = (level - self.levels.slow[row]).abs();
-        if step > 0.0 && self.levels.grain[row] == f64::MAX {
+        let step = (level.clamp(-LARGEST, LARGEST) as f32 - self.levels.slow[row]).abs();
+        if step > TINY && self.levels.grain[row] == f32::MAX {
             self.levels.grain[row] = step;
         }
-        let reach = self.tails.distance(row, self.alarm);
+        let reach = f64::from(self.reach(row));
         self.tails.learn(row, distance.abs().min(1.3 * reach));
     }
 }
 
-/// For each forecaster the one that follows slowest with the same season: what a lasting shift shows against.
-const SLOWEST: [usize; 5] = [0, 0, 2, 3, 3];
-
-/// The points of the profile on both sides of a time of day, and how far along from the left one to the right.
-#[inline]
-#[allow(
-    clippy::cast_precision_loss,
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss
-)] // within a day
-fn place(end: i64) -> (usize, usize, f64) {
-    let at = end.rem_euclid(86_400_000) as f64 / DAY * BINS as f64;
-    let left = (at as usize).min(BINS - 1);
-    (left, (left + 1) % BINS, at - left as f64)
+/// Expected value, lower and upper end of a band, as numbers that are finite.
+pub(crate) fn band(expected: f32, scale: f32, reach: f32) -> (f64, f64, f64) {
+    let (expected, half) = (f64::from(expected), f64::from(reach) * f64::from(scale));
+    (expected, expected - half, expected + half)
 }
 
 /// The least standard deviation that is taken seriously.
-#[inline]
-fn floor_of(s: &Levels, row: usize) -> f64 {
-    let grain = if s.grain[row] < f64::MAX {
-        0.5 * s.grain[row]
-    } else {
-        0.0
-    };
-    (LEAST_SCALE * s.slow[row].abs()).max(grain).max(f64::MIN_POSITIVE)
-}
-
-struct Judgement {
-    probability: f64,
-    distance: f64,
-    expected: f64,
-    lower: f64,
-    upper: f64,
-    residual: f64,
-    reach: f64,
+#[inline(always)]
+fn floor_of(slow: f32, grain: f32) -> f32 {
+    let grain = if grain < f32::MAX { 0.5 * grain } else { 0.0 };
+    most(most(LEAST_SCALE * slow.abs(), grain), TINY)
 }
 
 /// A signed distance as far as it is on a side that counts (1 up, 2 down, 3 both).

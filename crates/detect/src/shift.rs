@@ -4,26 +4,30 @@
 //! carry the sum across. Residuals of telemetry are correlated in time, which makes such sums wander; what a sum means is
 //! therefore read off the tail of the series' own past sums and not off a table for white noise.
 
+// one index into many arrays of the same length, which is what becomes vector instructions
+#![allow(clippy::needless_range_loop)]
+
 use crate::{
-    Column,
-    bank::{Judged, Shared},
-    seasonal::sided,
-    state::{Columns, columns},
-    tail::Tails,
+    bank::{Judged, Shifted},
+    fast::{flush, least, most, pick, within},
+    state::{Columns, LANES, Place, columns},
+    tail::{Level, TailLanes, Tails},
 };
 
 /// Drift taken off at each step, in standard deviations: half the shift that is looked for.
-const DRIFT: f64 = 0.5;
-const CLIP: f64 = 4.0;
-const MOST: f64 = 500.0;
+const DRIFT: f32 = 0.5;
+const CLIP: f32 = 4.0;
+const MOST: f32 = 500.0;
+/// Distances less likely than this are learned as if they were just so likely.
+const CLIP_AT: f64 = 1e-6;
 
 columns! {
     /// Sums a series.
-    pub(crate) struct Sums {
-        up: f64 = 0.0,
-        down: f64 = 0.0,
+    pub(crate) struct Sums in SumLanes {
+        up: f32 = 0.0,
+        down: f32 = 0.0,
         /// Short exponentially weighted mean of the residuals: where the series is now.
-        mean: f64 = 0.0,
+        mean: f32 = 0.0,
     }
 }
 
@@ -32,6 +36,9 @@ columns! {
 pub(crate) struct Shift {
     pub(crate) sums: Sums,
     pub(crate) tails: Tails,
+    clip: Level,
+    lanes: SumLanes,
+    tail: TailLanes,
 }
 
 impl Shift {
@@ -39,6 +46,9 @@ impl Shift {
         Self {
             sums: Sums::default(),
             tails: Tails::default(),
+            clip: Level::new(CLIP_AT),
+            lanes: SumLanes::default(),
+            tail: TailLanes::default(),
         }
     }
 
@@ -62,39 +72,54 @@ impl Shift {
         self.tails.load("shift.tail", from)
     }
 
-    /// Judges the residuals that the seasonal detector left for this column.
-    pub(crate) fn update(&mut self, column: &Column<'_>, held: &[u8], sides: &[u8], shared: &Shared, out: &mut Judged) {
-        for (i, &row) in column.rows.iter().enumerate() {
-            let residual = shared.residual[i];
-            let row = row as usize;
-            if residual.is_nan() || row >= held.len() {
-                continue;
-            }
-            let clipped = residual.clamp(-CLIP, CLIP);
-            let s = &mut self.sums;
-            s.up[row] = (s.up[row] + clipped - DRIFT).clamp(0.0, MOST);
-            s.down[row] = (s.down[row] - clipped - DRIFT).clamp(0.0, MOST);
-            s.mean[row] += 0.2 * (clipped - s.mean[row]);
-            let signed = if s.up[row] >= s.down[row] {
-                s.up[row]
-            } else {
-                -s.down[row]
-            };
+    /// Judges the residuals that the seasonal detector left for a block of entries; where there is none, nothing happens.
+    pub(crate) fn update(&mut self, rows: &[u32], held: &[u8], sides: &[u8], judged: &Judged, out: &mut Shifted) {
+        let n = rows.len().min(LANES);
+        let place = Place::of(rows);
+        self.sums.read(place, &mut self.lanes);
+        self.tails.read(place, &mut self.tail);
+        let (mut up, mut down, mut takes) = ([0.0_f32; LANES], [0.0_f32; LANES], [0.0_f32; LANES]);
+        for (i, &row) in rows.iter().enumerate().take(LANES) {
+            let (side, held) = (sides[row as usize], held[row as usize]);
+            up[i] = f32::from(side & 1);
+            down[i] = f32::from(side >> 1);
+            takes[i] = f32::from(u8::from(held == 0));
+        }
+        self.add(n, judged, out);
+        let (mut counted, mut reach) = ([0.0_f32; LANES], [0.0_f32; LANES]);
+        for i in 0..n {
+            let distance = out.distance[i];
+            counted[i] = most(most(up[i] * distance, -(down[i] * distance)), 0.0);
+        }
+        self.tail.probability(&counted, n, &mut out.probability);
+        self.tail.distance(self.clip, n, &mut reach);
+        for i in 0..n {
+            let some = if judged.residual[i].is_nan() { 0.0 } else { 1.0 };
+            let p = out.probability[i];
+            out.probability[i] = pick(some, p, 1.0);
+            takes[i] *= some;
+            counted[i] = least(counted[i], reach[i]);
+        }
+        self.tail.learn(&counted, &takes, n);
+        self.sums.write(place, &self.lanes);
+        self.tails.write(place, &self.tail);
+    }
+
+    #[inline(never)]
+    fn add(&mut self, n: usize, judged: &Judged, out: &mut Shifted) {
+        let s = &mut self.lanes;
+        for i in 0..n.min(LANES) {
+            let (residual, up, down, mean) = (judged.residual[i], s.up[i], s.down[i], s.mean[i]);
+            let some = if residual.is_nan() { 0.0 } else { 1.0 };
+            let clipped = pick(some, within(residual, CLIP), 0.0);
+            let higher = most(least(up + clipped - DRIFT, MOST), 0.0);
+            let lower = most(least(down - clipped - DRIFT, MOST), 0.0);
+            let signed = if higher >= lower { higher } else { -lower };
+            s.up[i] = pick(some, higher, up);
+            s.down[i] = pick(some, lower, down);
+            s.mean[i] = pick(some, flush(mean + 0.2 * (clipped - mean)), mean);
             // in units in which a calm series stays within about three
-            let distance = signed / 4.0;
-            let counted = sided(distance, sides[row]);
-            out.set(
-                i,
-                self.tails.probability(row, counted),
-                distance,
-                f64::NAN,
-                f64::NAN,
-                f64::NAN,
-            );
-            if held[row] == 0 {
-                let reach = self.tails.distance(row, 1e-6);
-                self.tails.learn(row, counted.min(reach));
-            }
+            out.distance[i] = 0.25 * some * signed;
         }
     }
 

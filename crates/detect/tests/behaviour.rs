@@ -159,6 +159,46 @@ fn a_daily_wave_is_foretold_by_the_time_of_day() {
 }
 
 #[test]
+fn a_quiet_weekend_is_foretold_by_the_time_of_week_where_that_is_learned() {
+    let day = 144;
+    let busy = |i: usize| {
+        let wave = 1.0 + 0.4 * (i as f64 / day as f64 * std::f64::consts::TAU).sin();
+        if i / day % 7 < 5 { 100.0 * wave } else { 30.0 * wave }
+    };
+    let late = |weekly: bool| {
+        let mut options = Options::default();
+        options.season.weekly = weekly;
+        let mut bank = Bank::new(&options).unwrap();
+        bank.add_series(SeriesHints {
+            metric: "m",
+            kind: SignalKind::Traffic,
+            counter: false,
+            hash: 1,
+        });
+        let mut episodes = vec![];
+        for i in 0..8 * 7 * day {
+            let start = Timestamp::from_millis(START + 10 * i as i64 * MINUTE);
+            let end = Timestamp::from_millis(start.as_millis() + 10 * MINUTE);
+            let column = Column {
+                start,
+                end,
+                at: end,
+                rows: &[0],
+                values: &[busy(i) + 2.0 * noise(i)],
+            };
+            bank.update(&column, None, &mut episodes);
+        }
+        let from = START + 5 * 7 * 1_440 * MINUTE;
+        let late = episodes.iter().filter(|e| e.at.as_millis() > from);
+        (bank.explain(0), late.count(), bank.bytes_per_series())
+    };
+    let ((words, with, bytes), (_, without, least)) = (late(true), late(false));
+    assert!(words.contains("time of week after"), "{words}");
+    assert!(with * 4 <= without, "{with} {without}");
+    assert_eq!((least, bytes), (344, 344 + 692));
+}
+
+#[test]
 fn only_the_side_that_matters_counts() {
     let fall = |i: usize| if i >= 600 { 0.01 } else { 0.2 + 0.01 * noise(i) };
     let options = Options::default();

@@ -60,6 +60,10 @@ pub struct Counters {
     pub forgotten: u64,
 }
 
+/// Samples whose cells are looked up ahead of them, and rows whose cells are near in any case.
+const AHEAD: usize = 64;
+const FITS: usize = 16_384;
+
 /// Where a row is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
@@ -301,6 +305,27 @@ impl Windows {
     /// Allocates nothing once every pane and sketch has seen its rows.
     pub fn push(&mut self, rows: &[u32], ts: &[Timestamp], values: &[f64], sink: &mut dyn FnMut(&Closed<'_>)) {
         debug_assert!(rows.len() == ts.len() && ts.len() == values.len());
+        let parts = rows.chunks(AHEAD).zip(ts.chunks(AHEAD)).zip(values.chunks(AHEAD));
+        for ((rows, ts), values) in parts {
+            self.look_ahead(rows);
+            self.push_part(rows, ts, values, sink);
+        }
+    }
+
+    /// Touches the cells that the next samples go to. With many rows these are anywhere in memory; none of these reads
+    /// waits for another, where a sample's update would wait for its own.
+    #[inline]
+    fn look_ahead(&self, rows: &[u32]) {
+        let Some(pane) = self.panes.get(self.current.slot) else {
+            return;
+        };
+        if pane.cells.len() > FITS {
+            let touched = |sum: u32, row: &u32| sum ^ pane.cells.get(*row as usize).map_or(0, |cell| cell.count);
+            std::hint::black_box(rows.iter().fold(0, touched));
+        }
+    }
+
+    fn push_part(&mut self, rows: &[u32], ts: &[Timestamp], values: &[f64], sink: &mut dyn FnMut(&Closed<'_>)) {
         let shape = self.shape;
         for ((&row, &ts), &value) in rows.iter().zip(ts).zip(values) {
             let ts = ts.as_millis();

@@ -2,31 +2,45 @@
 
 use super::{Bank, RESIDUAL, SEASONAL, SEQUENCE, SHIFT, THRESHOLD, beyond};
 use crate::{
-    Budget, Column, DetectorName, SequenceMode, Suppressed, bank::NAMES, episode::Window, options::LEAST_RELATIVE,
+    Budget, Column, SequenceMode, Suppressed, bank::NAMES, episode::Window, fast::least, options::LEAST_RELATIVE,
     sequence::joined, whiten::White,
 };
 
 impl Bank {
+    /// Whether an entry is one of a series that is calm and stays so; what else it says is then taken in.
+    #[inline]
+    pub(super) fn is_calm(&mut self, i: usize, row: usize, value: f64) -> bool {
+        if self.runs.threshold && beyond(&self.options.thresholds, value) {
+            return false;
+        }
+        let (seasonal, shift) = (self.by_seasonal.probability[i], self.by_shift.probability[i]);
+        let seasonal = if self.runs.seasonal { seasonal } else { 1.0 };
+        let shift = if self.runs.shift { shift } else { 1.0 };
+        // twice that is above the alarm's where once is, as the voters' number only raises it
+        let unusual = f64::from(least(seasonal, shift)) < self.options.alarm;
+        !unusual && self.standing.rests(row) && self.standing.heard(row).is_none()
+    }
+
     pub(super) fn runs_sequence(&self, column: &Column<'_>) -> bool {
         let mode = match self.options.sequence {
             SequenceMode::On => true,
             SequenceMode::Off => false,
             SequenceMode::Auto => column.end <= column.start,
         };
-        mode && self.options.wants(DetectorName::Sequence)
+        mode && self.runs.sequence
     }
 
     /// What the seasonal detector and the features of shape say together. An alarm is said once: while it lasts, and for
     /// `refractory` values, scores are halved.
     pub(super) fn vote_on_shape(&mut self, i: usize, row: usize, value: f64) -> (f64, f64, u8) {
         let features = self.sequence.step(row, value);
-        let own = -self.by_seasonal.probability[i].max(1e-15).log10();
+        let own = -f64::from(self.by_seasonal.probability[i]).max(1e-15).log10();
         let mut probability = joined(own, &features);
-        let distance = self.by_seasonal.distance[i];
+        let distance = f64::from(self.by_seasonal.distance[i]);
         if self.seasonal.levels.count[row] < self.options.warm_up {
             probability = 1.0;
         }
-        if self.options.wants(DetectorName::Threshold) && beyond(&self.options.thresholds, value) {
+        if self.runs.threshold && beyond(&self.options.thresholds, value) {
             return self.vote(i, row, value);
         }
         if self
@@ -42,25 +56,29 @@ impl Bank {
     /// The smallest probability among the detectors, paid for by their number, and who gave it.
     pub(super) fn vote(&self, i: usize, row: usize, value: f64) -> (f64, f64, u8) {
         let thresholds = &self.options.thresholds;
-        if self.options.wants(DetectorName::Threshold) && beyond(thresholds, value) {
+        if self.runs.threshold && beyond(thresholds, value) {
             let above = thresholds.upper.is_some_and(|t| value > t);
-            let distance = self.by_seasonal.distance[i].abs().max(1.0);
+            let distance = f64::from(self.by_seasonal.distance[i]).abs().max(1.0);
             return (0.0, if above { distance } else { -distance }, THRESHOLD);
         }
-        let mut vote = (1.0, self.by_seasonal.distance[i], SEASONAL);
+        let mut vote = (1.0, f64::from(self.by_seasonal.distance[i]), SEASONAL);
         let mut voters = 0.0;
-        if self.options.wants(DetectorName::Seasonal) {
+        if self.runs.seasonal {
             voters += 1.0;
-            vote.0 = self.by_seasonal.probability[i];
+            vote.0 = f64::from(self.by_seasonal.probability[i]);
         }
-        if self.options.wants(DetectorName::Shift) {
+        if self.runs.shift {
             voters += 1.0;
-            if self.by_shift.probability[i] < vote.0 {
-                vote = (self.by_shift.probability[i], self.by_shift.distance[i], SHIFT);
+            if f64::from(self.by_shift.probability[i]) < vote.0 {
+                vote = (
+                    f64::from(self.by_shift.probability[i]),
+                    f64::from(self.by_shift.distance[i]),
+                    SHIFT,
+                );
             }
         }
         vote.0 = (vote.0 * voters).min(1.0);
-        if self.too_small(value, self.by_seasonal.expected[i]) {
+        if self.too_small(value, f64::from(self.by_seasonal.expected[i])) {
             vote.0 = vote.0.max(self.options.alarm.max(0.5));
         }
         debug_assert!(row < self.len());
@@ -118,21 +136,25 @@ impl Bank {
                 distance: 0.0,
                 probability: 1.0,
             },
-            |white| white.step(row, self.shared.residual[i], held, self.given.side[row]),
+            |white| white.step(row, f64::from(self.by_seasonal.residual[i]), held, self.given.side[row]),
         );
-        if self.options.wants(DetectorName::Threshold) && beyond(&thresholds, value) {
+        if self.runs.threshold && beyond(&thresholds, value) {
             return self.vote(i, row, value);
         }
-        let mut vote = (1.0, self.by_seasonal.distance[i], SEASONAL);
+        let mut vote = (1.0, f64::from(self.by_seasonal.distance[i]), SEASONAL);
         let mut voters = 0.0;
-        if self.options.wants(DetectorName::Seasonal) {
+        if self.runs.seasonal {
             voters += 1.0;
             vote = (white.probability, white.distance, RESIDUAL);
         }
-        if self.options.wants(DetectorName::Shift) {
+        if self.runs.shift {
             voters += 1.0;
-            if self.by_shift.probability[i] < vote.0 {
-                vote = (self.by_shift.probability[i], self.by_shift.distance[i], SHIFT);
+            if f64::from(self.by_shift.probability[i]) < vote.0 {
+                vote = (
+                    f64::from(self.by_shift.probability[i]),
+                    f64::from(self.by_shift.distance[i]),
+                    SHIFT,
+                );
             }
         }
         if sequence {
@@ -147,11 +169,11 @@ impl Bank {
             }
             self.oddest = (0..features.len()).fold(0, |best, k| if features[k] > features[best] { k } else { best });
             if joint < vote.0 {
-                vote = (joint, self.by_seasonal.distance[i], SEQUENCE);
+                vote = (joint, f64::from(self.by_seasonal.distance[i]), SEQUENCE);
             }
         }
         vote.0 = (vote.0 * voters).min(1.0);
-        if self.too_small(value, self.by_seasonal.expected[i]) {
+        if self.too_small(value, f64::from(self.by_seasonal.expected[i])) {
             vote.0 = vote.0.max(0.5);
         }
         if vote.0 >= level

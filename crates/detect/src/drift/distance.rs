@@ -104,7 +104,7 @@ pub fn kolmogorov_smirnov_of_histograms(reference: &[f64], current: &[f64]) -> O
 }
 
 /// The largest gap between the distribution functions of two sorted samples.
-pub(crate) fn largest_gap(a: &[f64], b: &[f64]) -> f64 {
+fn largest_gap(a: &[f64], b: &[f64]) -> f64 {
     let (mut i, mut j, mut gap) = (0, 0, 0.0_f64);
     while let (Some(x), Some(y)) = (a.get(i), b.get(j)) {
         let at = x.min(*y);

@@ -2,7 +2,7 @@ use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
-use super::{distance::largest_gap, random::Random, wrong};
+use super::{random::Random, wrong};
 use crate::Error;
 
 /// A Kolmogorov-Smirnov test, at every sample, of the newest `recent` samples against as many drawn from those before
@@ -18,8 +18,18 @@ pub struct Kswin {
     recent: usize,
     threshold: f64,
     random: Random,
-    drawn: Vec<f64>,
-    newest: Vec<f64>,
+    /// The newest samples in ascending order with their ranks; empty until the window is full.
+    newest: Vec<Ranked>,
+    /// The ranks drawn, in order; or, where there are few ranks, how many of those drawn are below each.
+    drawn: Vec<u32>,
+}
+
+/// One of the newest samples: how many of the older ones are below it, and how many are not above it.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+struct Ranked {
+    value: f64,
+    below: u32,
+    upto: u32,
 }
 
 impl Kswin {
@@ -45,8 +55,8 @@ impl Kswin {
             recent,
             threshold: (-alpha.ln() / recent as f64).sqrt(),
             random: Random::new(seed),
-            drawn: Vec::with_capacity(recent),
-            newest: Vec::with_capacity(recent),
+            newest: Vec::with_capacity(recent + 1),
+            drawn: Vec::with_capacity(size),
         })
     }
 
@@ -60,26 +70,87 @@ impl Kswin {
         if self.window.len() < self.size {
             return None;
         }
-        if self.window.len() > self.size {
-            self.window.pop_front();
+        if self.newest.is_empty() {
+            for i in self.size - self.recent..self.size {
+                self.enter(self.window[i]);
+            }
+        } else {
+            self.slide(value);
         }
-        let older = self.size - self.recent;
-        self.drawn.clear();
-        for _ in 0..self.recent {
-            // the size was bounded above
-            let at = self.random.below(u32::try_from(older).unwrap_or(u32::MAX));
-            self.drawn.push(self.window[at]);
-        }
-        self.newest.clear();
-        self.newest.extend(self.window.iter().skip(older));
-        self.drawn.sort_unstable_by(f64::total_cmp);
-        self.newest.sort_unstable_by(f64::total_cmp);
-        let gap = largest_gap(&self.drawn, &self.newest);
+        let gap = f64::from(self.gap()) / self.recent as f64;
         if gap <= self.threshold {
             return None;
         }
-        self.window.drain(..older);
+        self.window.drain(..self.size - self.recent);
+        self.newest.clear();
         Some(gap)
+    }
+
+    /// Lets the window slide by one: a sample leaves it, one of the newest is now an older one, and `value` is new.
+    fn slide(&mut self, value: f64) {
+        let Some(left) = self.window.pop_front() else { return };
+        let aged = self.window[self.size - self.recent - 1];
+        for ranked in &mut self.newest {
+            ranked.below = ranked.below + u32::from(aged < ranked.value) - u32::from(left < ranked.value);
+            ranked.upto = ranked.upto + u32::from(aged <= ranked.value) - u32::from(left <= ranked.value);
+        }
+        let at = self.newest.iter().map(|ranked| usize::from(ranked.value < aged)).sum();
+        self.newest.remove(at);
+        self.enter(value);
+    }
+
+    /// Puts one of the newest samples in its place, ranked among the older ones.
+    fn enter(&mut self, value: f64) {
+        let (mut below, mut upto) = (0, 0);
+        for older in self.window.range(..self.size - self.recent) {
+            below += u32::from(*older < value);
+            upto += u32::from(*older <= value);
+        }
+        let at = self.newest.iter().map(|ranked| usize::from(ranked.value < value)).sum();
+        self.newest.insert(at, Ranked { value, below, upto });
+    }
+
+    /// Draws as many of the older samples as there are newest, and gives the largest gap between the two distribution
+    /// functions, in samples.
+    ///
+    /// A sample drawn at random has a random rank, so ranks are drawn and nothing is sorted. The gap is largest just
+    /// before one of the newest samples, or at it.
+    fn gap(&mut self) -> u32 {
+        let older = self.size - self.recent;
+        // the size was bounded where it was set
+        let ranks = u32::try_from(older).unwrap_or(u32::MAX);
+        let counted = older <= 16 * self.recent;
+        self.drawn.clear();
+        if counted {
+            // of few ranks each has a count, summed up
+            self.drawn.resize(older + 1, 0);
+            for _ in 0..self.recent {
+                self.drawn[self.random.below(ranks) + 1] += 1;
+            }
+            let mut sum = 0;
+            for count in &mut self.drawn {
+                sum += *count;
+                *count = sum;
+            }
+        } else {
+            for _ in 0..self.recent {
+                self.drawn
+                    .push(u32::try_from(self.random.below(ranks)).unwrap_or(u32::MAX));
+            }
+            self.drawn.sort_unstable();
+        }
+        let drawn_before = |rank: u32| {
+            if counted {
+                self.drawn[rank as usize]
+            } else {
+                u32::try_from(self.drawn.partition_point(|drawn| *drawn < rank)).unwrap_or(u32::MAX)
+            }
+        };
+        let gaps = self.newest.iter().zip(0_u32..).map(|(newest, at)| {
+            let (below, upto) = (drawn_before(newest.below), drawn_before(newest.upto));
+            below.saturating_sub(at).max((at + 1).saturating_sub(upto))
+        });
+        gaps.max().unwrap_or(0)
     }
 }
 
@@ -97,5 +168,32 @@ mod tests {
         assert!(after < 80, "{after}");
         assert_eq!(kswin.update(f64::NAN), None);
         assert!(Kswin::new(0.5, 10, 9, 0).is_err() && Kswin::new(2.0, 100, 30, 0).is_err());
+    }
+
+    #[test]
+    fn ranks_that_are_kept_up_to_date_are_those_that_sorting_gives() {
+        let mut random = Random::new(3);
+        for (size, recent) in [(40, 12), (400, 10)] {
+            let mut kswin = Kswin::new(1e-12, size, recent, 1).unwrap();
+            for i in 0..1_000 {
+                // with many values that are the same
+                let value = (4.0 * random.unit()).floor();
+                assert_eq!(kswin.update(value), None, "at {i}");
+                if kswin.newest.is_empty() {
+                    continue;
+                }
+                let older: Vec<f64> = kswin.window.range(..size - recent).copied().collect();
+                let mut newest: Vec<f64> = kswin.window.range(size - recent..).copied().collect();
+                newest.sort_by(f64::total_cmp);
+                for (ranked, value) in kswin.newest.iter().zip(newest) {
+                    let below = older.iter().filter(|o| **o < value).count();
+                    let upto = older.iter().filter(|o| **o <= value).count();
+                    assert_eq!(
+                        (ranked.value, ranked.below as usize, ranked.upto as usize),
+                        (value, below, upto)
+                    );
+                }
+            }
+        }
     }
 }

@@ -1,0 +1,212 @@
+//! One season: the course of a day or of a week, and the levels of what is left when it is taken out.
+//!
+//! The course is a profile of points with straight lines between them, in units of the series' own scale. It is kept a
+//! point a column: a window touches two of them, whatever the number of points.
+
+// one index into many arrays of the same length, which is what becomes vector instructions
+#![allow(clippy::needless_range_loop)]
+
+use crate::{
+    Error,
+    fast::{TINY, least, most, pick, within},
+    seasonal::{CLIP, Entries, FAST, SLOW, follow},
+    state::{Columns, LANES, Lanes, Place, columns, gather, load, push, save, scatter},
+};
+
+columns! {
+    /// Numbers a series, besides the profile.
+    pub(crate) struct Levels in SeasonLanes {
+        /// Level of a period or two, from which the profile is measured.
+        base: f32 = 0.0,
+        /// Slow and fast level of what is left, and their scales.
+        slow: f32 = 0.0,
+        fast: f32 = 0.0,
+        slow_scale: f32 = 0.0,
+        fast_scale: f32 = 0.0,
+    }
+}
+
+/// A season's state for all series.
+#[derive(Debug)]
+pub(crate) struct Season {
+    name: &'static str,
+    /// Milliseconds.
+    period: i64,
+    pub(crate) levels: Levels,
+    /// A column a point.
+    profile: Vec<Vec<f32>>,
+    lanes: SeasonLanes,
+    left: Lanes<f32>,
+    right: Lanes<f32>,
+    /// What the profile adds for the entries in hand.
+    pub(crate) course: Lanes<f32>,
+    at: At,
+}
+
+/// Where in the period a window lies: between two points, with what each of them weighs.
+#[derive(Debug, Clone, Copy, Default)]
+struct At {
+    left: usize,
+    right: usize,
+    of_left: f32,
+    of_right: f32,
+}
+
+impl Season {
+    pub(crate) fn new(name: &'static str, period: i64, points: usize) -> Self {
+        Self {
+            name,
+            period,
+            levels: Levels::default(),
+            profile: vec![Vec::new(); points],
+            lanes: SeasonLanes::default(),
+            left: [0.0; _],
+            right: [0.0; _],
+            course: [0.0; _],
+            at: At::default(),
+        }
+    }
+
+    pub(crate) fn push(&mut self) {
+        self.levels.push();
+        for column in &mut self.profile {
+            push(column, 0.0);
+        }
+    }
+
+    /// Bytes a series.
+    pub(crate) fn bytes(&self) -> usize {
+        Levels::BYTES + self.profile.len() * size_of::<f32>()
+    }
+
+    pub(crate) fn save(&self, out: &mut Columns) {
+        self.levels.save(self.name, out);
+        for (i, column) in self.profile.iter().enumerate() {
+            out.put(self.name, &format!("profile.{i}"), save(column));
+        }
+    }
+
+    pub(crate) fn load(&mut self, from: &Columns) -> Result<(), Error> {
+        self.levels.load(self.name, from)?;
+        for (i, column) in self.profile.iter_mut().enumerate() {
+            *column = load(from.get(self.name, &format!("profile.{i}"))?)?;
+        }
+        Ok(())
+    }
+
+    #[allow(
+        clippy::cast_precision_loss,
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss
+    )] // within a period
+    fn place(&self, end: i64) -> At {
+        let points = self.profile.len();
+        let at = end.rem_euclid(self.period) as f64 / self.period as f64 * points as f64;
+        let left = (at as usize).min(points - 1);
+        let share = (at - left as f64) as f32;
+        At {
+            left,
+            right: (left + 1) % points,
+            of_left: 1.0 - share,
+            of_right: share,
+        }
+    }
+
+    /// Looks up what a window's end needs.
+    pub(crate) fn aim(&mut self, end: i64) {
+        self.at = self.place(end);
+    }
+
+    /// What the profile adds at a point in time for one series.
+    pub(crate) fn course_of(&self, row: usize, unit: f32, end: i64) -> f32 {
+        let at = self.place(end);
+        unit * (self.profile[at.left][row] * at.of_left + self.profile[at.right][row] * at.of_right)
+    }
+
+    /// Reads the state of some entries.
+    #[inline(never)]
+    pub(crate) fn read(&mut self, place: Place<'_>, n: usize, unit: &Lanes<f32>) {
+        self.levels.read(place, &mut self.lanes);
+        gather(&self.profile[self.at.left], place, &mut self.left);
+        gather(&self.profile[self.at.right], place, &mut self.right);
+        for i in 0..n.min(unit.len()) {
+            self.course[i] = unit[i] * (self.left[i] * self.at.of_left + self.right[i] * self.at.of_right);
+        }
+    }
+
+    /// Puts the state of some entries back.
+    #[inline(never)]
+    pub(crate) fn write(&mut self, place: Place<'_>) {
+        self.levels.write(place, &self.lanes);
+        let at = self.at;
+        scatter(&self.left, place, &mut self.profile[at.left]);
+        scatter(&self.right, place, &mut self.profile[at.right]);
+    }
+
+    /// What the slow and the fast level foretell, and their scales.
+    #[inline(always)]
+    pub(crate) fn forecast(&self, i: usize) -> [(f32, f32); 2] {
+        [
+            (self.lanes.slow[i] + self.course[i], self.lanes.slow_scale[i]),
+            (self.lanes.fast[i] + self.course[i], self.lanes.fast_scale[i]),
+        ]
+    }
+
+    /// Learns the entries in hand. `scale` is that of the slow level without a season.
+    #[allow(clippy::cast_precision_loss)] // a period in milliseconds
+    #[inline(never)]
+    pub(crate) fn learn(&mut self, entries: &Entries, n: usize, scale: &Lanes<f32>, unit: &Lanes<f32>) {
+        let period = self.period as f32;
+        let visits = self.profile.len() as f32 / period;
+        let of_periods = 0.5 / period;
+        let per_minute = 60_000.0 / period;
+        let (l, e) = (&mut self.lanes, entries);
+        let (mut rest, mut seen, mut moved) = ([0.0_f32; LANES], [0.0_f32; LANES], [0.0_f32; LANES]);
+        for i in 0..n.min(LANES) {
+            let (value, takes, floor) = (e.value[i], e.takes[i], e.floor[i]);
+            let (base, course, unit, spread) = (l.base[i], self.course[i], unit[i], l.slow_scale[i]);
+            let step = most(e.step[i], 1.0);
+            let wide = most(scale[i], floor) * (2.0 * CLIP);
+            let gain = most(least(step * of_periods, 0.1), e.inverse[i]);
+            let base = base + takes * gain * within(value - base, wide);
+            l.base[i] = base;
+            // a point is passed once a period by as many values as fit between two points
+            let age = e.age[i] * per_minute;
+            let pace = if age < 5.0 { 0.4 } else { 0.35 };
+            let pace = if age < 4.0 { 0.5 } else { pace };
+            let pace = if age < 3.0 { 2.0 / 3.0 } else { pace };
+            let pace = if age < 2.0 { 1.0 } else { pace };
+            let pace = if age < 1.0 { 2.0 } else { pace };
+            let gain = least(pace * least(step * visits, 1.0), 0.7);
+            let inverse = pick(unit, 1.0 / most(unit, TINY), 0.0);
+            let error = within((value - base - course) * inverse, 1e6);
+            let limited = within(error, CLIP * 2.0 * most(spread, floor) * inverse);
+            let error = if age < 1.0 { error } else { limited };
+            moved[i] = takes * gain * error;
+            rest[i] = value - course;
+            // the periods in which the profile is still being drawn say nothing about its worth
+            let count = e.count[i];
+            seen[i] = if age < 1.0 { 0.0 } else { count };
+        }
+        for i in 0..n.min(LANES) {
+            self.left[i] += moved[i] * self.at.of_left;
+            self.right[i] += moved[i] * self.at.of_right;
+        }
+        follow(&mut l.slow, &mut l.slow_scale, &rest, SLOW, &seen, e, n);
+        follow(&mut l.fast, &mut l.fast_scale, &rest, FAST, &seen, e, n);
+    }
+
+    /// Moves the levels by as much as the slow level without a season was moved.
+    pub(crate) fn move_by(&mut self, row: usize, by: f32) {
+        let l = &mut self.levels;
+        l.base[row] += by;
+        l.slow[row] += by;
+        l.fast[row] = l.slow[row];
+    }
+
+    /// Levels start where the series does.
+    #[inline(always)]
+    pub(crate) fn start(&mut self, i: usize, value: f32) {
+        self.lanes.base[i] = value;
+    }
+}
