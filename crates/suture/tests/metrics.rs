@@ -145,7 +145,10 @@ async fn a_scrape_during_a_run_shows_what_happens() {
     assert!(of("suture_watermark_delay_seconds").is_some_and(|delay| delay > 0.0));
     assert!(of("suture_windows_closed_total").is_some_and(|count| count > 50.0));
     assert!(of("suture_commit_seconds_count").is_some_and(|count| count >= 1.0));
-    assert!(text.contains(r#"suture_commit_seconds_bucket{le="+Inf",plane="observe""#), "{text}");
+    assert!(
+        text.contains(r#"suture_commit_seconds_bucket{le="+Inf",plane="observe""#),
+        "{text}"
+    );
     assert_eq!(value(&text, r#"suture_shards{plane="decide"}"#), Some(1.0));
     assert!(text.trim_end().ends_with("# EOF"), "{text}");
 
