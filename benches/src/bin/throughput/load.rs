@@ -3,8 +3,7 @@
 use std::{fmt::Write as _, sync::Arc, time::Duration};
 
 use arrow_array::{
-    ArrayRef, Float64Array, RecordBatch, TimestampMillisecondArray, builder::StringDictionaryBuilder,
-    types::Int32Type,
+    ArrayRef, Float64Array, RecordBatch, TimestampMillisecondArray, builder::StringDictionaryBuilder, types::Int32Type,
 };
 use arrow_ipc::writer::StreamWriter;
 use arrow_schema::Schema;
