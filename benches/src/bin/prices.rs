@@ -345,7 +345,9 @@ impl Table {
                 bank
             })
         })?;
+        // learning without end, as the words of its alarms would count as allocations
         let shapes = Options {
+            warm_up: 1_000_000,
             sequence: SequenceMode::On,
             ..calm.clone()
         };

@@ -3,6 +3,13 @@
 //! A [`Bank`] watches many series under one set of [`Options`]. It is fed one window of many series at a time, a
 //! [`Column`], and answers with a score for each entry and with the [`Episode`]s that begin, grow or end there. It is a
 //! fold: no clock, no entropy, no input or output; the same columns give the same answers, however they are cut.
+//!
+//! # Cost
+//!
+//! The default detectors take some 100 ns a window and exactly 344 bytes a series ([`Bank::bytes_per_series`]), of which the
+//! profile of the day is 192; the weekly season takes 692 more. A series that is not calm takes some 100 bytes more as long
+//! as that lasts. Nothing is allocated but for the words of an episode. `cargo run --release -p suture-benches --bin prices`
+//! measures all of this.
 
 mod bank;
 mod budget;
