@@ -9,8 +9,7 @@ use std::time::Duration;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use suture_tests::{
-    broker::{self, Broker},
-    disk::Disk,
+    broker,
     program::Process,
     proxy::{Line, Proxy},
     shop::Shop,
@@ -185,42 +184,4 @@ fn a_clock_that_is_set_back_and_forward_an_hour() {
     }
     let records = shop.verify(vec![run]);
     println!("the clock was set six times, {records} records each there once");
-}
-
-#[test]
-fn a_broker_that_freezes_and_then_runs_out_of_disk() {
-    // a broker of its own: the others' must not see any of this
-    let broker = Broker::start_on(|folder| Disk::mount(folder, 192));
-    let mut shop = Shop::open(&broker, "faults-broker", "");
-    let run = shop.run(&[]);
-    shop.feed(10);
-    shop.wait_for(".facts", 1);
-    shop.feed(10);
-    broker.signal("STOP");
-    wait::pause(PAST_THE_SESSION);
-    broker.signal("CONT");
-    shop.feed(10);
-    wait::pause(Duration::from_secs(1));
-
-    let how = match broker.disk() {
-        Some(disk) => {
-            disk.fill();
-            "its disk, a small one of its own, was full"
-        }
-        None => {
-            broker.allow_no_growth();
-            "its files were not allowed to grow, since no disk can be mounted here"
-        }
-    };
-    // what the program writes makes it fail: progress marks if nothing else; and then it ends by itself
-    wait::until("the end of a broker that cannot write", LONG, || {
-        (!broker.is_alive()).then_some(())
-    });
-    if let Some(disk) = broker.disk() {
-        disk.free();
-    }
-    broker.restart();
-    shop.feed(30);
-    let records = shop.verify(vec![run]);
-    println!("the broker froze, then ended since {how}, and came back: {records} records each there once");
 }

@@ -99,7 +99,7 @@ fn weeks(seed: u64, width: i64, mode: SequenceMode, (share, level): (f64, f64), 
             *state = share * *state + spread * random.student(5);
             *value = level + *state;
         }
-        let start = Timestamp::from_millis(1_700_006_400_000 + i as i64 * MINUTE);
+        let start = Timestamp::from_millis(1_700_006_400_000 + i64::try_from(i).unwrap_or(0) * MINUTE);
         let end = Timestamp::from_millis(start.as_millis() + width);
         let column = Column {
             start,
