@@ -19,6 +19,8 @@ const ACCOUNT: &str = "suture.detect.alarms";
 pub(crate) struct Columns {
     names: Vec<String>,
     arrays: Vec<ArrayRef>,
+    /// Series, where this came from a snapshot.
+    rows: usize,
 }
 
 impl Columns {
@@ -32,6 +34,22 @@ impl Columns {
         let at = self.names.iter().position(|n| *n == full);
         at.and_then(|i| self.arrays.get(i))
             .ok_or(Error::Snapshot(format!("it has no column {full}")))
+    }
+
+    /// Whether anything was saved under a prefix: a group of columns that a snapshot was written without is left as new.
+    pub(crate) fn has(&self, prefix: &str) -> bool {
+        let group = |name: &String| name.strip_prefix(prefix).is_some_and(|rest| rest.starts_with('.'));
+        self.names.iter().any(group)
+    }
+
+    /// One column of a group. Where the group is there and the column is not, the snapshot is older than the column, and all
+    /// series stand where a new one stands.
+    pub(crate) fn column<T: Cell>(&self, prefix: &str, name: &str, first: T) -> Result<Vec<T>, Error> {
+        match self.get(prefix, name) {
+            Ok(array) => load(array),
+            Err(_) if self.has(prefix) => Ok(vec![first; self.rows]),
+            Err(error) => Err(error),
+        }
     }
 
     /// One record batch in Arrow's stream format; `version` is kept in the schema's metadata, and so is the account of
@@ -76,6 +94,7 @@ impl Columns {
             Self {
                 names,
                 arrays: batch.columns().to_vec(),
+                rows: batch.num_rows(),
             },
             batch.num_rows(),
             account,
@@ -250,7 +269,7 @@ macro_rules! columns {
             }
 
             pub(crate) fn load(&mut self, prefix: &str, from: &$crate::state::Columns) -> Result<(), $crate::Error> {
-                $(self.$field = $crate::state::load(from.get(prefix, stringify!($field))?)?;)*
+                $(self.$field = from.column(prefix, stringify!($field), $first)?;)*
                 Ok(())
             }
 
@@ -261,3 +280,39 @@ macro_rules! columns {
     };
 }
 pub(crate) use columns;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    columns! {
+        struct Old {
+            mean: f32 = 0.0,
+        }
+    }
+    columns! {
+        struct New {
+            mean: f32 = 0.0,
+            since: u16 = 7,
+        }
+    }
+
+    #[test]
+    fn a_column_that_a_snapshot_is_too_old_for_starts_as_new_and_a_whole_group_does_not() {
+        let mut old = Old::default();
+        old.push();
+        old.push();
+        old.mean[1] = 2.5;
+        let mut out = Columns::default();
+        old.save("sums", &mut out);
+        let bytes = out.encode(1, None).unwrap();
+        let (from, rows, _) = Columns::decode(&bytes, 1).unwrap();
+        let mut new = New::default();
+        new.load("sums", &from).unwrap();
+        assert_eq!(
+            (rows, new.mean.as_slice(), new.since.as_slice()),
+            (2, [0.0, 2.5].as_slice(), [7, 7].as_slice())
+        );
+        assert!(!from.has("sum") && new.load("others", &from).is_err());
+    }
+}
