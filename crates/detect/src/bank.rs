@@ -388,9 +388,16 @@ impl Bank {
             THRESHOLD => !beyond(&self.options.thresholds, value),
             _ => sided(f64::from(judged.distance[i]), self.given.side[row]) <= 0.75 * f64::from(judged.reach[i]),
         };
+        let start = column.start.as_millis();
         let window = Window {
-            start: column.start.as_millis(),
+            start,
             end: column.end.as_millis(),
+            onset: if detector == SHIFT {
+                let width = column.end.since(column.start).as_millis();
+                start.saturating_sub(width.saturating_mul(i64::from(self.shift.since(row)) - 1))
+            } else {
+                start
+            },
             value,
             probability,
             distance,
@@ -436,6 +443,9 @@ impl Bank {
                 self.seasonal.absorb(row, ended.peak, ended.level);
                 if reason == EndReason::Adapted {
                     self.seasonal.reseat(row, ended.level);
+                }
+                if ended.detector == SHIFT && reason == EndReason::Recovered {
+                    self.shift.absorb(row, ended.peak);
                 }
                 self.shift.reseat(row);
                 self.given.held[row] = 0;
@@ -498,6 +508,7 @@ impl Bank {
         let told = Window {
             start: column.start.as_millis(),
             end: column.end.as_millis(),
+            onset: column.start.as_millis(),
             value: f64::NAN,
             probability: 1.0 - score,
             distance: gone / bound,

@@ -24,7 +24,7 @@ pub struct Episode {
     pub end: Option<EndReason>,
     /// When this was known.
     pub at: Timestamp,
-    /// Start of the first window outside.
+    /// Start of the first window outside; of a shift, of the window since which the level has been another.
     pub onset: Timestamp,
     /// The detector that raised it.
     pub detector: &'static str,
@@ -70,7 +70,7 @@ columns! {
 /// What there is to know of a series that is not calm.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(crate) struct Open {
-    /// Start of the first window outside, and of the last.
+    /// Start of the first window in which what is open showed, and of the last outside.
     pub(crate) onset: i64,
     pub(crate) latest: i64,
     /// Code of the detector that raised what is open.
@@ -204,6 +204,8 @@ impl Standing {
 pub(crate) struct Window {
     pub(crate) start: i64,
     pub(crate) end: i64,
+    /// Start of the window in which what is seen here began, by the detector that is the most surprised.
+    pub(crate) onset: i64,
     pub(crate) value: f64,
     pub(crate) probability: f64,
     /// Signed robust standard deviations of the detector that is the most surprised.
@@ -253,7 +255,7 @@ impl Standing {
         if before == 0 || open.side != side {
             after = 1;
             *open = Open {
-                onset: window.start,
+                onset: window.onset,
                 level: window.value,
                 side,
                 ..*open
@@ -263,6 +265,7 @@ impl Standing {
             if (before << 1) & !mask != 0 && after.count_ones() == 1 {
                 open.onset = open.latest;
             }
+            open.onset = open.onset.min(window.onset);
             open.follow(window.value, 0.5);
         }
         open.latest = window.start;
@@ -344,6 +347,7 @@ mod tests {
         Window {
             start,
             end: start + 60_000,
+            onset: start,
             value: distance,
             probability,
             distance,

@@ -18,6 +18,12 @@ use crate::{
 const DRIFT: f32 = 0.5;
 const CLIP: f32 = 4.0;
 const MOST: f32 = 500.0;
+/// What an excursion that raised an alarm and came back weighs, in windows: those in which it grew were not learned.
+const EXCURSION: u32 = 4;
+/// A sum below the first number has not begun to rise; one below the second that falls begins anew.
+/// A residual of so many standard deviations, and so many times the mean of the rise so far, begins a rise of its own.
+const LEAP: (f32, f32) = (2.0, 2.0);
+const BEGINS: (f32, f32) = (1.0, 4.0);
 /// Distances less likely than this are learned as if they were just so likely.
 const CLIP_AT: f64 = 1e-6;
 
@@ -28,6 +34,9 @@ columns! {
         down: f32 = 0.0,
         /// Short exponentially weighted mean of the residuals: where the series is now.
         mean: f32 = 0.0,
+        /// Windows since each sum began the rise that it is in.
+        up_since: u8 = 0,
+        down_since: u8 = 0,
     }
 }
 
@@ -85,7 +94,8 @@ impl Shift {
             down[i] = f32::from(side >> 1);
             takes[i] = f32::from(u8::from(held == 0));
         }
-        self.add(n, judged, out);
+        let mut peak = [0.0_f32; LANES];
+        self.add(n, judged, out, &mut peak);
         let (mut counted, mut reach) = ([0.0_f32; LANES], [0.0_f32; LANES]);
         for i in 0..n {
             let distance = out.distance[i];
@@ -97,8 +107,11 @@ impl Shift {
             let some = if judged.residual[i].is_nan() { 0.0 } else { 1.0 };
             let p = out.probability[i];
             out.probability[i] = pick(some, p, 1.0);
-            takes[i] *= some;
-            counted[i] = least(counted[i], reach[i]);
+            // a sum is learned once it no longer grows: one on its way up, as after a shift, must not make itself usual
+            let before = most(most(up[i] * peak[i], -(down[i] * peak[i])), 0.0);
+            let grows = if counted[i] > before { 1.0 } else { 0.0 };
+            takes[i] *= some * (1.0 - grows);
+            counted[i] = least(before, reach[i]);
         }
         self.tail.learn(&counted, &takes, n);
         self.sums.write(place, &self.lanes);
@@ -106,7 +119,7 @@ impl Shift {
     }
 
     #[inline(never)]
-    fn add(&mut self, n: usize, judged: &Judged, out: &mut Shifted) {
+    fn add(&mut self, n: usize, judged: &Judged, out: &mut Shifted, before: &mut [f32; LANES]) {
         let s = &mut self.lanes;
         for i in 0..n.min(LANES) {
             let (residual, up, down, mean) = (judged.residual[i], s.up[i], s.down[i], s.mean[i]);
@@ -115,11 +128,31 @@ impl Shift {
             let higher = most(least(up + clipped - DRIFT, MOST), 0.0);
             let lower = most(least(down - clipped - DRIFT, MOST), 0.0);
             let signed = if higher >= lower { higher } else { -lower };
+            before[i] = 0.25 * if up >= down { up } else { -down };
             s.up[i] = pick(some, higher, up);
             s.down[i] = pick(some, lower, down);
             s.mean[i] = pick(some, flush(mean + 0.2 * (clipped - mean)), mean);
+            s.up_since[i] = since(s.up_since[i], some, up, s.up[i], clipped);
+            s.down_since[i] = since(s.down_since[i], some, down, s.down[i], -clipped);
             // in units in which a calm series stays within about three
             out.distance[i] = 0.25 * some * signed;
+        }
+    }
+
+    /// Windows, the present one among them, since the level of a series is what it is now, on the side of the greater sum:
+    /// at least 1.
+    pub(crate) fn since(&self, row: usize) -> u8 {
+        let sums = &self.sums;
+        let up = sums.up[row] >= sums.down[row];
+        let since = if up { sums.up_since[row] } else { sums.down_since[row] };
+        since.max(1)
+    }
+
+    /// Learns from an excursion that is over and came back by itself: `distance` was its largest.
+    pub(crate) fn absorb(&mut self, row: usize, distance: f64) {
+        let reach = f64::from(self.tails.at(row).distance(self.clip));
+        for _ in 0..EXCURSION {
+            self.tails.learn(row, distance.abs().min(1.3 * reach));
         }
     }
 
@@ -127,4 +160,16 @@ impl Shift {
     pub(crate) fn reseat(&mut self, row: usize) {
         self.sums.reset(row);
     }
+}
+
+/// How long a sum has risen after one more step. Its last zero is the likeliest beginning of the smallest shift that is looked
+/// for (Page); of greater ones it is where the sum began to grow at every step.
+#[inline(always)]
+fn since(windows: u8, some: f32, before: f32, after: f32, residual: f32) -> u8 {
+    let anew = (after < BEGINS.0) | ((after < before) & (after < BEGINS.1));
+    let so_far = before / most(f32::from(windows), 1.0) + DRIFT;
+    let leaps = (residual >= LEAP.0) & (residual >= LEAP.1 * so_far);
+    let next = if anew { 0 } else { windows.saturating_add(1) };
+    let next = if leaps { 1 } else { next };
+    if some > 0.0 { next } else { windows }
 }

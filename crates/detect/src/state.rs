@@ -299,20 +299,21 @@ mod tests {
 
     #[test]
     fn a_column_that_a_snapshot_is_too_old_for_starts_as_new_and_a_whole_group_does_not() {
-        let mut old = Old::default();
-        old.push();
-        old.push();
-        old.mean[1] = 2.5;
+        let (mut old, mut new) = (Old::default(), New::default());
+        for mean in [0.0, 2.5] {
+            old.push();
+            new.push();
+            *old.mean.last_mut().unwrap() = mean;
+        }
         let mut out = Columns::default();
         old.save("sums", &mut out);
-        let bytes = out.encode(1, None).unwrap();
-        let (from, rows, _) = Columns::decode(&bytes, 1).unwrap();
-        let mut new = New::default();
+        new.save("later", &mut out);
+        let (from, rows, _) = Columns::decode(&out.encode(1, None).unwrap(), 1).unwrap();
+        new.since = vec![1, 2];
         new.load("sums", &from).unwrap();
-        assert_eq!(
-            (rows, new.mean.as_slice(), new.since.as_slice()),
-            (2, [0.0, 2.5].as_slice(), [7, 7].as_slice())
-        );
+        assert_eq!((rows, &new.mean[..], &new.since[..]), (2, &[0.0, 2.5][..], &[7, 7][..]));
+        old.load("later", &from).unwrap();
+        assert_eq!(old.mean, [0.0, 0.0]);
         assert!(!from.has("sum") && new.load("others", &from).is_err());
     }
 }
