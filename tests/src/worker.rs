@@ -119,6 +119,7 @@ fn tallies(broker: &str, topic: &str, mode: &str, clock: Arc<OffClock>, shutdown
             topics: vec![topic.to_owned()],
             assign,
             state_topic: format!("{topic}.state"),
+            output_topics: vec![format!("{topic}.out")],
             ticks: true,
             idle_after: Span::from_secs(1),
             commit_interval: Span::from_millis(20),

@@ -9,6 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use rdkafka::{consumer::Consumer as _, producer::Producer as _};
 use suture_event::{Span, Timestamp};
 use suture_kafka::{KafkaLog, Options, Protocol};
 use suture_log::{
@@ -171,6 +172,64 @@ fn a_transaction_is_all_or_nothing_and_a_zombie_is_fenced() {
             .collect::<Vec<_>>(),
         ["heir's", "after"]
     );
+}
+
+#[test]
+fn offsets_that_a_transaction_holds_back_are_told_from_a_broker_that_is_away_and_can_be_freed() {
+    let broker = broker::shared();
+    let log = connect(&broker.address(), &[], Protocol::Cooperative);
+    log.create_topics(&[
+        TopicSpec::new("held.in", 1),
+        TopicSpec::new("held.out", 2),
+        TopicSpec {
+            cleanup: Cleanup::Compact,
+            ..TopicSpec::new("held.state", 1)
+        },
+    ])
+    .unwrap();
+    let (consumer, _events) = member(&log, alone("held.in"), Some(0));
+    consumer.poll(TURN, 1, &mut |_, _, _| {}).unwrap();
+    let group = consumer.group_metadata().unwrap();
+    let asked = [TopicPartition::new("held.in", 0)];
+    let mut producer = log.producer("held.0").unwrap();
+    producer.begin().unwrap();
+    producer.send(&to("held.out", 0, "first")).unwrap();
+    producer.commit(&at(3, "a mark", "held.in"), &group).unwrap();
+
+    let places = [("held.out", 0), ("held.out", 1), ("held.state", 0)].map(|(topic, n)| TopicPartition::new(topic, n));
+    producer.end_hanging("held.in.group", &asked, &places).unwrap();
+    let committed = log.committed("held.in.group", &asked).unwrap();
+    assert_eq!(committed[0].as_ref().map(|found| found.offset), Some(3), "as it was");
+
+    // one that is left open: another client's, which goes on when it likes
+    let open: rdkafka::producer::BaseProducer = rdkafka::ClientConfig::new()
+        .set("bootstrap.servers", broker.address())
+        .set("transactional.id", "held.other")
+        .create()
+        .unwrap();
+    let nobody: rdkafka::consumer::BaseConsumer = rdkafka::ClientConfig::new()
+        .set("bootstrap.servers", broker.address())
+        .set("group.id", "held.in.group")
+        .create()
+        .unwrap();
+    let mut list = rdkafka::TopicPartitionList::new();
+    list.add_partition_offset("held.in", 0, rdkafka::Offset::Offset(9))
+        .unwrap();
+    open.init_transactions(SOON).unwrap();
+    open.begin_transaction().unwrap();
+    open.send_offsets_to_transaction(&list, &nobody.group_metadata().unwrap(), SOON)
+        .unwrap();
+    let held = log.committed("held.in.group", &asked).unwrap_err();
+    assert!(matches!(held, Error::Unstable { .. }), "{held}");
+    assert_eq!(held.recovery(), Recovery::Retry);
+    open.abort_transaction(SOON).unwrap();
+    assert!(log.committed("held.in.group", &asked).is_ok());
+
+    producer.begin().unwrap();
+    producer.send(&to("held.out", 0, "second")).unwrap();
+    producer.commit(&at(4, "another", "held.in"), &group).unwrap();
+    assert_eq!(values(&log, "held.out", Isolation::ReadCommitted), ["first", "second"]);
+    assert!(values(&log, "held.state", Isolation::ReadCommitted).is_empty());
 }
 
 #[test]

@@ -30,6 +30,8 @@ pub(crate) enum Role<'a> {
     Asker,
     /// Questions about a group's offsets.
     Offsets(&'a str),
+    /// The same, whatever transactions are about to change.
+    LastOffsets(&'a str),
     /// A member of a group.
     Member(&'a str, suture_log::Isolation),
     /// Reading a partition outside of any group.
@@ -135,6 +137,11 @@ impl Options {
             Role::Offsets(group) => {
                 // in read_committed the coordinator waits for transactions that are about to change the offset
                 config.set("group.id", *group).set("isolation.level", "read_committed");
+            }
+            Role::LastOffsets(group) => {
+                config
+                    .set("group.id", *group)
+                    .set("isolation.level", "read_uncommitted");
             }
             Role::Member(group, level) => {
                 config.set("group.id", *group).set("isolation.level", isolation(level));

@@ -20,6 +20,7 @@ use std::{
 use rdkafka::{
     Offset as KafkaOffset, TopicPartitionList,
     consumer::{BaseConsumer, Consumer as _},
+    error::RDKafkaErrorCode,
 };
 use suture_log::{
     Appender, Committed, Consumer, Created, Error, GroupOptions, Isolation, Log, Offset, Producer, Range, Reader,
@@ -117,6 +118,16 @@ impl KafkaLog {
         Ok(asker)
     }
 
+    /// Whether the group's offsets are to be had once nobody waits for transactions.
+    fn answers_without_waiting(&self, group: &str, partitions: &[TopicPartition]) -> bool {
+        let asker: Result<BaseConsumer<Quiet>, _> = self
+            .options
+            .consumer(&Role::LastOffsets(group))
+            .create_with_context(Quiet);
+        let asked = list(partitions.iter().map(|at| (at, None)));
+        asker.is_ok_and(|asker| asker.committed_offsets(asked, ASK).is_ok())
+    }
+
     fn error(&self, what: &str, error: &rdkafka::error::KafkaError) -> Error {
         error::translate(what, error, self.bootstrap(), &self.outage)
     }
@@ -151,10 +162,18 @@ impl Log for KafkaLog {
     fn committed(&self, group: &str, partitions: &[TopicPartition]) -> Result<Vec<Option<Committed>>, Error> {
         let asked = list(partitions.iter().map(|at| (at, None)));
         let what = format!("reading offsets of group {group}");
-        let found = self
-            .asker(group)?
-            .committed_offsets(asked, ASK)
-            .map_err(|error| self.error(&what, &error))?;
+        let found =
+            self.asker(group)?
+                .committed_offsets(asked, ASK)
+                .map_err(|error| match error.rdkafka_error_code() {
+                    // the client tries again by itself for as long as a transaction is open that is about to change them
+                    Some(RDKafkaErrorCode::OperationTimedOut) if self.answers_without_waiting(group, partitions) => {
+                        Error::Unstable {
+                            group: group.to_owned(),
+                        }
+                    }
+                    _ => self.error(&what, &error),
+                })?;
         partitions
             .iter()
             .map(|at| {

@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Mutex, PoisonError,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
@@ -11,7 +11,7 @@ use std::{
 use rdkafka::{
     ClientContext,
     config::RDKafkaLogLevel,
-    consumer::ConsumerGroupMetadata,
+    consumer::{Consumer as _, ConsumerGroupMetadata},
     error::{KafkaError, RDKafkaErrorCode as Code},
     message::{DeliveryResult, Header, Message, OwnedHeaders},
     producer::{BaseProducer, BaseRecord, Producer as _, ProducerContext, PurgeConfig},
@@ -27,6 +27,8 @@ const FENCE: Duration = Duration::from_secs(30);
 const STEP: Duration = Duration::from_secs(30);
 /// How long a transaction that is given up may take to send what it has queued.
 const PURGE_AFTER: Duration = Duration::from_secs(1);
+/// Key of the records of transactions that are only there to be aborted; compacted topics want one.
+const HANGING: &str = "ends what was left open";
 /// One turn of waiting for acknowledgements; it ends early when one comes.
 const TURN: Duration = Duration::from_millis(1);
 
@@ -241,6 +243,51 @@ impl Producer for KafkaProducer {
         self.step("aborting a transaction", || self.inner.abort_transaction(STEP))?;
         self.inner.context().next_turn();
         Ok(())
+    }
+
+    fn end_hanging(
+        &mut self,
+        group: &str,
+        offsets: &[TopicPartition],
+        outputs: &[TopicPartition],
+    ) -> Result<(), Error> {
+        // The broker ends what a producer has open in a partition with the first marker of that producer there, of
+        // whichever transaction. So one transaction is begun in all places that could be hanging, and aborted: records
+        // that nobody ever sees, and offsets that are never committed.
+        let Some(nobody) = self.log.asker(group)?.group_metadata() else {
+            return Err(Error::Misuse(format!("group {group} has no metadata")));
+        };
+        self.begin()?;
+        for at in outputs {
+            self.send(&OutRecord {
+                partition: Some(at.partition),
+                ..OutRecord::new(Arc::clone(&at.topic), HANGING, "")
+            })?;
+        }
+        let places: Vec<(TopicPartition, Committed)> = offsets
+            .iter()
+            .map(|at| {
+                let never = Committed {
+                    offset: 0,
+                    metadata: String::new(),
+                };
+                (at.clone(), never)
+            })
+            .collect();
+        if !drain(&self.inner, STEP) {
+            return Err(Error::Indefinite {
+                what: format!("ending what {} left open", self.id),
+                detail: format!("records are not acknowledged after {} s", STEP.as_secs()),
+            });
+        }
+        if let Some((error, topic)) = self.inner.context().take() {
+            return Err(self.delivery_error(&error, &topic));
+        }
+        let places = crate::offsets(&places);
+        self.step("sending offsets", || {
+            self.inner.send_offsets_to_transaction(&places, &nobody, STEP)
+        })?;
+        self.abort()
     }
 }
 

@@ -74,6 +74,12 @@ pub enum Error {
         /// What the client says.
         detail: String,
     },
+    /// The offsets are held back by a transaction that is about to change them, and has not ended for long.
+    #[error("offsets of group {group} are held back by a transaction that does not end")]
+    Unstable {
+        /// The group.
+        group: String,
+    },
     /// The position lies outside what the log retains.
     #[error("the position of {partition} lies outside what the log retains")]
     OutOfRange {
@@ -125,7 +131,7 @@ impl Error {
     #[must_use]
     pub const fn recovery(&self) -> Recovery {
         match self {
-            Self::Busy { .. } | Self::Unreachable { .. } => Recovery::Retry,
+            Self::Busy { .. } | Self::Unreachable { .. } | Self::Unstable { .. } => Recovery::Retry,
             Self::Aborted { .. } => Recovery::Abort,
             Self::Fenced { .. } | Self::Indefinite { .. } | Self::OutOfRange { .. } | Self::Crashed { .. } => {
                 Recovery::Restart

@@ -150,6 +150,22 @@ pub trait Producer: Send {
     /// # Errors
     /// [`Error::Fenced`]; [`Error::Indefinite`] where it may still be open.
     fn abort(&mut self) -> Result<(), Error>;
+
+    /// Ends what a predecessor of the same id has left open in the group's offsets of `offsets` and in `outputs`, as
+    /// aborted: for a log that says the predecessor's transaction is over ([`Log::producer`] has returned) and has lost
+    /// what ends it ([`Error::Unstable`]). Nothing else comes of it. A log that cannot lose that does nothing.
+    ///
+    /// # Errors
+    /// As those of [`Self::commit`].
+    fn end_hanging(
+        &mut self,
+        group: &str,
+        offsets: &[TopicPartition],
+        outputs: &[TopicPartition],
+    ) -> Result<(), Error> {
+        let _ = (group, offsets, outputs);
+        Ok(())
+    }
 }
 
 /// Writes records outside of any transaction.

@@ -49,7 +49,7 @@ pub(crate) fn lease(env: &Env, at: &TopicPartition) -> Result<Lease, Failure> {
         }
         retry
     };
-    let producer = loop {
+    let mut producer = loop {
         match log.producer(&id) {
             Ok(producer) => break producer,
             Err(error) if patient("fencing", &error) => {}
@@ -66,6 +66,13 @@ pub(crate) fn lease(env: &Env, at: &TopicPartition) -> Result<Lease, Failure> {
     let committed = loop {
         match log.committed(&options.group, &asked) {
             Ok(committed) => break committed,
+            Err(error @ suture_log::Error::Unstable { .. }) if env.clock.now() < deadline => {
+                // Fencing is over, so the broker holds that no transaction of this id is left; yet one still holds the
+                // offset back. It has lost what ends it, and nobody will write that any more unless this producer does.
+                warn!(shard = %at, %error, "the broker has lost the end of a transaction: ending it as aborted");
+                producer.end_hanging(&options.group, std::slice::from_ref(at), &outputs(env)?)?;
+                env.clock.pause(duration(options.backoff));
+            }
             Err(error) if patient("reading the committed offset", &error) => {}
             Err(error) => return Err(error.into()),
         }
@@ -145,6 +152,16 @@ pub(crate) fn lease(env: &Env, at: &TopicPartition) -> Result<Lease, Failure> {
         return Ok(found(own.offset, Origin::Repartitioned(mark)));
     }
     Ok(found(own.offset, Origin::Resumed(mark)))
+}
+
+/// All partitions that a shard may have written to.
+fn outputs(env: &Env) -> Result<Vec<TopicPartition>, suture_log::Error> {
+    let mut all = Vec::new();
+    for name in env.options.output_topics.iter().chain([&env.options.state_topic]) {
+        let partitions = env.log.topic(name)?.map_or(0, |topic| topic.partitions);
+        all.extend((0..partitions).map(|partition| TopicPartition::new(name.as_str(), partition)));
+    }
+    Ok(all)
 }
 
 /// Whether the last record that was taken in is still the one at its offset.

@@ -34,6 +34,8 @@ pub struct Options {
     pub assign: Option<Vec<TopicPartition>>,
     /// The compacted topic for snapshots.
     pub state_topic: String,
+    /// The topics that the folds write to: where a transaction is looked for that the broker has lost the end of.
+    pub output_topics: Vec<String>,
     /// Whether folds get ticks.
     pub ticks: bool,
     /// Where a shard begins that nobody has ever run.
@@ -48,7 +50,7 @@ pub struct Options {
     pub max_outputs: usize,
     /// Bytes of outputs waiting to be committed that force a commit. Default 8 MiB.
     pub max_output_bytes: usize,
-    /// How often a live shard ticks. Default 1 s.
+    /// How often a live shard ticks, beside a tick with each commit that has outputs of records. Default 1 s.
     pub tick_interval: Span,
     /// A partition read to its end without a new record for this long is idle. Default 5 s.
     pub idle_after: Span,
@@ -84,6 +86,7 @@ impl Default for Options {
             topics: Vec::new(),
             assign: None,
             state_topic: "suture.state".to_owned(),
+            output_topics: Vec::new(),
             ticks: false,
             start: Start::Earliest,
             on_repartition: OnRepartition::Refuse,

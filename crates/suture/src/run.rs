@@ -201,6 +201,7 @@ impl Planes {
         let options = Options {
             group: pipeline.observe_group(),
             topics: sources.iter().map(|source| source.topic.clone()).collect(),
+            output_topics: vec![names.facts.to_string(), names.dead_letters.to_string()],
             ticks: true,
             ..options(pipeline, &names)
         };
@@ -219,6 +220,14 @@ impl Planes {
         let options = Options {
             group: pipeline.decide_group(),
             topics: vec![names.facts.to_string()],
+            output_topics: [
+                &names.incidents,
+                &names.remediations,
+                &names.ledger,
+                &names.dead_letters,
+            ]
+            .map(ToString::to_string)
+            .to_vec(),
             ..options(pipeline, &names)
         };
         let folds = DecideFolds {

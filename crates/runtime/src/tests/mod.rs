@@ -1,6 +1,7 @@
 //! The runtime on the log in memory: cases one by one, whole planes with their threads, and a simulation with seeds.
 
 mod cases;
+mod hanging;
 mod sample;
 mod simulation;
 mod snapshots;
