@@ -31,8 +31,8 @@ pub trait Fold: Send {
         }
     }
 
-    /// Wall time has gone on: about every [`crate::Options::tick_interval`] while the shard is live, where the plane asks
-    /// for ticks.
+    /// Wall time has gone on: about every [`crate::Options::tick_interval`] while the shard is live, and before each commit
+    /// of what records led to, where the plane asks for ticks.
     fn tick(&mut self, tick: Tick<'_>, out: &mut Outputs);
 
     /// A new epoch begins here: what was done before cannot be refolded into what is done from here on. Called before the

@@ -76,6 +76,7 @@ pub(crate) fn restore(
         committed: lease.start,
         last,
         outputs: Outputs::default(),
+        ticked: 0,
         times: Times::starting(env.clock.now()),
         empty_to: lease.start,
     };

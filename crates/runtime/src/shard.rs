@@ -68,6 +68,8 @@ pub(crate) struct Shard {
     /// The last record that was taken in, and its hash.
     pub(crate) last: Option<(Offset, u64)>,
     pub(crate) outputs: Outputs,
+    /// How many of the outputs lie before the end of the last tick.
+    pub(crate) ticked: usize,
     pub(crate) times: Times,
     /// Up to here the partition was looked through and holds nothing that is not taken in.
     pub(crate) empty_to: Offset,
@@ -134,19 +136,30 @@ impl Shard {
         self.look_around(now)?;
         let options = &self.env.options;
         if options.ticks && now.saturating_sub(self.times.tick) >= duration(options.tick_interval) {
-            self.times.tick = now;
-            let idle = drained && self.is_idle(now)?;
-            let tick = Tick {
-                wall: self.env.clock.wall(),
-                idle,
-                roster: &self.env.roster,
-            };
-            self.fold.tick(tick, &mut self.outputs);
+            self.tick(now, drained)?;
         }
         if self.commit_is_due(now) {
+            // what is said of records is told the time at once: who waits for time to pass before he judges it would
+            // otherwise wait for the next tick
+            if self.env.options.ticks && self.outputs.records().len() > self.ticked {
+                self.tick(now, drained)?;
+            }
             self.commit()?;
             self.snapshot_if_due()?;
         }
+        Ok(())
+    }
+
+    fn tick(&mut self, now: Duration, drained: bool) -> Result<(), Failure> {
+        self.times.tick = now;
+        let idle = drained && self.is_idle(now)?;
+        let tick = Tick {
+            wall: self.env.clock.wall(),
+            idle,
+            roster: &self.env.roster,
+        };
+        self.fold.tick(tick, &mut self.outputs);
+        self.ticked = self.outputs.records().len();
         Ok(())
     }
 
@@ -244,6 +257,7 @@ impl Shard {
         self.metrics.dead_letters.add(self.outputs.dead_letters());
         self.metrics.committed.set(self.position);
         self.outputs.clear();
+        self.ticked = 0;
         self.committed = self.position;
         self.written(stride);
         let now = self.env.clock.now();

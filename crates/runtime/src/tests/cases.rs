@@ -32,18 +32,18 @@ impl Rebalance for Nobody {
 }
 
 /// One partition, and whoever runs it.
-struct Rig {
-    log: MemoryLog,
-    clock: Arc<HandClock>,
-    at: TopicPartition,
-    options: Options,
+pub(super) struct Rig {
+    pub(super) log: MemoryLog,
+    pub(super) clock: Arc<HandClock>,
+    pub(super) at: TopicPartition,
+    pub(super) options: Options,
     folds: Arc<SampleFolds>,
     member: Arc<dyn Consumer>,
     metrics: Arc<ShardMetrics>,
 }
 
 impl Rig {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let clock = Arc::new(HandClock::default());
         let log = sample_log(1, &clock);
         let at = TopicPartition::new("in", 0);
@@ -72,7 +72,7 @@ impl Rig {
         }
     }
 
-    fn feed(&self, count: usize) {
+    pub(super) fn feed(&self, count: usize) {
         let records: Vec<OutRecord> = (0..count)
             .map(|n| OutRecord {
                 partition: Some(0),
@@ -83,9 +83,14 @@ impl Rig {
     }
 
     fn open(&self) -> Result<Shard, Failure> {
+        self.open_on(Arc::new(self.log.clone()))
+    }
+
+    /// The same through another way to the log.
+    pub(super) fn open_on(&self, log: Arc<dyn Log>) -> Result<Shard, Failure> {
         let clock: Arc<dyn Clock> = Arc::<HandClock>::clone(&self.clock);
         let env = Arc::new(Env {
-            log: Arc::new(self.log.clone()),
+            log,
             folds: Arc::<SampleFolds>::clone(&self.folds),
             options: self.options.clone(),
             clock,
@@ -97,7 +102,7 @@ impl Rig {
         restore(&env, &self.at, &self.metrics, lease)
     }
 
-    fn live(&self) -> Shard {
+    pub(super) fn live(&self) -> Shard {
         self.open().map_err(|failure| failure.error().to_string()).unwrap()
     }
 
@@ -110,7 +115,7 @@ impl Rig {
     }
 
     /// Takes in what there is, and commits.
-    fn work(&self, shard: &mut Shard) {
+    pub(super) fn work(&self, shard: &mut Shard) {
         let mut batch = Batch::new();
         let mut reader = self
             .log
@@ -124,7 +129,7 @@ impl Rig {
         shard.commit().map_err(|failure| failure.error().to_string()).unwrap();
     }
 
-    fn snapshot(&self, shard: &mut Shard) {
+    pub(super) fn snapshot(&self, shard: &mut Shard) {
         shard
             .release(Duration::MAX)
             .map_err(|failure| failure.error().to_string())
@@ -135,7 +140,7 @@ impl Rig {
         read(&self.log, "epochs").concat()
     }
 
-    fn assert_undisturbed(&self) {
+    pub(super) fn assert_undisturbed(&self) {
         let [out, _] = undisturbed(&self.log);
         assert_eq!(by_shard(&read(&self.log, "out")), out);
     }
@@ -501,6 +506,34 @@ fn ticks_leave_no_trace_in_the_state() {
     rig.feed(7);
     rig.work(&mut shard);
     rig.assert_undisturbed();
+}
+
+#[test]
+fn what_records_led_to_is_told_the_time_in_the_same_commit() {
+    let mut rig = Rig::new();
+    rig.options.ticks = true;
+    rig.options.tick_interval = Span::from_hours(1);
+    let mut shard = rig.live();
+    rig.clock.advance(1_000);
+    shard.advance(true).unwrap_or_else(|failure| panic!("{failure:?}"));
+    let marks = || read(&rig.log, "marks").concat().len();
+    let before = marks();
+    rig.feed(40);
+    let mut batch = Batch::new();
+    let mut reader = rig.log.reader(&rig.at, 0, Isolation::ReadCommitted).unwrap();
+    while !reader
+        .read(Duration::ZERO, 1000, &mut |record| _ = batch.push(record))
+        .unwrap()
+    {}
+    shard.step(&mut batch);
+    assert!(!shard.outputs.records().is_empty());
+    rig.clock.advance(200);
+    shard.advance(true).unwrap_or_else(|failure| panic!("{failure:?}"));
+    assert_eq!((marks(), shard.committed), (before + 1, 40));
+    // a position alone is committed without
+    rig.clock.advance(5_000);
+    shard.advance(true).unwrap_or_else(|failure| panic!("{failure:?}"));
+    assert_eq!(marks(), before + 1);
 }
 
 #[test]
