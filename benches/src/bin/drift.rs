@@ -388,7 +388,7 @@ fn others_table(runs: u32, seed: u64) -> Answer<()> {
         (
             "KSWIN(0.0005, 100, 30)",
             Box::new(|| {
-                let mut test = Kswin::new(0.0005, 100, 30, 1)?;
+                let mut test = Kswin::new(0.0005, 100, 30)?;
                 Ok(Box::new(move |value| test.update(value).is_some()))
             }),
         ),
@@ -482,7 +482,7 @@ fn prices() -> Answer<()> {
     });
     let mut test = Adwin::new(0.002)?;
     time("Adwin", size_of::<Adwin>(), &mut |v| _ = black_box(test.update(v)));
-    let mut test = Kswin::new(1e-5, 100, 30, 1)?;
+    let mut test = Kswin::new(1e-5, 100, 30)?;
     time("Kswin, 30 of 100", size_of::<Kswin>(), &mut |v| {
         _ = black_box(test.update(v))
     });

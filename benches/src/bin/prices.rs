@@ -545,7 +545,7 @@ impl Table {
         self.each(
             "drift: Kswin, 30 of 100",
             some,
-            &Kswin::new(1e-9, 100, 30, 7)?,
+            &Kswin::new(1e-9, 100, 30)?,
             |d, z| d.update(z).is_some(),
         )?;
         self.each(

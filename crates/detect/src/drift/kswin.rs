@@ -2,26 +2,24 @@ use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
-use super::{random::Random, wrong};
+use super::wrong;
 use crate::Error;
 
-/// A Kolmogorov-Smirnov test, at every sample, of the newest `recent` samples against as many drawn from those before
-/// in a sliding window. After an alarm only the newest are kept.
+/// A Kolmogorov-Smirnov test, at every sample, of the newest `recent` samples against all of those before in a sliding
+/// window. After an alarm only the newest are kept.
 ///
-/// `alpha` is the nominal chance of a false alarm at each sample, by the paper's threshold `sqrt(-ln(alpha) / recent)`; as
-/// windows overlap and draws vary, measure the run length that it comes to: 0.0005 with 30 of 100 gives some 900 samples,
-/// and delays 5 to 20 times the optimum. It sees any change of distribution, small ones of the level late.
+/// The paper tests against as many of the older samples, drawn at random, as there are newest. Against all of them there is
+/// no chance in the answer, and less noise. `alpha` is the nominal chance of a false alarm at each sample, by the threshold
+/// `sqrt(-ln(alpha) (n + m) / (2 n m))` for n newest and m older samples, the paper's where they are as many; as windows
+/// overlap, measure the run length that it comes to: RUNS. It sees any change of distribution, small ones of the level late.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Kswin {
     window: VecDeque<f64>,
     size: usize,
     recent: usize,
     threshold: f64,
-    random: Random,
     /// The newest samples in ascending order with their ranks; empty until the window is full.
     newest: Vec<Ranked>,
-    /// The ranks drawn, in order; or, where there are few ranks, how many of those drawn are below each.
-    drawn: Vec<u32>,
 }
 
 /// One of the newest samples: how many of the older ones are below it, and how many are not above it.
@@ -33,11 +31,11 @@ struct Ranked {
 }
 
 impl Kswin {
-    /// A window of `size` samples of which the newest `recent` are tested. The same seed draws the same.
+    /// A window of `size` samples of which the newest `recent` are tested.
     ///
     /// # Errors
     /// [`Error::Options`] where `alpha` is no probability, or `recent` is not within 5 and half of `size`.
-    pub fn new(alpha: f64, size: usize, recent: usize, seed: u64) -> Result<Self, Error> {
+    pub fn new(alpha: f64, size: usize, recent: usize) -> Result<Self, Error> {
         if !(alpha > 0.0 && alpha < 1.0) {
             return Err(wrong(
                 "alpha",
@@ -49,14 +47,13 @@ impl Kswin {
             let help = "write at least 5 recent samples and a window of twice as many to a million";
             return Err(wrong("recent", format!("{recent} of {size} samples"), help));
         }
+        let older = size - recent;
         Ok(Self {
             window: VecDeque::with_capacity(size + 1),
             size,
             recent,
-            threshold: (-alpha.ln() / recent as f64).sqrt(),
-            random: Random::new(seed),
+            threshold: (-alpha.ln() * size as f64 / (2 * recent * older) as f64).sqrt(),
             newest: Vec::with_capacity(recent + 1),
-            drawn: Vec::with_capacity(size),
         })
     }
 
@@ -77,7 +74,7 @@ impl Kswin {
         } else {
             self.slide(value);
         }
-        let gap = f64::from(self.gap()) / self.recent as f64;
+        let gap = self.gap();
         if gap <= self.threshold {
             return None;
         }
@@ -110,71 +107,40 @@ impl Kswin {
         self.newest.insert(at, Ranked { value, below, upto });
     }
 
-    /// Draws as many of the older samples as there are newest, and gives the largest gap between the two distribution
-    /// functions, in samples.
-    ///
-    /// A sample drawn at random has a random rank, so ranks are drawn and nothing is sorted. The gap is largest just
-    /// before one of the newest samples, or at it.
-    fn gap(&mut self) -> u32 {
-        let older = self.size - self.recent;
-        // the size was bounded where it was set
-        let ranks = u32::try_from(older).unwrap_or(u32::MAX);
-        let counted = older <= 16 * self.recent;
-        self.drawn.clear();
-        if counted {
-            // of few ranks each has a count, summed up
-            self.drawn.resize(older + 1, 0);
-            for _ in 0..self.recent {
-                self.drawn[self.random.below(ranks) + 1] += 1;
-            }
-            let mut sum = 0;
-            for count in &mut self.drawn {
-                sum += *count;
-                *count = sum;
-            }
-        } else {
-            for _ in 0..self.recent {
-                self.drawn
-                    .push(u32::try_from(self.random.below(ranks)).unwrap_or(u32::MAX));
-            }
-            self.drawn.sort_unstable();
-        }
-        let drawn_before = |rank: u32| {
-            if counted {
-                self.drawn[rank as usize]
-            } else {
-                u32::try_from(self.drawn.partition_point(|drawn| *drawn < rank)).unwrap_or(u32::MAX)
-            }
-        };
+    /// The largest gap between the two distribution functions: just before one of the newest samples, or at it.
+    fn gap(&self) -> f64 {
+        let (of_newest, of_older) = (1.0 / self.recent as f64, 1.0 / (self.size - self.recent) as f64);
         let gaps = self.newest.iter().zip(0_u32..).map(|(newest, at)| {
-            let (below, upto) = (drawn_before(newest.below), drawn_before(newest.upto));
-            below.saturating_sub(at).max((at + 1).saturating_sub(upto))
+            let before = f64::from(newest.below) * of_older - f64::from(at) * of_newest;
+            let after = f64::from(at + 1) * of_newest - f64::from(newest.upto) * of_older;
+            before.max(after)
         });
-        gaps.max().unwrap_or(0)
+        gaps.fold(0.0, f64::max)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::drift::random::Random;
 
     #[test]
     fn another_shape_at_the_same_mean_is_seen() {
         let mut random = Random::new(2);
-        let mut kswin = Kswin::new(1e-5, 200, 60, 42).unwrap();
+        let mut kswin = Kswin::new(1e-5, 200, 60).unwrap();
         assert!((0..1000).all(|_| kswin.update(random.normal()).is_none()));
         let two_humps = |random: &mut Random| if random.unit() < 0.5 { 4.0 } else { -4.0 };
         let after = (1..).find(|_| kswin.update(two_humps(&mut random)).is_some()).unwrap();
         assert!(after < 80, "{after}");
         assert_eq!(kswin.update(f64::NAN), None);
-        assert!(Kswin::new(0.5, 10, 9, 0).is_err() && Kswin::new(2.0, 100, 30, 0).is_err());
+        assert!(Kswin::new(0.5, 10, 9).is_err() && Kswin::new(2.0, 100, 30).is_err());
     }
 
     #[test]
     fn ranks_that_are_kept_up_to_date_are_those_that_sorting_gives() {
         let mut random = Random::new(3);
         for (size, recent) in [(40, 12), (400, 10)] {
-            let mut kswin = Kswin::new(1e-12, size, recent, 1).unwrap();
+            let mut kswin = Kswin::new(1e-12, size, recent).unwrap();
             for i in 0..1_000 {
                 // with many values that are the same
                 let value = (4.0 * random.unit()).floor();

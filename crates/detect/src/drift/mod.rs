@@ -30,6 +30,7 @@ mod kswin;
 mod mixture;
 mod page_hinkley;
 mod population;
+#[cfg(test)]
 mod random;
 mod sequential;
 

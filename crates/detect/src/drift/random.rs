@@ -19,11 +19,6 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    /// Below `bound`, which must not be 0; evenly to within 2^-32.
-    pub(crate) fn below(&mut self, bound: u32) -> usize {
-        (((self.next() >> 32) * u64::from(bound)) >> 32) as usize
-    }
-
     /// Between 0 and 1.
     #[cfg(test)]
     #[allow(clippy::cast_precision_loss)] // 53 bits fit
