@@ -192,6 +192,12 @@ impl Bank {
         Ok(bank)
     }
 
+    /// The options that its series share.
+    #[must_use]
+    pub const fn options(&self) -> &Options {
+        &self.options
+    }
+
     /// The budget of the bank's own, where its options state one.
     #[must_use]
     pub fn budget(&self) -> Option<&Budget> {
@@ -225,6 +231,24 @@ impl Bank {
             white.push();
         }
         u32::try_from(row).unwrap_or(u32::MAX)
+    }
+
+    /// Takes over what another bank learned of a series, so that it need not warm up here: models, seasons, tails and gaps.
+    /// What is open there stays there. Seasons that only one of the two learns begin anew. Says whether there was anything
+    /// to take over; a row that is not registered changes nothing. Costs as much as a window of the series.
+    pub fn adopt(&mut self, row: u32, from: &Self, from_row: u32) -> bool {
+        let (row, from_row) = (row as usize, from_row as usize);
+        if row >= self.len() || from_row >= from.len() || from.seasonal.levels.count[from_row] == 0 {
+            return false;
+        }
+        self.seasonal.adopt(row, &from.seasonal, from_row);
+        self.shift.adopt(row, &from.shift, from_row);
+        self.sequence.adopt(row, &from.sequence, from_row);
+        self.standing.adopt(row, &from.standing, from_row);
+        if let (Some(mine), Some(theirs)) = (&mut self.white, &from.white) {
+            mine.adopt(row, theirs, from_row);
+        }
+        true
     }
 
     /// Series registered.

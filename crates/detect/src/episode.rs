@@ -176,6 +176,11 @@ impl Standing {
         self.open.remove(&key(row)).unwrap_or_default()
     }
 
+    /// Takes over what is known of a series' gaps elsewhere; nothing is open.
+    pub(crate) fn adopt(&mut self, row: usize, from: &Self, from_row: usize) {
+        (self.resting.longest[row], self.resting.seen[row]) = (from.longest[from_row], from.seen[from_row]);
+    }
+
     pub(crate) fn save(&self, out: &mut Columns) -> Result<(), Error> {
         self.resting.save("standing", out);
         let lengths = (0..self.resting.state.len()).map(|row| match self.open.contains_key(&key(row)) {

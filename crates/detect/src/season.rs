@@ -74,6 +74,14 @@ impl Season {
         }
     }
 
+    /// Takes over what another season of the same length knows of one of its series.
+    pub(crate) fn adopt(&mut self, row: usize, from: &Self, from_row: usize) {
+        self.levels.adopt(row, &from.levels, from_row);
+        for (column, known) in self.profile.iter_mut().zip(&from.profile) {
+            column[row] = known[from_row];
+        }
+    }
+
     /// Bytes a series.
     pub(crate) fn bytes(&self) -> usize {
         Levels::BYTES + self.profile.len() * size_of::<f32>()

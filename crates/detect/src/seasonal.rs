@@ -218,6 +218,25 @@ impl Seasonal {
         self.seasons_mut().for_each(Season::push);
     }
 
+    /// Takes over what is known of a series elsewhere, with the seasons that are learned in both places.
+    pub(crate) fn adopt(&mut self, row: usize, from: &Self, from_row: usize) {
+        self.levels.adopt(row, &from.levels, from_row);
+        self.tails.adopt(row, &from.tails, from_row);
+        let pairs = [(&mut self.daily, &from.daily), (&mut self.weekly, &from.weekly)];
+        let mut whole = true;
+        for (mine, theirs) in pairs {
+            match (mine, theirs) {
+                (Some(mine), Some(theirs)) => mine.adopt(row, theirs, from_row),
+                (None, None) => {}
+                _ => whole = false,
+            }
+        }
+        if !whole {
+            // a forecaster that leans on a season which is not there must not be the one that is believed
+            self.levels.chosen[row] = 0;
+        }
+    }
+
     fn seasons(&self) -> impl Iterator<Item = &Season> {
         self.daily.iter().chain(&self.weekly)
     }

@@ -116,6 +116,19 @@ impl Sequence {
         self.slots.push(NONE);
     }
 
+    /// Takes over the model of a series elsewhere, where it has one.
+    pub(crate) fn adopt(&mut self, row: usize, from: &Self, from_row: usize) {
+        let slot = from.slots[from_row] as usize;
+        if from.slots[from_row] == NONE || self.slots[row] != NONE {
+            return;
+        }
+        self.slots[row] = u32::try_from(self.numbers.len() / NUMBERS).unwrap_or(NONE);
+        self.numbers
+            .extend_from_slice(&from.numbers[slot * NUMBERS..(slot + 1) * NUMBERS]);
+        self.counts
+            .extend_from_slice(&from.counts[slot * COUNTS..(slot + 1) * COUNTS]);
+    }
+
     /// Takes in a value; gives minus the decimal logarithm of each feature's probability.
     pub(crate) fn step(&mut self, row: usize, value: f64) -> [f64; FEATURES] {
         if self.slots[row] == NONE {

@@ -66,6 +66,11 @@ impl Shift {
         self.tails.push();
     }
 
+    /// Takes over what sums usually come to; a sum itself begins anew.
+    pub(crate) fn adopt(&mut self, row: usize, from: &Self, from_row: usize) {
+        self.tails.adopt(row, &from.tails, from_row);
+    }
+
     /// Bytes a series.
     pub(crate) fn bytes(&self) -> usize {
         Sums::BYTES + Tails::BYTES

@@ -264,6 +264,12 @@ macro_rules! columns {
             #[allow(dead_code)] // not every group of columns needs it
             pub(crate) fn reset(&mut self, row: usize) { $(self.$field[row] = $first;)* }
 
+            /// Takes over what another set of the same columns knows of one of its series.
+            #[allow(dead_code)] // not every group of columns needs it
+            pub(crate) fn adopt(&mut self, row: usize, from: &Self, from_row: usize) {
+                $(self.$field[row] = from.$field[from_row];)*
+            }
+
             pub(crate) fn save(&self, prefix: &str, out: &mut $crate::state::Columns) {
                 $(out.put(prefix, stringify!($field), $crate::state::save(&self.$field));)*
             }

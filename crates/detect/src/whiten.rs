@@ -55,6 +55,13 @@ impl Whitening {
         self.tails.push();
     }
 
+    /// Takes over what is known of a series elsewhere; the residual before is not the one before the next.
+    pub(crate) fn adopt(&mut self, row: usize, from: &Self, from_row: usize) {
+        self.memory.adopt(row, &from.memory, from_row);
+        self.tails.adopt(row, &from.tails, from_row);
+        (self.memory.before[row], self.memory.muted[row]) = (f64::NAN, 0);
+    }
+
     /// Bytes a series.
     pub(crate) const BYTES: usize = Memory::BYTES + Tails::BYTES;
 

@@ -301,3 +301,49 @@ fn a_year_without_samples_starts_gently() {
     }
     assert_eq!(episodes, []);
 }
+
+#[test]
+fn what_was_learned_elsewhere_need_not_be_learned_again() {
+    let wave = |i: usize| 100.0 + 30.0 * (i as f64 / 1_440.0 * std::f64::consts::TAU).sin() + noise(i);
+    let (trained, _) = watch_as(SignalKind::Cpu, &Options::default(), (0..10 * 1_440).map(wave));
+    // two days later, with an outage in the first minutes
+    let from = 12 * 1_440;
+    let live = |model: Option<&Bank>| {
+        let mut bank = Bank::new(&Options::default()).unwrap();
+        bank.add_series(SeriesHints {
+            metric: "m",
+            kind: SignalKind::Cpu,
+            counter: false,
+            hash: 1,
+        });
+        let took = model.is_some_and(|model| bank.adopt(0, model, 0));
+        let mut episodes = vec![];
+        for i in from..from + 600 {
+            let start = Timestamp::from_millis(START + i as i64 * MINUTE);
+            let end = Timestamp::from_millis(START + (i as i64 + 1) * MINUTE);
+            let value = if (from + 40..from + 60).contains(&i) {
+                300.0
+            } else {
+                wave(i)
+            };
+            let column = Column {
+                start,
+                end,
+                at: end,
+                rows: &[0],
+                values: &[value],
+            };
+            bank.update(&column, None, &mut episodes);
+        }
+        (took, phases(&episodes), bank.explain(0))
+    };
+    let (took, told, words) = live(Some(&trained));
+    assert_eq!(
+        told,
+        [OPENED, (AnomalyPhase::Ended, Some(EndReason::Recovered))],
+        "{words}"
+    );
+    assert!(took && words.contains("time of day"), "{words}");
+    let (took, told, _) = live(None);
+    assert!(!took && told.is_empty(), "a new series is still warming up: {told:?}");
+}

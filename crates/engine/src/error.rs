@@ -30,6 +30,9 @@ pub enum EngineError {
         /// What is wrong.
         reason: String,
     },
+    /// A model file could not be written or read, or does not fit the pipeline.
+    #[error("model: {0}")]
+    Model(String),
     /// A snapshot could not be written or read.
     #[error("snapshot of {shard}: {reason}; start the shard cold if this persists")]
     Snapshot {

@@ -8,6 +8,7 @@
 mod decide;
 mod error;
 mod expression;
+mod model;
 mod observe;
 mod raw;
 mod reorder;
@@ -17,6 +18,7 @@ mod source;
 pub use decide::{Decide, DecideCounters, DecideOut};
 pub use error::EngineError;
 pub use expression::{Expressions, Filter, NoExpressions, Rows, ValueOf};
+pub use model::{Model, ModelAbout};
 pub use observe::{Band, DeadLetter, Observe, ObserveCounters, ObserveOut, RecordRef, ScoreRow, SuppressedAlarm};
 pub use source::{Source, SourceKind};
 

@@ -7,17 +7,19 @@ mod state;
 use std::{collections::BTreeMap, sync::Arc};
 
 use serde::{Deserialize, Serialize};
-use suture_config::{Pipeline, SignalMatcher};
+use suture_config::{Pipeline, SignalMatcher, SignalRule};
+use suture_detect::Bank;
 use suture_event::{
     Change, EpochNote, Fact, FactBody, Labels, Progress, ShardId, Span, Timestamp, codec::Limits, stable_hash,
 };
 use suture_window::{Counters as WindowCounters, Windows};
 
+pub(crate) use self::state::Blob;
 use self::{
     intake::{Decoded, Decoders, Taken},
     judge::Judge,
 };
-use crate::{EngineError, Source, SourceKind, raw::RawSlots, series::SeriesTable};
+use crate::{EngineError, Model, Source, SourceKind, raw::RawSlots, series::SeriesTable};
 
 /// Samples are judged at the latest when this many wait.
 const PENDING: usize = 8_192;
@@ -145,6 +147,8 @@ pub struct Observe {
     raw: RawSlots,
     windows: Windows,
     judge: Judge,
+    /// What series begin with, where it is known of them.
+    model: Option<Arc<Model>>,
     pending: Pending,
     /// Newest time seen in a change, outcome or command; telemetry's is the windows'.
     newest: Timestamp,
@@ -206,6 +210,7 @@ impl Observe {
             table: SeriesTable::default(),
             windows,
             judge,
+            model: None,
             pending: Pending::default(),
             newest: Timestamp::MIN,
             seq: 0,
@@ -224,6 +229,24 @@ impl Observe {
     pub fn with_scores(mut self) -> Self {
         self.with_scores = true;
         self
+    }
+
+    pub(crate) fn set_model(&mut self, model: Arc<Model>) {
+        self.model = Some(model);
+    }
+
+    pub(crate) fn pipeline(&self) -> &Pipeline {
+        &self.pipeline
+    }
+
+    pub(crate) const fn table(&self) -> &SeriesTable {
+        &self.table
+    }
+
+    /// The detectors with their rules; nothing while samples wait to be judged.
+    pub(crate) fn learned(&self) -> Option<(&Pipeline, &[Arc<SignalRule>], impl Iterator<Item = &Bank>)> {
+        let banks = self.pending.rows.is_empty().then(|| self.judge.banks())?;
+        Some((&self.pipeline, self.matcher.rules(), banks))
     }
 
     /// The shard this is.

@@ -216,25 +216,29 @@ impl Observe {
             return Slot::Refused;
         }
         let index = self.matcher.index(&key.metric, |name| key.labels.get(name));
-        let Some(rule) = self.matcher.rules().get(index).cloned() else {
+        let Some(signal) = self.matcher.rules().get(index).cloned() else {
             return Slot::Refused;
         };
         let told = matches!(sample.kind, PointKind::Cumulative { monotonic: true });
-        let aggregate = match (rule.aggregate, sample.kind) {
+        let aggregate = match (signal.aggregate, sample.kind) {
             (None, PointKind::Delta { .. }) => Aggregate::Sum,
-            _ => rule.aggregate_of(told),
+            _ => signal.aggregate_of(told),
         };
-        let kind = rule.kind.or(sample.signal).unwrap_or_else(|| rule.kind_of(&key.metric));
+        let kind = signal
+            .kind
+            .or(sample.signal)
+            .unwrap_or_else(|| signal.kind_of(&key.metric));
         let row = self.windows.add_series(aggregate);
         let hints = SeriesHints {
             metric: &key.metric,
             kind,
-            counter: rule.is_counter(told),
+            counter: signal.is_counter(told),
             hash: sample.hash,
         };
         #[allow(clippy::cast_possible_truncation)] // as many as the pipeline file has rules
         let rule = index as u32;
-        let bank_row = self.judge.add(rule, row, hints);
+        let known = self.model.as_ref().and_then(|model| model.find(sample.hash, &signal));
+        let bank_row = self.judge.add(rule, row, hints, known);
         self.edge(&key, sample.ts, out);
         let scope = key
             .labels

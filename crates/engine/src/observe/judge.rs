@@ -68,13 +68,18 @@ impl Judge {
         })
     }
 
-    /// Gives a series a row in the bank of its rule, and returns it. `row` is its row in the windows.
-    pub(super) fn add(&mut self, rule: u32, row: u32, hints: SeriesHints<'_>) -> u32 {
+    /// Gives a series a row in the bank of its rule, and returns it. `row` is its row in the windows; `known` is what was
+    /// learned of it elsewhere.
+    pub(super) fn add(&mut self, rule: u32, row: u32, hints: SeriesHints<'_>, known: Option<(&Bank, u32)>) -> u32 {
         let Some(bank) = self.banks.get_mut(rule as usize) else {
             return 0;
         };
         bank.rows.push(row);
-        bank.bank.add_series(hints)
+        let row = bank.bank.add_series(hints);
+        if let Some((from, from_row)) = known {
+            bank.bank.adopt(row, from, from_row);
+        }
+        row
     }
 
     pub(super) fn explain(&self, series: &Series) -> Option<String> {

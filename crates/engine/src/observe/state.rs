@@ -34,7 +34,7 @@ struct Snapshot {
 }
 
 #[derive(Serialize, Deserialize)]
-struct Blob(#[serde(with = "blob")] Vec<u8>);
+pub(crate) struct Blob(#[serde(with = "blob")] pub(crate) Vec<u8>);
 
 impl Observe {
     /// The whole state, to continue from elsewhere. Nothing may wait to be judged: call [`Observe::flush`] before.
