@@ -171,6 +171,11 @@ impl Standing {
         self.open.entry(key(row)).or_default()
     }
 
+    /// Rows of series that are not calm, ascending.
+    pub(crate) fn rows(&self) -> impl Iterator<Item = u32> {
+        self.open.keys().copied()
+    }
+
     /// Forgets what was open, and gives it back.
     pub(crate) fn close(&mut self, row: usize) -> Open {
         self.open.remove(&key(row)).unwrap_or_default()

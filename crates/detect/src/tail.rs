@@ -87,7 +87,6 @@ impl Tail {
     }
 
     /// Probability of a distance of `z` or more.
-    #[cfg(test)]
     fn probability(self, z: f32) -> f32 {
         let fitted = self.fitted(z);
         let known = z > self.quantile && z <= 1.05 * self.record;
@@ -238,7 +237,6 @@ impl Tails {
     }
 
     /// Probability of a distance of `z` or more.
-    #[cfg(test)]
     pub(crate) fn probability(&self, row: usize, z: f64) -> f64 {
         f64::from(self.at(row).probability(z.clamp(-1e12, 1e12) as f32))
     }
