@@ -30,6 +30,8 @@ pub struct Estimate {
     pub detect_bytes: usize,
     /// Bytes of a series in all, its name and labels included.
     pub bytes_per_series: usize,
+    /// Bytes of what is made of several series in one shard: see `derive`.
+    pub derive_bytes: usize,
     /// The signal rule that costs most and is taken for every series.
     pub dearest_rule: String,
     /// One shard.
@@ -55,8 +57,18 @@ impl Pipeline {
             .unwrap_or_default();
         let bytes_per_series = window_bytes + detect_bytes + IDENTITY;
         let (series, shards) = (self.limits.series, self.limits.shards);
+        let derived = self.derive.iter().map(|rule| {
+            let (group, member) = rule.bytes(IDENTITY);
+            let groups = series.min(rule.groups as usize);
+            let members = series.min(groups.saturating_mul(rule.members() as usize));
+            groups
+                .saturating_mul(group)
+                .saturating_add(members.saturating_mul(member))
+        });
+        let derive_bytes = derived.fold(0, usize::saturating_add);
         let shard = (bytes_per_series as u64)
             .saturating_mul(series as u64)
+            .saturating_add(derive_bytes as u64)
             .saturating_add(SHARD as u64);
         let decide = (self.limits.pending_facts as u64).saturating_mul(FACT as u64);
         let total = shard
@@ -68,6 +80,7 @@ impl Pipeline {
             series,
             window_bytes,
             detect_bytes,
+            derive_bytes,
             bytes_per_series,
             dearest_rule: dearest.to_owned(),
             shard: Bytes(shard),

@@ -25,6 +25,12 @@ impl Pipeline {
             rule.least_effect = None;
             rule.alarms = None;
         }
+        for rule in &mut deciding.derive {
+            // already part of `detect`; the name is that of the series it makes
+            rule.direction = None;
+            rule.least_effect = None;
+            rule.alarms = None;
+        }
         let mut text = String::new();
         // every field is a text, number, list or mapping with text keys: none fails to become JSON
         let json = serde_json::to_value(&deciding).unwrap_or_default();

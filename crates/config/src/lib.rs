@@ -9,6 +9,7 @@
 //! The crate is pure: files are read by whoever calls it, and the environment and the check of SQL expressions are handed in.
 
 mod bytes;
+mod derive;
 mod environment;
 mod estimate;
 mod explain;
@@ -27,6 +28,7 @@ mod tree;
 mod yaml;
 
 pub use bytes::{Bytes, BytesError};
+pub use derive::{DeriveMatcher, DeriveRule, Part, ShareOf, SloRule};
 pub use environment::Environment;
 pub use estimate::Estimate;
 pub use kafka::{Kafka, OwnedTopics, Protocol};

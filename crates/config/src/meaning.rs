@@ -9,7 +9,7 @@ use suture_event::Span;
 use suture_window::Aggregate;
 
 use crate::{
-    Pipeline, SignalRule,
+    Match, Pipeline, SignalRule,
     kafka::{self, LONGEST_COMMIT},
     problem::Report,
     schema::{nearest, quoted},
@@ -116,6 +116,9 @@ pub(crate) fn check(
     if sure(&["signals"]) {
         meaning.signals();
     }
+    if sure(&["derive"]) {
+        meaning.derive(sure(&["detect", "window"]));
+    }
     if sure(&["topology"]) {
         meaning.topology();
     }
@@ -127,7 +130,7 @@ pub(crate) fn check(
         let help = "incidents never span scopes: name a label that several services share, such as `environment`";
         meaning.warn("scope", "scope.label", message, help);
     }
-    if sure(&["window", "limits", "signals", "detect"]) {
+    if sure(&["window", "limits", "signals", "detect", "derive"]) {
         meaning.memory();
     }
 }
@@ -164,7 +167,7 @@ impl Meaning<'_> {
                 let own = told!(rule.detect.validate())
                     .into_iter()
                     .filter(|problem| !detect.contains(problem));
-                self.tell_rule(index, own.collect());
+                self.tell_rule(&format!("signals[{index}]"), own.collect());
             }
         }
         if sure(&["detect"]) {
@@ -216,10 +219,10 @@ impl Meaning<'_> {
     }
 
     /// Problems of a rule's detectors, at the key that the rule itself has for it, or at the rule's `detect`.
-    fn tell_rule(&mut self, index: usize, problems: Vec<Told>) {
+    fn tell_rule(&mut self, at: &str, problems: Vec<Told>) {
         for (path, message, help) in problems {
-            let short = format!("signals[{index}].{path}");
-            let long = format!("signals[{index}].detect.{path}");
+            let short = format!("{at}.{path}");
+            let long = format!("{at}.detect.{path}");
             let place = if self.root.locate(&short).whole { short } else { long };
             let message = format!("`{place}`: {message}");
             self.error("detect", &place, message, help);
@@ -375,7 +378,7 @@ impl Meaning<'_> {
                     "give each rule a name of its own",
                 );
             }
-            self.globs(&at, rule);
+            self.globs(&format!("{at}.match"), &rule.pattern);
             self.aggregate(&at, rule);
             if let Some(earlier) = catches_all {
                 let message = format!("no series comes to this rule: `{earlier}` above matches all of them");
@@ -406,23 +409,51 @@ impl Meaning<'_> {
         }
     }
 
-    fn globs(&mut self, at: &str, rule: &SignalRule) {
-        let metric = rule
-            .pattern
-            .metric
-            .iter()
-            .map(|text| (format!("{at}.match.metric"), text));
-        let labels = rule
-            .pattern
+    fn globs(&mut self, at: &str, pattern: &Match) {
+        let metric = pattern.metric.iter().map(|text| (format!("{at}.metric"), text));
+        let labels = pattern
             .labels
             .iter()
-            .map(|(name, text)| (format!("{at}.match.labels.{name}"), text));
+            .map(|(name, text)| (format!("{at}.labels.{name}"), text));
         for (path, text) in metric.chain(labels) {
             if let Err(error) = glob(text) {
                 let help =
                     r"`*` is any text, `?` any character, `[ab]` and `{ab,cd}` either; `\` takes the next as it is";
                 self.error("glob", &path, error.to_string(), help);
             }
+        }
+    }
+
+    /// Rules under `derive`; `whole` is whether what they depend on is sound.
+    fn derive(&mut self, whole: bool) {
+        let pipeline = self.pipeline;
+        let top = told!(pipeline.detect.validate());
+        let mut names: BTreeMap<&str, usize> = BTreeMap::new();
+        for (index, rule) in pipeline.derive.iter().enumerate() {
+            let at = format!("derive[{index}]");
+            if let Some(first) = names.insert(&rule.name, index) {
+                let message = format!("`{}` is already the name of derive[{first}]", rule.name);
+                let help = "what a rule makes is named after it: give each a name of its own";
+                self.error("duplicate_name", &format!("{at}.name"), message, help);
+            }
+            for (path, pattern) in rule.patterns() {
+                self.globs(&format!("{at}.{path}"), pattern);
+            }
+            for (path, message, help) in rule.validate() {
+                let place = format!("{at}.{path}");
+                let message = format!("`{place}`: {message}");
+                self.error("derive", &place, message, help);
+            }
+            if whole {
+                let own = told!(rule.detect.validate())
+                    .into_iter()
+                    .filter(|problem| !top.contains(problem));
+                self.tell_rule(&at, own.collect());
+            }
+        }
+        if whole && !pipeline.derive.is_empty() && pipeline.window.size.is_none() {
+            let message = "series can be put side by side only in windows, and there is no `window.size`";
+            self.error("derive", "derive[0].name", message, "add `window: {size: 1m}`");
         }
     }
 

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use suture_event::Span;
 
-use crate::{Bytes, kafka::Kafka, signal::SignalRule};
+use crate::{Bytes, derive::DeriveRule, kafka::Kafka, signal::SignalRule};
 
 /// A pipeline: where telemetry and changes come from, how they are watched, and what may be done about it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -49,6 +49,10 @@ pub struct Pipeline {
     /// matches are treated by the defaults of a rule.
     #[serde(default)]
     pub signals: Vec<SignalRule>,
+    /// What is made of several series together: instances compared with their siblings, groups that stop moving together,
+    /// mixes, new values of labels, error budgets. Needs `window.size`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub derive: Vec<DeriveRule>,
     /// How series are watched, where a rule under `signals` does not say otherwise.
     #[serde(default)]
     pub detect: suture_detect::Options,

@@ -175,7 +175,7 @@ fn sound_part(root: &Node, schema: &Json, doubtful: &BTreeSet<String>) -> Node {
     }
 }
 
-/// Gives each signal rule the whole of its `detect`: the one at the top, overridden by the rule's own, in which the rule's
+/// Gives each rule under `signals` and `derive` the whole of its `detect`: the one at the top, overridden by the rule's own, in which the rule's
 /// `direction`, `least_effect` and `alarms` take part.
 fn push_down(root: &mut Node, report: &mut Report) {
     let base = root.get("detect").cloned().unwrap_or(Node {
@@ -183,12 +183,18 @@ fn push_down(root: &mut Node, report: &mut Report) {
         value: Value::Map(Vec::new()),
     });
     let Value::Map(sections) = &mut root.value else { return };
-    let Some(signals) = sections.iter_mut().find(|entry| entry.key == "signals") else {
-        return;
-    };
-    let Value::List(rules) = &mut signals.value.value else {
-        return;
-    };
+    for section in sections
+        .iter_mut()
+        .filter(|entry| ["signals", "derive"].contains(&&*entry.key))
+    {
+        let key = section.key.clone();
+        if let Value::List(rules) = &mut section.value.value {
+            push_down_rules(&base, &key, rules, report);
+        }
+    }
+}
+
+fn push_down_rules(base: &Node, section: &str, rules: &mut [Node], report: &mut Report) {
     for (index, rule) in rules.iter_mut().enumerate() {
         let Value::Map(entries) = &mut rule.value else { continue };
         let own = entries.iter().find(|entry| entry.key == "detect").cloned();
@@ -202,7 +208,7 @@ fn push_down(root: &mut Node, report: &mut Report) {
             };
             if over.iter().any(|entry| entry.key == key) {
                 let message = format!("`{key}` is given here and under `detect` of the same rule");
-                let path = format!("signals[{index}].{key}");
+                let path = format!("{section}[{index}].{key}");
                 report.error(
                     "duplicate_key",
                     short.key_span.clone(),

@@ -5,7 +5,7 @@ use serde_json::Value as Json;
 use crate::schema::{Guide, quoted, schema};
 
 /// Top-level sections in the order in which a file is best read; any other follows by name.
-const ORDER: [&str; 10] = [
+const ORDER: [&str; 11] = [
     "scope",
     "kafka",
     "telemetry",
@@ -16,6 +16,7 @@ const ORDER: [&str; 10] = [
     "alarms",
     "detect",
     "signals",
+    "derive",
 ];
 
 /// Tables of every key of the pipeline file: what it takes, its default and what it means. One section for each mapping,

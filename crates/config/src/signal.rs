@@ -124,7 +124,8 @@ pub(crate) fn glob(text: &str) -> Result<GlobMatcher, GlobError> {
         })
 }
 
-struct Compiled {
+/// The globs of one pattern.
+pub(crate) struct Compiled {
     metric: Option<GlobMatcher>,
     labels: Vec<(String, GlobMatcher)>,
 }
@@ -146,7 +147,7 @@ impl SignalMatcher {
         rules.push(Arc::new(SignalRule::fallback(pipeline.detect.clone())));
         let compiled = rules
             .iter()
-            .map(|rule| compile(&rule.pattern))
+            .map(|rule| Compiled::new(&rule.pattern))
             .collect::<Result<_, _>>()?;
         Ok(Self { rules, compiled })
     }
@@ -160,27 +161,31 @@ impl SignalMatcher {
     /// The index in [`Self::rules`] of the first rule that matches the series. `label` looks a label of it up by name.
     #[must_use]
     pub fn index<'a>(&self, metric: &str, label: impl Fn(&str) -> Option<&'a str>) -> usize {
-        let matches = |rule: &Compiled| {
-            rule.metric.as_ref().is_none_or(|glob| glob.is_match(metric))
-                && rule
-                    .labels
-                    .iter()
-                    .all(|(name, glob)| label(name).is_some_and(|value| glob.is_match(value)))
-        };
         self.compiled
             .iter()
-            .position(matches)
+            .position(|rule| rule.matches(metric, &label))
             .unwrap_or(self.compiled.len().saturating_sub(1))
     }
 }
 
-fn compile(pattern: &Match) -> Result<Compiled, GlobError> {
-    Ok(Compiled {
-        metric: pattern.metric.as_deref().map(glob).transpose()?,
-        labels: pattern
-            .labels
-            .iter()
-            .map(|(name, text)| Ok((name.clone(), glob(text)?)))
-            .collect::<Result<_, _>>()?,
-    })
+impl Compiled {
+    pub(crate) fn new(pattern: &Match) -> Result<Self, GlobError> {
+        Ok(Self {
+            metric: pattern.metric.as_deref().map(glob).transpose()?,
+            labels: pattern
+                .labels
+                .iter()
+                .map(|(name, text)| Ok((name.clone(), glob(text)?)))
+                .collect::<Result<_, _>>()?,
+        })
+    }
+
+    /// Whether a series fits. `label` looks a label of it up by name.
+    pub(crate) fn matches<'a>(&self, metric: &str, label: &dyn Fn(&str) -> Option<&'a str>) -> bool {
+        self.metric.as_ref().is_none_or(|glob| glob.is_match(metric))
+            && self
+                .labels
+                .iter()
+                .all(|(name, glob)| label(name).is_some_and(|value| glob.is_match(value)))
+    }
 }

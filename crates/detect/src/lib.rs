@@ -36,6 +36,7 @@ pub use options::{
     DetectorName, Detectors, EpisodeOptions, LeastEffect, Options, SeasonOptions, SequenceMode, Side, SilenceOptions,
     Thresholds,
 };
+pub use words::number;
 
 /// Something wrong with the options.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -17,6 +17,7 @@ use crate::{Problem, words::number};
 
 /// Slots of one window of time.
 const SLOTS: usize = 60;
+const AS_MANY: i64 = 60;
 
 /// A long and a short window of time, and the burn rate that is too high over both.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -126,7 +127,7 @@ struct Ring {
 impl Ring {
     fn new(span: Span) -> Self {
         Self {
-            slot: (span.as_millis() / SLOTS as i64).max(1),
+            slot: (span.as_millis() / AS_MANY).max(1),
             newest: i64::MIN,
             bad: vec![0.0; SLOTS],
             all: vec![0.0; SLOTS],
@@ -140,22 +141,23 @@ impl Ring {
             self.newest = slot;
         }
         let by = slot.saturating_sub(self.newest);
-        for step in 1..=by.clamp(0, SLOTS as i64) {
-            let at = Self::place(self.newest.saturating_add(step).max(slot.saturating_sub(SLOTS as i64)));
-            if let (Some(bad), Some(all)) = (self.bad.get_mut(at), self.all.get_mut(at)) {
-                (*bad, *all) = (0.0, 0.0);
-            }
-        }
-        if by >= SLOTS as i64 {
+        if by >= AS_MANY {
             self.bad.fill(0.0);
             self.all.fill(0.0);
+        } else {
+            for step in 1..=by {
+                let at = Self::place(self.newest.saturating_add(step));
+                if let (Some(bad), Some(all)) = (self.bad.get_mut(at), self.all.get_mut(at)) {
+                    (*bad, *all) = (0.0, 0.0);
+                }
+            }
         }
         self.newest = self.newest.max(slot);
     }
 
     #[allow(clippy::cast_sign_loss, clippy::cast_possible_truncation)] // a remainder below 60
     fn place(slot: i64) -> usize {
-        slot.rem_euclid(SLOTS as i64) as usize
+        slot.rem_euclid(AS_MANY) as usize
     }
 
     fn add(&mut self, bad: f64, all: f64) {
@@ -370,8 +372,8 @@ mod tests {
     fn run(minutes: impl Iterator<Item = (f64, f64)>) -> Vec<Burn> {
         let options = SloOptions::default();
         let mut slo = Slo::new(&options);
-        let each = minutes.enumerate().filter_map(|(i, events)| {
-            let start = i as i64 * MINUTE;
+        let each = (0..).zip(minutes).filter_map(|(i, events)| {
+            let start: i64 = i * MINUTE;
             slo.update(&options, (start, start + MINUTE), events, true)
         });
         each.collect()
@@ -431,17 +433,15 @@ mod tests {
     fn numbers_that_cannot_be_change_nothing() {
         let options = SloOptions::default();
         let mut slo = Slo::new(&options);
-        for (i, pair) in [
+        let odd = [
             (f64::NAN, 5.0),
             (3.0, f64::INFINITY),
             (-1.0, -7.0),
             (1e300, 1e300),
             (1e-300, 1e-300),
-        ]
-        .into_iter()
-        .enumerate()
-        {
-            let start = i as i64 * MINUTE;
+        ];
+        for (i, pair) in (0..).zip(odd) {
+            let start: i64 = i * MINUTE;
             if let Some(burn) = slo.update(&options, (start, start + MINUTE), pair, true) {
                 assert!(burn.rates.0.is_finite() && burn.left.is_finite() && (0.0..=1.0).contains(&burn.probability));
             }

@@ -1,7 +1,8 @@
 //! Numbers as people read them.
 
 /// Four significant digits, without a tail of zeros; powers of ten where plain digits would be long.
-pub(crate) fn number(value: f64) -> String {
+#[must_use]
+pub fn number(value: f64) -> String {
     if !value.is_finite() || value == 0.0 {
         return format!("{value}");
     }

@@ -1,5 +1,6 @@
 //! The first fold: from the records of one input partition to facts.
 
+mod derive;
 mod intake;
 mod judge;
 mod state;
@@ -126,6 +127,8 @@ pub struct ObserveCounters {
     pub alarms_suppressed: u64,
     /// Samples refused because the bound on series was reached.
     pub series_refused: u64,
+    /// Series that found no place in a group of a derive rule, as the group or the number of groups was full.
+    pub left_out_of_groups: u64,
     /// Well-formed events that are none of this program's business.
     pub ignored: u64,
     /// Series known.
@@ -192,7 +195,7 @@ impl Observe {
             reason: e.to_string(),
         })?;
         let windows = Windows::new(&pipeline.window).map_err(|e| EngineError::Window(e.to_string()))?;
-        let judge = Judge::new(&matcher, pipeline.alarms.as_ref())?;
+        let judge = Judge::new(&matcher, &pipeline)?;
         let limits = Limits {
             labels: pipeline.limits.labels,
             value_bytes: pipeline.limits.label_bytes,
@@ -399,6 +402,7 @@ impl Observe {
     pub fn counters(&self) -> ObserveCounters {
         ObserveCounters {
             series: self.table.len() as u64,
+            left_out_of_groups: self.judge.derive.left_out(),
             windows: self.windows.counters(),
             ..self.counters
         }

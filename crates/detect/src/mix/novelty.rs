@@ -19,6 +19,9 @@ pub struct NoveltyOptions {
     pub labels: Vec<String>,
     /// How long values are learned before a new one is told.
     pub learn: Span,
+    /// A window with a new value is an anomaly where it is less likely than this: once in so many windows there was one. It
+    /// stands in for `detect.alarm`, as the probability of what never happened is no less than one by the windows seen.
+    pub alarm: f64,
     /// Values known of one group. Beyond it the one that was not seen for the longest is forgotten, and new again when it
     /// comes back.
     pub values: u32,
@@ -31,6 +34,7 @@ impl Default for NoveltyOptions {
         Self {
             labels: Vec::new(),
             learn: Span::from_hours(24),
+            alarm: 1e-3,
             values: 10_000,
             forget_after: Span::from_hours(30 * 24),
         }
@@ -62,6 +66,12 @@ impl NoveltyOptions {
             "learn",
             "time does not run backwards",
             "write a span such as 1d",
+        );
+        check(
+            self.alarm > 1e-4 && self.alarm < 1.0,
+            "alarm",
+            "ten thousand windows are remembered, so nothing is less likely than 1e-4",
+            "write a number above 1e-4 and below 1, such as 1e-3",
         );
         check(
             (1..=1_000_000).contains(&self.values),

@@ -17,11 +17,12 @@ pub enum Measure {
     Entropy,
     /// The share of events of categories that are rare.
     Rare,
-    /// Population stability index between the shares of late and those learned.
+    /// Root of the population stability index between the shares of late and those learned: 0.32 is an index of 0.1, which
+    /// is taken as stable, 0.5 one of 0.25, which is taken as changed.
     Psi,
-    /// Jensen-Shannon divergence between them, in bits.
+    /// Jensen-Shannon distance between them: the root of the divergence in bits, 0 to 1.
     JensenShannon,
-    /// Chi-square distance between them, by its degrees of freedom.
+    /// Root of the chi-square statistic between them, by its degrees of freedom.
     ChiSquare,
     /// Kolmogorov-Smirnov's largest gap between them, for categories in an order: bins of a histogram.
     KolmogorovSmirnov,
@@ -310,8 +311,9 @@ impl Mix {
             edges.push(category.bound.unwrap_or(f64::INFINITY));
         }
         match options.measure {
-            Measure::Psi => distance::population_stability(reference, current),
-            Measure::JensenShannon => distance::jensen_shannon(reference, current),
+            // the roots go with the size of a change, as residuals should
+            Measure::Psi => distance::population_stability(reference, current).map(f64::sqrt),
+            Measure::JensenShannon => distance::jensen_shannon(reference, current).map(f64::sqrt),
             Measure::ChiSquare => {
                 let used = reference
                     .iter()
@@ -319,7 +321,7 @@ impl Mix {
                     .filter(|(a, b)| **a + **b > 0.0)
                     .count();
                 let test = distance::chi_square(reference, current)?;
-                Some(test.statistic / (used.max(2) - 1) as f64)
+                Some((test.statistic / (used.max(2) - 1) as f64).sqrt())
             }
             Measure::KolmogorovSmirnov => {
                 distance::kolmogorov_smirnov_of_histograms(reference, current).map(|test| test.statistic)
@@ -463,7 +465,7 @@ mod tests {
             });
             let (before, after) = (found[2_899].unwrap(), found[2_940].unwrap());
             assert!(
-                after > 20.0 * before && after.is_finite(),
+                after > 5.0 * before && after.is_finite(),
                 "{measure:?}: {before} then {after}"
             );
         }

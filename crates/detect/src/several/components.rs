@@ -85,7 +85,6 @@ pub struct Components {
     /// One component after the other, each as long as there are members; its length is its variance.
     axes: Vec<Vec<f64>>,
     left: Level,
-    windows: u32,
     /// What the last window left of each member, and its own distance.
     #[serde(skip)]
     rest: Vec<f64>,
@@ -122,7 +121,7 @@ impl Components {
         for (level, value) in self.levels.iter().zip(values) {
             let value = usable(*value);
             let known = level.count >= options.learn / 2 && !value.is_nan();
-            present += u32::from(known);
+            present += u32::from(known && level.count >= options.learn);
             let off = if known {
                 level.distance(value, 0.0).clamp(-FAR, FAR)
             } else {
@@ -138,10 +137,13 @@ impl Components {
             for axis in &self.axes {
                 project(axis, &mut self.rest);
             }
+            for (rest, level) in self.rest.iter_mut().zip(&self.levels) {
+                *rest = if level.count >= options.learn { *rest } else { 0.0 };
+            }
             let square: f64 = self.rest.iter().map(|rest| rest * rest).sum();
             let root = (square / f64::from(present)).cbrt();
             let level = self.left.mean.max(1e-3);
-            if self.windows >= options.learn && self.left.count >= options.learn / 2 {
+            if self.left.count >= options.learn / 2 {
                 let spread = self.left.spread.max(1e-3);
                 measured = Some(Measured {
                     value: root.powf(1.5),
@@ -151,13 +153,11 @@ impl Components {
                 });
             }
             if !held {
-                if self.windows >= options.learn / 2 {
-                    self.left.learn(root, f64::from(options.memory));
-                }
-                self.follow(options, present);
+                self.left.learn(root, f64::from(options.memory));
             }
         }
         if !held {
+            self.follow(options);
             for (level, value) in self.levels.iter_mut().zip(values) {
                 let value = usable(*value);
                 if !value.is_nan() {
@@ -169,13 +169,17 @@ impl Components {
     }
 
     /// Turns the components towards the window.
-    fn follow(&mut self, options: &ComponentsOptions, present: u32) {
-        let most = (options.components as usize)
-            .min((present as usize).saturating_sub(1) / 2)
-            .max(1);
+    fn follow(&mut self, options: &ComponentsOptions) {
+        let known = |level: &Level| level.count >= options.learn / 2;
+        let members = self.levels.iter().filter(|level| known(level)).count();
+        if members < 3 {
+            return;
+        }
+        let most = (options.components as usize).min((members - 1) / 2).max(1);
         self.clipped.clear();
         self.clipped.extend(self.off.iter().map(|off| off.clamp(-CLIP, CLIP)));
-        let gain = 1.0 / (f64::from(self.windows) + 2.0).min(f64::from(options.memory));
+        let memory = f64::from(options.memory);
+        let gain = |level: &Level| 1.0 / (f64::from(level.count.saturating_sub(options.learn / 2)) + 2.0).min(memory);
         for k in 0..most {
             if k == self.axes.len() {
                 let length: f64 = self.clipped.iter().map(|x| x * x).sum();
@@ -191,12 +195,11 @@ impl Components {
                 break;
             }
             let along = axis.iter().zip(&self.clipped).map(|(a, x)| a * x).sum::<f64>() / length;
-            for (a, x) in axis.iter_mut().zip(&self.clipped) {
-                *a += gain * (along * x - *a);
+            for ((a, x), level) in axis.iter_mut().zip(&self.clipped).zip(&self.levels) {
+                *a += gain(level) * (along * x - *a);
             }
             project(axis, &mut self.clipped);
         }
-        self.windows = self.windows.saturating_add(1);
     }
 
     /// The group is learned anew from here on.

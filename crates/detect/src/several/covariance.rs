@@ -10,6 +10,8 @@ use crate::Problem;
 const CLIP: f64 = 2.5;
 /// A member's own distance counts as at most so many spreads.
 const FAR: f64 = 1e3;
+/// A product of two members' distances counts as at most this where the shape is learned.
+const MOST: f64 = 25.0;
 /// The least spread of distances.
 const LEAST: f64 = 1e-3;
 
@@ -17,7 +19,8 @@ const LEAST: f64 = 1e-3;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct CovarianceOptions {
-    /// Windows that are learned from before anything is said; a series that comes later is left out for as many.
+    /// Windows that are learned from before anything is said; a series that comes later is left out for as
+    /// many.
     pub learn: u32,
     /// Windows over which the shape is learned.
     pub memory: u32,
@@ -140,10 +143,12 @@ impl Covariance {
         self.off.clear();
         for (at, (level, value)) in self.levels.iter().zip(values).enumerate() {
             let value = usable(*value);
-            if level.count >= options.learn / 2 && !value.is_nan() {
+            let known = level.count >= options.learn / 2 && !value.is_nan();
+            if known && level.count >= options.learn {
                 self.present.push(at);
-                self.off.push(level.distance(value, 0.0).clamp(-FAR, FAR));
             }
+            let off = level.distance(value, 0.0).clamp(-FAR, FAR);
+            self.off.push(if known { off } else { f64::NAN });
         }
         let m = self.present.len();
         let square = if m >= 2 { self.square(options, n) } else { None };
@@ -153,7 +158,7 @@ impl Covariance {
             self.learn(options, values, z);
         }
         let (square, z) = (square?, z?);
-        if self.windows < options.learn || usual.count < options.learn / 2 {
+        if usual.count < options.learn / 2 {
             return None;
         }
         let (root, error) = (root_of(usual.mean, m).max(1e-3), (2.0 / (9.0 * m as f64)).sqrt());
@@ -173,7 +178,7 @@ impl Covariance {
         self.factor.clear();
         self.factor.resize(m * m, 0.0);
         self.solved.clear();
-        self.solved.extend(&self.off);
+        self.solved.extend(self.present.iter().map(|at| self.off[*at]));
         let (l, y) = (&mut self.factor, &mut self.solved);
         for i in 0..m {
             for j in 0..=i {
@@ -184,10 +189,8 @@ impl Covariance {
                     rest -= a * b;
                 }
                 if i == j {
-                    if rest <= 0.0 {
-                        return None;
-                    }
-                    l[i * m + i] = rest.sqrt();
+                    // a member that came later is known from fewer windows, which may not fit the rest
+                    l[i * m + i] = rest.max(0.5 * shrink).sqrt();
                 } else {
                     l[i * m + j] = rest / l[j * m + j];
                 }
@@ -205,28 +208,35 @@ impl Covariance {
         let memory = f64::from(options.memory);
         let n = self.levels.len();
         let m = self.present.len();
-        if m >= 2 {
-            let length = self.solved.iter().map(|y| y * y).sum::<f64>();
-            let clip = self.usual.mean + CLIP * self.usual.spread.max(LEAST);
-            let keep = match z {
-                // as if the window lay at the clip
-                Some(z) if z > clip && length > 0.0 && self.usual.count >= options.learn / 2 => {
-                    (m as f64 * root_of(clip, m).max(0.0).powi(3) / length).sqrt().min(1.0)
-                }
-                _ => 1.0,
-            };
-            if let Some(z) = z
-                && self.windows >= options.learn / 2
-            {
-                self.usual.learn(z, memory);
+        let length = self.solved.iter().map(|y| y * y).sum::<f64>();
+        let clip = self.usual.mean + CLIP * self.usual.spread.max(LEAST);
+        let keep = match z {
+            // as if the window lay at the clip
+            Some(z) if z > clip && length > 0.0 && self.usual.count >= options.learn / 2 => {
+                (m as f64 * root_of(clip, m).max(0.0).powi(3) / length).sqrt().min(1.0)
             }
-            let gain = 1.0 / (f64::from(self.windows) + 2.0).min(memory);
-            for i in 0..m {
-                for j in i..m {
-                    let both = keep * self.off[i] * keep * self.off[j];
-                    let shape = &mut self.shape[place(n, self.present[i], self.present[j])];
-                    *shape += gain * (both - *shape);
+            _ => 1.0,
+        };
+        let mut any = 0;
+        for i in 0..n.min(self.off.len()) {
+            if self.off[i].is_nan() {
+                continue;
+            }
+            any += 1;
+            for j in i..n.min(self.off.len()) {
+                if self.off[j].is_nan() {
+                    continue;
                 }
+                let known = self.levels[i].count.min(self.levels[j].count) - options.learn / 2;
+                let gain = 1.0 / (f64::from(known) + 2.0).min(memory);
+                let both = keep * self.off[i] * keep * self.off[j];
+                let shape = &mut self.shape[place(n, i, j)];
+                *shape += gain * (both.clamp(-MOST, MOST) - *shape);
+            }
+        }
+        if any >= 2 {
+            if let Some(z) = z {
+                self.usual.learn(z, memory);
             }
             self.windows = self.windows.saturating_add(1);
         }
@@ -261,15 +271,15 @@ impl Covariance {
             }
             x[i] /= self.factor[i * m + i];
         }
-        let whole: f64 = x.iter().zip(&self.off).map(|(x, off)| x * off).sum();
+        let off = |at: usize| self.off[self.present[at]];
+        let whole: f64 = x.iter().enumerate().map(|(at, x)| x * off(at)).sum();
         let parts: Parts = largest(
             x.iter()
-                .zip(&self.off)
                 .enumerate()
-                .map(|(at, (x, off))| (at, x * off / whole.max(f64::MIN_POSITIVE))),
+                .map(|(at, x)| (at, x * off(at) / whole.max(f64::MIN_POSITIVE))),
         );
         let told = parts.into_iter();
-        told.map(|(at, part)| (self.present[at], part, self.off[at])).collect()
+        told.map(|(at, part)| (self.present[at], part, off(at))).collect()
     }
 
     /// Bytes of state of a group of `n`.

@@ -286,6 +286,7 @@ impl Distances {
         };
         let window = Window {
             start: moment.start.as_millis(),
+            onset: moment.start.as_millis(),
             end: moment.end.as_millis(),
             value: reading.value,
             probability,

@@ -13,6 +13,8 @@ const PLACE: f64 = 1_000.0;
 const MAD: f64 = 1.4826;
 /// The least spread of siblings, as a share of their median: so alike, members count as the same.
 const ALIKE: f64 = 1e-3;
+/// Windows after which a member's own place is known.
+const KNOWN: u32 = 30;
 /// The least spread of a member's own place, in spreads of the siblings.
 const STEADY: f64 = 0.05;
 
@@ -119,7 +121,7 @@ impl Peers {
         }
     }
 
-    /// Judges one window: calls `sink` with each sibling that has a value. Learns from those that `held` does not name.
+    /// Judges one window: calls `sink` with each sibling that has a value and whose place is known, after 30 of them. Learns from those that `held` does not name.
     pub fn judge(
         &mut self,
         options: &PeersOptions,
@@ -149,6 +151,7 @@ impl Peers {
                 continue;
             }
             let stands = ((value - median) / spread).clamp(-1e6, 1e6);
+            let known = place.count >= KNOWN;
             let measured = Measured {
                 value,
                 expected: median + place.mean * spread,
@@ -158,7 +161,9 @@ impl Peers {
             if !held(at) {
                 place.learn(stands, PLACE);
             }
-            sink(at, measured);
+            if known {
+                sink(at, measured);
+            }
         }
     }
 
@@ -242,6 +247,7 @@ mod tests {
                 .iter()
                 .all(|d| d.is_nan())
         );
+        (0..30).for_each(|_| drop(judged(&mut peers, &[5.0; 6])));
         for _ in 0..50 {
             let distances = judged(&mut peers, &[5.0; 6]);
             assert!(distances.iter().all(|d| *d == 0.0), "{distances:?}");
@@ -258,7 +264,8 @@ mod tests {
             let turned: Vec<f64> = values.iter().rev().copied().collect();
             let mut other = judged(&mut b, &turned);
             other.reverse();
-            assert_eq!(judged(&mut a, &values), other);
+            let bits = |distances: Vec<f64>| distances.into_iter().map(f64::to_bits).collect::<Vec<_>>();
+            assert_eq!(bits(judged(&mut a, &values)), bits(other));
         }
     }
 }

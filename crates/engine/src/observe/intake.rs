@@ -239,6 +239,7 @@ impl Observe {
         let rule = index as u32;
         let known = self.model.as_ref().and_then(|model| model.find(sample.hash, &signal));
         let bank_row = self.judge.add(rule, row, hints, known);
+        self.judge.derive.note(row, aggregate);
         self.edge(&key, sample.ts, out);
         let scope = key
             .labels

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use suture_config::SignalMatcher;
-use suture_detect::{AlarmBudget, Bank, Budget, Column, Episode, SeriesHints, Suppressed};
+use suture_config::{Pipeline, SignalMatcher};
+use suture_detect::{Bank, Budget, Column, Episode, SeriesHints, Suppressed};
 use suture_event::{Anomaly, SeriesKey, Timestamp, hex16, stable_hash};
 use suture_window::{Closed, Windows};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use super::{Band, ScoreRow, SuppressedAlarm};
+use super::{Band, ScoreRow, SuppressedAlarm, derive::Derive};
 use crate::{
     EngineError,
     series::{Series, SeriesTable},
@@ -32,6 +32,8 @@ pub(super) struct Judge {
     episodes: Vec<Episode>,
     /// The pipeline's own budget of alarms, on which every bank draws that has none.
     pub(super) budget: Option<Budget>,
+    /// What is made of several series together.
+    pub(super) derive: Derive,
     /// Alarms that a budget suppressed, in order.
     pub(super) suppressed: Vec<SuppressedAlarm>,
     /// Anomalies to be said, with their scopes, in order.
@@ -39,7 +41,8 @@ pub(super) struct Judge {
 }
 
 impl Judge {
-    pub(super) fn new(matcher: &SignalMatcher, alarms: Option<&AlarmBudget>) -> Result<Self, EngineError> {
+    pub(super) fn new(matcher: &SignalMatcher, pipeline: &Pipeline) -> Result<Self, EngineError> {
+        let alarms = pipeline.alarms.as_ref();
         let mut banks = Vec::with_capacity(matcher.rules().len());
         for rule in matcher.rules() {
             let bank = match alarms {
@@ -65,6 +68,7 @@ impl Judge {
             budget: alarms.map(Budget::new),
             suppressed: Vec::new(),
             said: Vec::new(),
+            derive: Derive::new(pipeline)?,
         })
     }
 
@@ -104,7 +108,7 @@ impl Judge {
         });
     }
 
-    fn judge(&mut self, closed: &Closed<'_>, table: &SeriesTable, scores: Option<&mut Vec<ScoreRow>>) {
+    fn judge(&mut self, closed: &Closed<'_>, table: &SeriesTable, mut scores: Option<&mut Vec<ScoreRow>>) {
         self.split(closed, table);
         let scored = scores.is_some();
         for rule in &mut self.banks {
@@ -139,9 +143,17 @@ impl Judge {
                 }
             }
         }
-        if let Some(scores) = scores {
+        if let Some(scores) = scores.as_deref_mut() {
             self.write_scores(table, scores);
         }
+        self.derive.close(
+            closed,
+            table,
+            self.budget.as_mut(),
+            &mut self.said,
+            &mut self.suppressed,
+            scores,
+        );
     }
 
     /// Deals the window's entries out to the banks.
@@ -234,7 +246,7 @@ fn fold_column(digest: u64, closed: &Closed<'_>) -> u64 {
     digest
 }
 
-fn anomaly(series: &Series, episode: Episode) -> Anomaly {
+pub(super) fn anomaly(series: &Series, episode: Episode) -> Anomaly {
     let (hash, onset) = (series.hash.to_le_bytes(), episode.onset.as_millis().to_le_bytes());
     let identity = [hash.as_slice(), episode.detector.as_bytes(), &onset];
     Anomaly {
@@ -260,7 +272,7 @@ fn anomaly(series: &Series, episode: Episode) -> Anomaly {
 }
 
 /// A band whose ends numbers can say.
-fn band(expected: Option<&f64>, lower: Option<&f64>, upper: Option<&f64>) -> Option<Band> {
+pub(super) fn band(expected: Option<&f64>, lower: Option<&f64>, upper: Option<&f64>) -> Option<Band> {
     let (expected, lower, upper) = (*expected?, *lower?, *upper?);
     (expected.is_finite() && lower <= upper).then_some(Band {
         expected,
@@ -269,7 +281,7 @@ fn band(expected: Option<&f64>, lower: Option<&f64>, upper: Option<&f64>) -> Opt
     })
 }
 
-fn suppressed(series: &Series, alarm: &Suppressed) -> SuppressedAlarm {
+pub(super) fn suppressed(series: &Series, alarm: &Suppressed) -> SuppressedAlarm {
     SuppressedAlarm {
         at: alarm.at,
         metric: series.key.metric.clone(),

@@ -31,6 +31,9 @@ struct Snapshot {
     histograms: Histograms,
     versions: Vec<(Arc<str>, Arc<str>)>,
     edges: Vec<(Arc<str>, Arc<str>)>,
+    /// What is made of several series together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    derive: Option<Blob>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -67,6 +70,12 @@ impl Observe {
                 .unwrap_or_default(),
             versions: self.versions.iter().map(|(s, v)| (s.clone(), v.clone())).collect(),
             edges: self.edges.iter().cloned().collect(),
+            derive: self
+                .judge
+                .derive
+                .snapshot()
+                .map_err(|e| self.snapshot_error(&e))?
+                .map(Blob),
         };
         rmp_serde::to_vec_named(&snapshot).map_err(|e| self.snapshot_error(&e))
     }
@@ -89,7 +98,7 @@ impl Observe {
                 self.snapshot_error(&"it was made with other windows or signal rules, so its columns do not fit")
             );
         }
-        let mut judge = Judge::new(&self.matcher, self.pipeline.alarms.as_ref())?;
+        let mut judge = Judge::new(&self.matcher, &self.pipeline)?;
         for (bank, Blob(bytes)) in judge.banks_mut().zip(&snapshot.banks) {
             bank.restore(bytes).map_err(|e| self.snapshot_error(&e))?;
         }
@@ -97,6 +106,9 @@ impl Observe {
             judge.budget = Some(Budget::load(alarms, account).map_err(|e| self.snapshot_error(&e))?);
         }
         judge.link(snapshot.series.iter());
+        if let Some(Blob(bytes)) = &snapshot.derive {
+            judge.derive.restore(bytes).map_err(|e| self.snapshot_error(&e))?;
+        }
         self.windows
             .restore(&snapshot.windows)
             .map_err(|e| self.snapshot_error(&e))?;
@@ -144,16 +156,16 @@ impl Observe {
 }
 
 /// Bytes as bytes: serde would write a list of numbers.
-mod blob {
+pub(super) mod blob {
     use std::fmt;
 
     use serde::{Deserializer, Serializer, de};
 
-    pub(super) fn serialize<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+    pub(in super::super) fn serialize<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_bytes(bytes)
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
+    pub(in super::super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
         struct Visitor;
         impl de::Visitor<'_> for Visitor {
             type Value = Vec<u8>;
