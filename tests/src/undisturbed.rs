@@ -28,6 +28,7 @@ pub fn folds(loaded: &Loaded) -> (ObserveFolds, DecideFolds) {
         pipeline: loaded.pipeline.clone(),
         sources,
         topics: topics.clone(),
+        model: loaded.model.clone(),
         fact_partitions: 1,
     };
     let decide = DecideFolds {

@@ -542,12 +542,9 @@ impl Table {
             |d, z| d.update(z).is_some(),
         )?;
         self.each("drift: Adwin", some, &Adwin::new(1e-9)?, |d, z| d.update(z).is_some())?;
-        self.each(
-            "drift: Kswin, 30 of 100",
-            some,
-            &Kswin::new(1e-9, 100, 30)?,
-            |d, z| d.update(z).is_some(),
-        )?;
+        self.each("drift: Kswin, 30 of 100", some, &Kswin::new(1e-9, 100, 30)?, |d, z| {
+            d.update(z).is_some()
+        })?;
         self.each(
             "drift: Population, 200 and 100",
             some,

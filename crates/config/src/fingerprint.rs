@@ -16,6 +16,8 @@ impl Pipeline {
         let mut deciding = self.clone();
         deciding.name = String::new();
         deciding.kafka = crate::Kafka::default();
+        // what it holds counts, and not what it is called
+        deciding.model = None;
         deciding.limits.shards = Limits::default().shards;
         deciding.limits.memory = None;
         for rule in &mut deciding.signals {

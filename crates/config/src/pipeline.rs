@@ -39,6 +39,11 @@ pub struct Pipeline {
     /// Who calls whom, as far as it is known beforehand.
     #[serde(default)]
     pub topology: Topology,
+    /// A model file, as `suture train` writes it, by a path relative to the pipeline file: what series begin with that it
+    /// knows, so that they need not warm up. It must have been learned with the same windows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1))]
+    pub model: Option<String>,
     /// How samples become windows. Without it every sample is a window of its own.
     #[serde(default)]
     pub window: suture_window::Options,

@@ -6,6 +6,8 @@
 
 pub mod query;
 pub mod sql;
+mod telemetry;
 
 pub use query::{Query, QueryError};
 pub use sql::{SqlError, SqlExpressions, SqlFilter, SqlValue};
+pub use telemetry::telemetry;

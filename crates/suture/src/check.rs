@@ -66,6 +66,13 @@ pub fn check(args: &Args) -> anyhow::Result<ExitCode> {
             Format::Text => print!("{}", render(&problems)),
         }
         let Some(pipeline) = pipeline else { continue };
+        if let Some(file) = &pipeline.model {
+            let file = path.parent().unwrap_or(Path::new(".")).join(file);
+            if let Err(error) = crate::load::read_model(&file, &pipeline) {
+                bad = true;
+                eprintln!("{}: model: {error:#}", path.display());
+            }
+        }
         if args.explain {
             print!("{}", pipeline.explain());
         }

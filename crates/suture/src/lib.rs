@@ -15,6 +15,7 @@ pub mod query;
 pub mod replay;
 pub mod run;
 pub mod topics;
+pub mod train;
 
 use std::process::ExitCode;
 

@@ -8,7 +8,7 @@ use std::{
 use anyhow::Context;
 use serde::Deserialize;
 use suture_config::Pipeline;
-use suture_engine::Expressions;
+use suture_engine::{Expressions, Model};
 use suture_event::{Edge, EdgeSource};
 
 /// A pipeline and the call graph that was known beforehand.
@@ -17,6 +17,8 @@ pub struct Loaded {
     pub pipeline: Arc<Pipeline>,
     /// The call graph known beforehand.
     pub edges: Vec<Edge>,
+    /// What series begin with.
+    pub model: Option<Arc<Model>>,
     /// What compiles the file's SQL expressions.
     pub expressions: Arc<dyn Expressions>,
 }
@@ -59,11 +61,40 @@ pub fn load(path: &Path, topology: Option<&Path>) -> anyhow::Result<Loaded> {
     if let Some(file) = topology.map(PathBuf::from).or(named) {
         edges.extend(read_topology(&file)?);
     }
+    let model = match &pipeline.model {
+        Some(file) => Some(read_model(
+            &path.parent().unwrap_or(Path::new(".")).join(file),
+            &pipeline,
+        )?),
+        None => None,
+    };
     Ok(Loaded {
         pipeline: Arc::new(pipeline),
         edges,
+        model,
         expressions: expressions(),
     })
+}
+
+impl Loaded {
+    /// Takes another model in place of the one that the pipeline names, if there is another.
+    ///
+    /// # Errors
+    /// Where the file can't be read, is no model, or was learned from other windows.
+    pub fn with_model(mut self, path: Option<&Path>) -> anyhow::Result<Self> {
+        if let Some(path) = path {
+            self.model = Some(read_model(path, &self.pipeline)?);
+        }
+        Ok(self)
+    }
+}
+
+/// Reads a model file and makes sure that it serves a pipeline.
+pub fn read_model(path: &Path, pipeline: &Pipeline) -> anyhow::Result<Arc<Model>> {
+    let bytes = std::fs::read(path).with_context(|| format!("cannot read the model file {}", path.display()))?;
+    let model = Model::decode(&bytes).with_context(|| path.display().to_string())?;
+    model.check(pipeline).with_context(|| path.display().to_string())?;
+    Ok(Arc::new(model))
 }
 
 /// What compiles SQL in this build.

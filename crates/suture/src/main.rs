@@ -20,6 +20,7 @@ enum Command {
     #[cfg(feature = "kafka")]
     Run(suture::run::Args),
     Replay(suture::replay::Args),
+    Train(suture::train::Args),
     Plot(suture::plot::Args),
     Demo(suture::demo::Args),
     Check(suture::check::Args),
@@ -45,6 +46,7 @@ fn main() -> ExitCode {
         #[cfg(feature = "kafka")]
         Command::Run(args) => suture::run::run(&args).map(ok),
         Command::Replay(args) => suture::replay::replay(&args).map(ok),
+        Command::Train(args) => suture::train::train(&args).map(ok),
         Command::Plot(args) => suture::plot::plot(&args).map(ok),
         Command::Demo(args) => suture::demo::demo(&args),
         Command::Check(args) => suture::check::check(&args),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use suture_config::Pipeline;
-use suture_engine::{Decide, DecideOut, ENGINE_VERSION, EngineError, Observe, ObserveOut, RecordRef, Source};
+use suture_engine::{Decide, DecideOut, ENGINE_VERSION, EngineError, Model, Observe, ObserveOut, RecordRef, Source};
 use suture_event::{
     Edge, Fact, FactBody, ShardId, Timestamp,
     codec::{Message, cdevents, records},
@@ -91,6 +91,8 @@ pub struct ObserveFolds {
     pub sources: Vec<Source>,
     /// Where to.
     pub topics: Topics,
+    /// What series begin with.
+    pub model: Option<Arc<Model>>,
     /// Partitions of the facts topic, each of which gets every progress mark.
     pub fact_partitions: i32,
 }
@@ -102,7 +104,10 @@ impl Folds for ObserveFolds {
             .iter()
             .find(|source| source.topic == shard.topic.as_ref())
             .ok_or_else(|| FoldError(format!("topic {} is no input of the pipeline", shard.topic)))?;
-        let observe = Observe::new(self.pipeline.clone(), shard.clone(), source.clone()).map_err(error)?;
+        let mut observe = Observe::new(self.pipeline.clone(), shard.clone(), source.clone()).map_err(error)?;
+        if let Some(model) = &self.model {
+            observe = observe.with_model(model.clone()).map_err(error)?;
+        }
         Ok(Box::new(ObserveFold {
             observe,
             topics: self.topics.clone(),
@@ -112,7 +117,11 @@ impl Folds for ObserveFolds {
     }
 
     fn fingerprint(&self) -> Fingerprint {
-        fingerprint(&self.pipeline)
+        let mut fingerprint = fingerprint(&self.pipeline);
+        if let Some(model) = &self.model {
+            fingerprint.pipeline.push_str(&format!("+{:016x}", model.digest()));
+        }
+        fingerprint
     }
 }
 

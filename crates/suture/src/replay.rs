@@ -1,6 +1,6 @@
 //! `suture replay`: files in, files out, through the same folds as `suture run`, with time taken from the data.
 
-mod lines;
+pub(crate) mod lines;
 mod report;
 
 use std::path::PathBuf;
@@ -31,6 +31,9 @@ pub struct Args {
     /// The call graph, in place of the one that the pipeline names.
     #[arg(long, value_name = "FILE.json")]
     pub topology: Option<PathBuf>,
+    /// What series begin with, as `suture train` wrote it, in place of the model that the pipeline names.
+    #[arg(long, value_name = "FILE.model")]
+    pub model: Option<PathBuf>,
     /// Folder for what is found; made where it is missing.
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
@@ -44,7 +47,7 @@ pub struct Args {
 
 /// Runs the replay and prints what it found.
 pub fn replay(args: &Args) -> anyhow::Result<()> {
-    let loaded = load::load(&args.pipeline, args.topology.as_deref())?;
+    let loaded = load::load(&args.pipeline, args.topology.as_deref())?.with_model(args.model.as_deref())?;
     let mut replay = Replay::new(args, &loaded)?;
     if let Some(changes) = &args.changes {
         replay.changes(Lines::open(changes)?)?;
@@ -96,6 +99,9 @@ impl Replay {
             ..suture_config::Pipeline::clone(pipeline)
         });
         let mut telemetry = Observe::new(pipeline.clone(), roster[0].clone(), samples)?;
+        if let Some(model) = &loaded.model {
+            telemetry = telemetry.with_model(model.clone())?;
+        }
         if args.scores {
             telemetry = telemetry.with_scores();
         }

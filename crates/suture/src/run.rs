@@ -36,6 +36,9 @@ pub struct Args {
     /// a partition: a second one that is given it takes it over for good.
     #[arg(long, value_name = "TOPIC:PARTITIONS")]
     pub assign: Vec<Assign>,
+    /// What series begin with, as `suture train` wrote it, in place of the model that the pipeline names.
+    #[arg(long, value_name = "FILE.model")]
+    pub model: Option<PathBuf>,
     /// Serve /metrics, /healthz and /readyz here, such as `127.0.0.1:9464`. Absent: nowhere.
     #[arg(long, value_name = "ADDRESS", env = "SUTURE_METRICS")]
     pub metrics: Option<SocketAddr>,
@@ -59,7 +62,7 @@ const DRAIN: Duration = Duration::from_secs(9);
 /// Runs the pipeline.
 #[cfg(feature = "kafka")]
 pub fn run(args: &Args) -> anyhow::Result<()> {
-    let loaded = load::load(&args.pipeline, None)?;
+    let loaded = load::load(&args.pipeline, None)?.with_model(args.model.as_deref())?;
     let log = connect(&loaded.pipeline)?;
     let shutdown = Shutdown::new();
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -209,6 +212,7 @@ impl Planes {
             pipeline: pipeline.clone(),
             sources,
             topics: names,
+            model: loaded.model.clone(),
             fact_partitions: facts.partitions,
         };
         Ok(self.plane(Arc::new(folds), options, &self.observe))

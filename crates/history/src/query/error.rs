@@ -89,7 +89,7 @@ impl QueryError {
         }
     }
 
-    pub(super) fn of_engine(error: &DataFusionError) -> Self {
+    pub(crate) fn of_engine(error: &DataFusionError) -> Self {
         Self::Engine(reason_of(error))
     }
 
@@ -97,7 +97,7 @@ impl QueryError {
         Self::Output(error)
     }
 
-    pub(super) fn read(path: impl Into<PathBuf>, error: impl ToString) -> Self {
+    pub(crate) fn read(path: impl Into<PathBuf>, error: impl ToString) -> Self {
         Self::Read {
             path: path.into(),
             reason: error.to_string(),

@@ -111,6 +111,7 @@ impl World {
             pipeline: pipeline.clone(),
             sources,
             topics: names.clone(),
+            model: None,
             fact_partitions: 1,
         };
         let group = (pipeline.observe_group(), inputs, true);

@@ -1,0 +1,199 @@
+//! `suture train`: what detectors learn from history, as a model file.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, bail, ensure};
+use suture_config::TelemetryFormat;
+use suture_engine::{Model, Observe, ObserveOut, RecordRef, Source, SourceKind};
+use suture_event::ShardId;
+
+use crate::{
+    load::{self, Loaded},
+    replay::lines::Lines,
+};
+
+/// Reasons that are printed of what was refused.
+const REASONS: usize = 5;
+/// Records between two looks at what was said, which is let go.
+const BATCH: u64 = 4_096;
+
+/// Learns from history, so that series need not warm up.
+///
+/// Writes a model file, which `run` and `replay` take with --model, or the pipeline file names under `model`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The pipeline file: its windows and signals are what is learned.
+    #[arg(long, value_name = "FILE.yaml")]
+    pub pipeline: PathBuf,
+    /// Samples: NDJSON, one JSON object a line in the order of time, or Parquet, a file or a folder, with the columns of
+    /// `format: arrow_ipc`. More than one is learned from in the order given, which must be that of time.
+    #[arg(long, value_name = "FILE", required = true, num_args = 1..)]
+    pub telemetry: Vec<PathBuf>,
+    /// The model file to write.
+    #[arg(long, value_name = "FILE.model")]
+    pub out: PathBuf,
+}
+
+/// Learns and writes.
+pub fn train(args: &Args) -> anyhow::Result<()> {
+    let loaded = load::load(&args.pipeline, None)?;
+    let parquet = args.telemetry.iter().filter(|path| is_parquet(path)).count();
+    if parquet > 0 && parquet < args.telemetry.len() {
+        bail!("--telemetry names both Parquet and NDJSON files: train from one kind at a time");
+    }
+    let mut pupil = Pupil::new(
+        &loaded,
+        if parquet > 0 {
+            TelemetryFormat::ArrowIpc
+        } else {
+            TelemetryFormat::Json
+        },
+    )?;
+    for path in &args.telemetry {
+        let taken = pupil.observe.counters().samples;
+        if parquet > 0 {
+            pupil.parquet(path)?;
+        } else {
+            pupil.ndjson(path)?;
+        }
+        ensure!(
+            pupil.observe.counters().samples > taken,
+            "nothing could be learned from {}: {}",
+            path.display(),
+            pupil.reasons.first().map_or("it holds no samples", String::as_str)
+        );
+    }
+    let bytes = Model::encode(&pupil.observe)?;
+    let model = Model::decode(&bytes)?;
+    write(&args.out, &bytes)?;
+    let (about, counters) = (model.about(), pupil.observe.counters());
+    println!(
+        "{}: {} series learned from {} samples up to {}, {} bytes",
+        args.out.display(),
+        about.series,
+        about.samples,
+        about.until,
+        bytes.len()
+    );
+    let late = counters.windows.late_dropped + counters.windows.repeated;
+    if late > 0 {
+        println!(
+            "{late} samples came too late for their windows and were left out: are the files in the order of time?"
+        );
+    }
+    if pupil.refused > 0 {
+        println!(
+            "{} records were refused, such as: {}",
+            pupil.refused,
+            pupil.reasons.join("; ")
+        );
+    }
+    Ok(())
+}
+
+/// Written beside it first, so that no run meets half a model.
+fn write(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    }
+    let beside = path.with_extension("model.part");
+    fs::write(&beside, bytes)
+        .and_then(|()| fs::rename(&beside, path))
+        .with_context(|| format!("cannot write {}", path.display()))
+}
+
+fn is_parquet(path: &Path) -> bool {
+    path.is_dir() || path.extension().is_some_and(|extension| extension == "parquet")
+}
+
+struct Pupil {
+    observe: Observe,
+    out: ObserveOut,
+    refused: u64,
+    reasons: Vec<String>,
+    records: u64,
+}
+
+impl Pupil {
+    fn new(loaded: &Loaded, format: TelemetryFormat) -> anyhow::Result<Self> {
+        let mut source = Source::all(&loaded.pipeline, loaded.expressions.as_ref())?
+            .into_iter()
+            .find(|source| matches!(source.kind, SourceKind::Telemetry(_)))
+            .context("the pipeline names no telemetry")?;
+        source.kind = SourceKind::Telemetry(format);
+        let mut pipeline = suture_config::Pipeline::clone(&loaded.pipeline);
+        // a batch of Parquet rows is no record that somebody sent
+        pipeline.limits.record_bytes = usize::MAX;
+        let shard = ShardId {
+            topic: source.topic.as_str().into(),
+            partition: 0,
+        };
+        Ok(Self {
+            observe: Observe::new(pipeline.into(), shard, source)?,
+            out: ObserveOut::default(),
+            refused: 0,
+            reasons: Vec::new(),
+            records: 0,
+        })
+    }
+
+    fn ndjson(&mut self, path: &Path) -> anyhow::Result<()> {
+        let mut lines = Lines::open(path)?;
+        while let Some(line) = lines.next_line()? {
+            self.take(line.number, line.text);
+        }
+        self.look();
+        Ok(())
+    }
+
+    #[cfg(feature = "history")]
+    fn parquet(&mut self, path: &Path) -> anyhow::Result<()> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let mut batch = 0;
+        runtime.block_on(suture_history::telemetry::<anyhow::Error>(path, |bytes| {
+            batch += 1;
+            self.take(batch, bytes);
+            Ok(())
+        }))?;
+        self.look();
+        Ok(())
+    }
+
+    #[cfg(not(feature = "history"))]
+    fn parquet(&mut self, path: &Path) -> anyhow::Result<()> {
+        bail!(
+            "{}: this build has no `history` feature, which reads Parquet: use NDJSON",
+            path.display()
+        )
+    }
+
+    fn take(&mut self, number: i64, bytes: &[u8]) {
+        let record = RecordRef {
+            offset: number,
+            timestamp: None,
+            key: None,
+            headers: &[],
+            value: Some(bytes),
+        };
+        self.observe.record(record, &mut self.out);
+        self.records += 1;
+        if self.records.is_multiple_of(BATCH) {
+            self.look();
+        }
+    }
+
+    /// Of what was said only the reasons of what was refused matter here.
+    fn look(&mut self) {
+        self.observe.flush(&mut self.out);
+        for letter in self.out.dead_letters.drain(..) {
+            self.refused += 1;
+            if self.reasons.len() < REASONS {
+                self.reasons.push(format!("{} ({})", letter.reason, letter.offset));
+            }
+        }
+        self.out = ObserveOut::default();
+    }
+}
