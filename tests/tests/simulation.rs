@@ -106,6 +106,7 @@ fn world() -> &'static World {
         let loaded = Loaded {
             pipeline: Arc::new(checked.pipeline.expect("a pipeline that can be")),
             edges: Vec::new(),
+            model: None,
             expressions: load::expressions(),
         };
         let mut telemetry = vec![Vec::new(); 2];

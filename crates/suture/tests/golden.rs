@@ -46,6 +46,7 @@ fn case(name: &str, minutes: i64, windows: i64, value: impl Fn(i64) -> Option<f6
         changes: None,
         topology: None,
         out: folder.clone(),
+        model: None,
         scores: true,
         batch: 4_096,
     })

@@ -36,6 +36,7 @@ fn loaded() -> Loaded {
     Loaded {
         pipeline: Arc::new(checked.pipeline.expect("a pipeline that can be")),
         edges: Vec::new(),
+        model: None,
         expressions: load::expressions(),
     }
 }
