@@ -40,17 +40,18 @@
 //! - **Order.** Sums run in order of arrival within a pane and in order of time over panes. No result depends on how
 //!   samples were cut into batches, nor on a snapshot and restore in between.
 //! - **Bad samples.** NaN and infinities are dropped and counted. A sum that overflows is held at the largest number.
-//!   Samples that jumped into the far future would close everything: whoever calls drops what is beyond `future`. After
-//!   a clock went back, samples are late until it has caught up.
+//!   Samples that jumped into the far future would close everything: whoever calls drops them before. After a clock went
+//!   back, samples are late until it has caught up.
 //! - **Each sample its own window** (no `size`): a series' sample older than its newest is dropped as late, one at the
 //!   same time as repeated. Rows aren't forgotten then.
 //!
 //! # Cost
 //!
-//! A sample costs one comparison with the next close, one with the bounds of the current pane, and one 24-byte cell. A
-//! close costs one pass over the rows for each pane of the window and one to fill the columns. Memory: 24 bytes a row for
-//! each of `size / slide + lateness / slide` panes (56 for counters; for quantiles the sketch's bins, 1 KiB for each 128
-//! of them in use) and 70 bytes a row.
+//! A sample costs one comparison with the next close, one with the bounds of the current pane, and one 16-byte cell. Samples
+//! of a batch are taken in in parts whose cells are looked at ahead, so that with more rows than the caches hold these
+//! reads overlap. A close costs one pass over the rows, block by block, and over each pane of the window. Memory: 16 bytes
+//! a row for each of `size / slide + lateness / slide` panes (48 for counters; for quantiles the sketch's bins, 1 KiB for
+//! each 128 of them in use) and 40 bytes a row, 24 of them the columns of the window that closes.
 
 mod aggregate;
 mod error;

@@ -33,8 +33,6 @@ pub struct Options {
     pub slide: Option<Span>,
     /// How far samples may be out of order: a window stays open until a sample this much newer than its end is seen.
     pub lateness: Span,
-    /// How far ahead of its record's own timestamp a sample may be. Checked before samples come here.
-    pub future: Span,
     /// What a series shows in a window without samples.
     pub gaps: Gaps,
     /// For how many windows in a row `carry` and `zero` fill in, and a counter's last value is remembered.
@@ -55,7 +53,6 @@ impl Default for Options {
             size: None,
             slide: None,
             lateness: Span::ZERO,
-            future: Span::from_mins(10),
             gaps: Gaps::Skip,
             gap_limit: 10,
             forget_after: Span::from_hours(24),
@@ -88,6 +85,8 @@ pub(crate) struct Shape {
 
 /// A year: longer windows are a mistake in the unit, and products of bounds stay far from overflow.
 const LONGEST: i64 = 366 * 86_400_000;
+/// Within a pane times are kept in 32 bits.
+const LONGEST_PANE: i64 = 49 * 86_400_000;
 
 impl Options {
     /// Everything that contradicts itself, in the order of the fields.
@@ -105,7 +104,6 @@ impl Options {
             ("size", self.size, 1),
             ("slide", self.slide, 1),
             ("lateness", Some(self.lateness), 0),
-            ("future", Some(self.future), 0),
             ("forget_after", Some(self.forget_after), 1),
         ] {
             if let Some(span) = span
@@ -132,6 +130,14 @@ impl Options {
                 );
             }
             _ => {}
+        }
+        let pane = self.slide.or(self.size).map_or(0, Span::as_millis);
+        if (LONGEST_PANE + 1..=LONGEST).contains(&pane) {
+            wrong(
+                if self.slide.is_some() { "slide" } else { "size" },
+                "pieces of time of more than 49d are not kept apart".to_owned(),
+                "add a slide of at most 49d that divides size",
+            );
         }
         if self.size.is_none() && self.lateness > Span::ZERO {
             wrong(
@@ -190,9 +196,14 @@ impl Options {
             Aggregate::Quantile(_) => size_of::<DDSketch>(),
             _ => 0,
         };
-        // what is carried from window to window, and the columns of the window that closes
-        let carried = 16 + 4 + 2 + 8 + 8 + 16 + 20 + 24;
-        panes * (size_of::<Cell>() + side) + carried
+        let last = match aggregate {
+            Aggregate::Rate | Aggregate::Increase => 16,
+            _ => 0,
+        };
+        let shown = if self.gaps == Gaps::Carry { 8 } else { 0 };
+        // what is carried from window to window: kind, fold, side, life and time; and the columns of the window that closes
+        let carried = 2 + 1 + 4 + 1 + 8 + shown + last;
+        panes * (size_of::<Cell>() + side) + carried + 24
     }
 
     /// The panes, where there are windows and their spans are in range.
@@ -200,7 +211,10 @@ impl Options {
         let size = self.size?.as_millis();
         let slide = self.slide.map_or(size, Span::as_millis);
         let lateness = self.lateness.as_millis();
-        if !(1..=LONGEST).contains(&size) || !(1..=size).contains(&slide) || !(0..=LONGEST).contains(&lateness) {
+        if !(1..=LONGEST).contains(&size)
+            || !(1..=size.min(LONGEST_PANE)).contains(&slide)
+            || !(0..=LONGEST).contains(&lateness)
+        {
             return None;
         }
         let per_window = size / slide;

@@ -31,17 +31,63 @@ impl From<Aggregate> for Fold {
     }
 }
 
+impl Fold {
+    const fn from_bits(bits: u32) -> Self {
+        match bits {
+            0 => Self::Count,
+            1 => Self::Sum,
+            2 => Self::Min,
+            3 => Self::Max,
+            4 => Self::Last,
+            5 => Self::Counter,
+            _ => Self::Sketch,
+        }
+    }
+}
+
 /// What one row has in one pane. The parts stand together because a sample touches all of them, at a row that no cache
-/// could foresee: one line of memory a sample instead of four is what keeps the cost flat in the number of series.
+/// could foresee: sixteen bytes of one line of memory are what a sample costs when there are a million rows.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Cell {
-    /// The sum, extreme, last value or increase so far; means nothing while `count` is 0.
+    /// The sum, extreme, last value or increase so far; means nothing while the count is 0.
     pub(crate) acc: f64,
-    /// Time of the newest sample.
-    pub(crate) last: i64,
-    /// How many samples.
-    pub(crate) count: u32,
-    pub(crate) fold: Fold,
+    /// Time of the newest sample, from the pane's start.
+    pub(crate) last: u32,
+    /// How many samples, and above them the fold.
+    packed: u32,
+}
+
+/// Bits of a count. More samples of one series in one pane than that are taken in, but counted no further.
+const COUNT: u32 = (1 << 28) - 1;
+
+impl Cell {
+    pub(crate) const fn new(fold: Fold) -> Self {
+        Self {
+            acc: 0.0,
+            last: 0,
+            packed: (fold as u32) << 28,
+        }
+    }
+
+    pub(crate) const fn count(&self) -> u32 {
+        self.packed & COUNT
+    }
+
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.count() == 0
+    }
+
+    pub(crate) const fn fold(&self) -> Fold {
+        Fold::from_bits(self.packed >> 28)
+    }
+
+    pub(crate) fn set_count(&mut self, count: u32) {
+        self.packed = self.packed & !COUNT | count.min(COUNT);
+    }
+
+    pub(crate) const fn clear(&mut self) {
+        self.packed &= !COUNT;
+    }
 }
 
 /// What a counter has in one pane beside its cell, whose `acc` is the increase from the first to the newest sample.
@@ -59,6 +105,8 @@ pub(crate) struct CounterCell {
 pub(crate) struct Pane {
     /// Its start divided by the slide.
     pub(crate) index: i64,
+    /// Its first millisecond.
+    pub(crate) start: i64,
     /// Whether it has a sample.
     pub(crate) used: bool,
     pub(crate) cells: Vec<Cell>,
@@ -90,12 +138,7 @@ impl Pane {
     #[cold]
     pub(crate) fn grow(&mut self, folds: &[Fold], counters: usize, sketches: usize, config: Config) {
         let known = self.cells.len();
-        self.cells.extend(folds.iter().skip(known).map(|&fold| Cell {
-            acc: 0.0,
-            last: i64::MIN,
-            count: 0,
-            fold,
-        }));
+        self.cells.extend(folds.iter().skip(known).map(|&fold| Cell::new(fold)));
         if self.counters.len() < counters {
             self.counters.resize(counters, CounterCell::default());
         }
@@ -104,27 +147,33 @@ impl Pane {
         }
     }
 
-    /// Folds a sample into a row's cell. `side` is the row's place among counters or sketches.
+    /// Folds a sample of the pane into a row's cell. `side` is the row's place among counters or sketches.
     #[inline]
     pub(crate) fn take(&mut self, row: usize, side: &[u32], ts: i64, value: f64) -> Option<Taken> {
         let cell = self.cells.get_mut(row)?;
-        let first = cell.count == 0;
+        // a pane is shorter than 2^32 milliseconds
+        let at = u32::try_from(ts - self.start).unwrap_or(u32::MAX);
+        let first = cell.is_empty();
         let mut taken = Taken::Plainly;
-        match cell.fold {
+        match cell.fold() {
             Fold::Count => {}
             Fold::Sum => cell.acc = if first { value } else { cell.acc + value },
             Fold::Min => cell.acc = if first { value } else { cell.acc.min(value) },
             Fold::Max => cell.acc = if first { value } else { cell.acc.max(value) },
             Fold::Last => {
-                if first || ts >= cell.last {
+                if first || at >= cell.last {
                     cell.acc = value;
                 }
             }
-            Fold::Counter => taken = self.counters.get_mut(*side.get(row)? as usize)?.take(cell, ts, value),
+            Fold::Counter => {
+                let newest = (!first).then(|| self.start + i64::from(cell.last));
+                let counter = self.counters.get_mut(*side.get(row)? as usize)?;
+                taken = counter.take(&mut cell.acc, newest, ts, value);
+            }
             Fold::Sketch => self.sketches.get_mut(*side.get(row)? as usize)?.add(value),
         }
-        cell.last = if first { ts } else { cell.last.max(ts) };
-        cell.count = cell.count.saturating_add(1);
+        cell.last = if first { at } else { cell.last.max(at) };
+        cell.set_count(cell.count() + 1);
         Some(taken)
     }
 
@@ -134,9 +183,7 @@ impl Pane {
             return;
         }
         self.used = false;
-        for cell in &mut self.cells {
-            cell.count = 0;
-        }
+        self.cells.iter_mut().for_each(Cell::clear);
         for sketch in &mut self.sketches {
             *sketch = DDSketch::new(config);
         }
@@ -144,18 +191,19 @@ impl Pane {
 }
 
 impl CounterCell {
-    fn take(&mut self, cell: &mut Cell, ts: i64, value: f64) -> Taken {
-        if cell.count == 0 {
+    /// Takes a sample in; `newest` is the time of the newest one before it in the pane.
+    fn take(&mut self, increase: &mut f64, newest: Option<i64>, ts: i64, value: f64) -> Taken {
+        let Some(newest) = newest else {
             *self = Self {
                 first: value,
                 first_at: ts,
                 newest: value,
                 elapsed: 0,
             };
-            cell.acc = 0.0;
+            *increase = 0.0;
             return Taken::Plainly;
-        }
-        let (gain, reset) = if ts > cell.last {
+        };
+        let (gain, reset) = if ts > newest {
             let step = growth(self.newest, value);
             self.newest = value;
             step
@@ -166,7 +214,7 @@ impl CounterCell {
         } else {
             return Taken::Between;
         };
-        cell.acc += gain;
+        *increase += gain;
         if reset { Taken::Reset } else { Taken::Plainly }
     }
 }

@@ -202,7 +202,7 @@ impl Windows {
         let series = &self.series;
         let rows = series.fold.len();
         let counter = |row: usize| (series.fold[row] == Fold::Counter).then(|| series.side[row] as usize);
-        let (kind, first) = series.aggregate.iter().map(|&aggregate| encode(aggregate)).unzip();
+        let (kind, first) = (0..rows).map(|row| encode(series.aggregate(row))).unzip();
         Columns {
             pane: vec![None; rows],
             row: (0..).take(rows).collect(),
@@ -210,7 +210,7 @@ impl Windows {
             life: series.life.iter().map(|&life| life as u8).collect(),
             count: vec![0; rows],
             at: series.newest.clone(),
-            value: series.shown.clone(),
+            value: (0..rows).map(|row| series.shown(row)).collect(),
             first,
             first_at: (0..rows)
                 .map(|row| counter(row).map_or(0, |side| series.carried_at[side]))
@@ -229,14 +229,14 @@ impl Windows {
         panes.sort_unstable_by_key(|pane| pane.index);
         for pane in panes {
             for ((row, cell), &side) in (0..).zip(&pane.cells).zip(&self.series.side) {
-                if cell.count == 0 {
+                if cell.is_empty() {
                     continue;
                 }
-                let counter = match cell.fold {
+                let counter = match cell.fold() {
                     Fold::Counter => pane.counters.get(side as usize).copied().unwrap_or_default(),
                     _ => CounterCell::default(),
                 };
-                let sketch = match (cell.fold, pane.sketches.get(side as usize)) {
+                let sketch = match (cell.fold(), pane.sketches.get(side as usize)) {
                     (Fold::Sketch, Some(sketch)) => {
                         Some(rmp_serde::to_vec(sketch).map_err(|e| Error::Damaged(e.to_string()))?)
                     }
@@ -244,10 +244,10 @@ impl Windows {
                 };
                 columns.pane.push(Some(pane.index));
                 columns.row.push(row);
-                columns.kind.push(cell.fold as u8);
+                columns.kind.push(cell.fold() as u8);
                 columns.life.push(0);
-                columns.count.push(cell.count);
-                columns.at.push(cell.last);
+                columns.count.push(cell.count());
+                columns.at.push(pane.start + i64::from(cell.last));
                 columns.value.push(cell.acc);
                 columns.first.push(counter.first);
                 columns.first_at.push(counter.first_at);
@@ -270,7 +270,7 @@ impl Windows {
         for row in 0..batch.num_rows() {
             let aggregate = decode(kind.value(row), first.value(row))
                 .ok_or_else(|| Error::Damaged(format!("row {row} has an unknown aggregate")))?;
-            self.series.push(aggregate);
+            self.series.push(aggregate, self.options.gaps);
             self.series.life[row] = match life.value(row) {
                 0 => Life::Unseen,
                 1 => Life::Live,
@@ -279,7 +279,7 @@ impl Windows {
             };
             self.live += usize::from(self.series.life[row] == Life::Live);
             self.series.newest[row] = at.value(row);
-            self.series.shown[row] = value.value(row);
+            self.series.show(row, value.value(row));
             if aggregate.reads_a_counter() {
                 let side = self.series.side[row] as usize;
                 self.series.carried[side] = newest.value(row);
@@ -296,7 +296,7 @@ impl Windows {
         let shape = shape.ok_or_else(|| Error::Damaged(format!("pane {index} is out of range")))?;
         let slot = self.slot(shape, index);
         let pane = &mut self.panes[slot];
-        (pane.index, pane.used) = (index, true);
+        (pane.index, pane.start, pane.used) = (index, index * shape.slide, true);
         pane.grow(
             &self.series.fold,
             self.series.carried.len(),
@@ -327,11 +327,13 @@ impl Windows {
             let cell = pane
                 .cells
                 .get_mut(row)
-                .filter(|cell| known && cell.fold as u8 == kind.value(i));
+                .filter(|cell| known && cell.fold() as u8 == kind.value(i));
             let cell = cell.ok_or_else(damaged)?;
-            (cell.acc, cell.last, cell.count) = (value.value(i), at.value(i), count.value(i));
+            cell.acc = value.value(i);
+            cell.last = u32::try_from(at.value(i) - pane.start).map_err(|_| damaged())?;
+            cell.set_count(count.value(i));
             let side = self.series.side[row] as usize;
-            match cell.fold {
+            match cell.fold() {
                 Fold::Counter => {
                     pane.counters[side] = CounterCell {
                         first: first.value(i),

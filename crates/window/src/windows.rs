@@ -1,6 +1,6 @@
 //! One shard's windows: taking samples in, closing windows in order of time.
 
-use std::fmt;
+use std::{fmt, ops::Range};
 
 use sketches_ddsketch::{Config, DDSketch};
 use suture_event::{Span, Timestamp};
@@ -8,7 +8,7 @@ use suture_event::{Span, Timestamp};
 use crate::{
     Aggregate, Error, Gaps, Options,
     options::Shape,
-    pane::{Fold, Pane, Taken, growth},
+    pane::{Cell, Fold, Pane, Taken, growth},
 };
 
 /// A window that has closed, as columns: entry `i` of each belongs to the series `rows[i]`.
@@ -79,14 +79,16 @@ pub(crate) enum Life {
 /// What rows carry from window to window: a column a field, one entry a row.
 #[derive(Debug, Default)]
 pub(crate) struct Series {
-    pub(crate) aggregate: Vec<Aggregate>,
+    kind: Vec<u16>,
     pub(crate) fold: Vec<Fold>,
+    /// The aggregates that there are, by kind: rows of a shard have few.
+    kinds: Vec<Aggregate>,
     /// Place among the counters or sketches; 0 for other folds.
     pub(crate) side: Vec<u32>,
     pub(crate) life: Vec<Life>,
     /// Time of the newest sample up to the last closed pane.
     pub(crate) newest: Vec<i64>,
-    /// Value of the last window with samples.
+    /// Value of the last window with samples; kept only where gaps carry it on.
     pub(crate) shown: Vec<f64>,
     /// By counter: its newest value up to the last closed pane; NaN where there is none.
     pub(crate) carried: Vec<f64>,
@@ -97,15 +99,43 @@ pub(crate) struct Series {
 }
 
 impl Series {
-    pub(crate) fn push(&mut self, aggregate: Aggregate) {
+    pub(crate) fn push(&mut self, aggregate: Aggregate, gaps: Gaps) {
         let fold = Fold::from(aggregate);
         let side = self.side_for(fold);
-        self.aggregate.push(aggregate);
+        let kind = self.kind_of(aggregate);
+        self.kind.push(kind);
         self.fold.push(fold);
         self.side.push(side);
         self.life.push(Life::Unseen);
         self.newest.push(i64::MIN);
-        self.shown.push(f64::NAN);
+        if gaps == Gaps::Carry {
+            self.shown.push(f64::NAN);
+        }
+    }
+
+    pub(crate) fn aggregate(&self, row: usize) -> Aggregate {
+        self.kinds[self.kind[row] as usize]
+    }
+
+    fn kind_of(&mut self, aggregate: Aggregate) -> u16 {
+        let known = self.kinds.iter().position(|known| *known == aggregate);
+        let at = known.unwrap_or_else(|| {
+            self.kinds.push(aggregate);
+            self.kinds.len() - 1
+        });
+        // a pipeline file that names more aggregates than 65,536 has no room for anything else
+        u16::try_from(at).unwrap_or(0)
+    }
+
+    /// The value shown last.
+    pub(crate) fn shown(&self, row: usize) -> f64 {
+        self.shown.get(row).copied().unwrap_or(f64::NAN)
+    }
+
+    pub(crate) fn show(&mut self, row: usize, value: f64) {
+        if let Some(shown) = self.shown.get_mut(row) {
+            *shown = value;
+        }
     }
 
     /// A place among the counters or sketches. Rows are `u32`, so these are too.
@@ -135,10 +165,10 @@ impl Series {
         }
         self.fold[row] = Fold::from(aggregate);
         self.side[row] = self.side_for(self.fold[row]);
-        self.aggregate[row] = aggregate;
+        self.kind[row] = self.kind_of(aggregate);
         self.life[row] = Life::Unseen;
         self.newest[row] = i64::MIN;
-        self.shown[row] = f64::NAN;
+        self.show(row, f64::NAN);
     }
 }
 
@@ -150,14 +180,33 @@ pub(crate) fn narrow(at: usize) -> u32 {
 /// The columns of the window that closes, reused from one to the next.
 #[derive(Debug, Default)]
 struct Buffers {
-    acc: Vec<f64>,
-    all_counts: Vec<u32>,
-    all_last: Vec<i64>,
+    block: Block,
     rows: Vec<u32>,
     values: Vec<f64>,
     counts: Vec<u32>,
     last: Vec<Timestamp>,
     forgotten: Vec<u32>,
+}
+
+/// Rows whose panes are folded together before their columns are filled: they stay near in between.
+const BLOCK: usize = 512;
+
+/// A window's panes folded together, of some rows.
+#[derive(Debug)]
+struct Block {
+    acc: Box<[f64; BLOCK]>,
+    counts: Box<[u32; BLOCK]>,
+    last: Box<[i64; BLOCK]>,
+}
+
+impl Default for Block {
+    fn default() -> Self {
+        Self {
+            acc: Box::new([0.0; BLOCK]),
+            counts: Box::new([0; BLOCK]),
+            last: Box::new([i64::MIN; BLOCK]),
+        }
+    }
 }
 
 /// The windows of one shard: a fold over its samples in the order they arrived. See the crate's page for the rules.
@@ -238,7 +287,7 @@ impl Windows {
 
     /// Adds a series and gives its row: 0, 1, 2 and so on.
     pub fn add_series(&mut self, aggregate: Aggregate) -> u32 {
-        self.series.push(aggregate);
+        self.series.push(aggregate, self.options.gaps);
         narrow(self.series.fold.len() - 1)
     }
 
@@ -261,8 +310,7 @@ impl Windows {
                 *sketch = DDSketch::new(self.config);
             }
             if let Some(cell) = pane.cells.get_mut(at) {
-                cell.count = 0;
-                cell.fold = self.series.fold[at];
+                *cell = Cell::new(self.series.fold[at]);
             }
             pane.grow(
                 &self.series.fold,
@@ -272,6 +320,48 @@ impl Windows {
             );
         }
         Ok(())
+    }
+
+    /// At most so many rows, with the time of their newest sample, of which no open pane has a sample, the longest silent first and of equals the lower row. Where
+    /// each sample is its own window: whose newest sample is not the newest of all.
+    ///
+    /// Costs a pass over all rows.
+    #[must_use]
+    pub fn idle(&self, most: usize) -> Vec<(Timestamp, u32)> {
+        let rows = 0..self.series.fold.len();
+        let mut idle: Vec<(i64, u32)> = rows
+            .filter(|row| self.is_idle(*row))
+            .map(|row| (self.series.newest[row], narrow(row)))
+            .collect();
+        if idle.len() > most && most > 0 {
+            idle.select_nth_unstable(most - 1);
+        }
+        idle.truncate(most);
+        idle.sort_unstable();
+        let newest = |(newest, row)| (Timestamp::from_millis(newest), row);
+        idle.into_iter().map(newest).collect()
+    }
+
+    fn is_idle(&self, row: usize) -> bool {
+        !self.is_back(row) && (self.shape.is_some() || self.series.newest[row] < self.newest)
+    }
+
+    /// Forgets a row before its time, so that it may be given to another series; `false`, and nothing done, where it is not
+    /// among the [`Self::idle`] ones, or has had another sample since.
+    pub fn forget(&mut self, row: u32, newest: Timestamp) -> bool {
+        let at = row as usize;
+        let known = self.series.newest.get(at).map(|newest| Timestamp::from_millis(*newest));
+        if known != Some(newest) || !self.is_idle(at) {
+            return false;
+        }
+        if self.series.life[at] == Life::Live {
+            self.live -= 1;
+        }
+        if self.series.life[at] != Life::Forgotten {
+            self.counters.forgotten += 1;
+        }
+        self.series.life[at] = Life::Forgotten;
+        true
     }
 
     /// How many rows were added.
@@ -284,6 +374,12 @@ impl Windows {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.series.fold.is_empty()
+    }
+
+    /// The newest event time seen; [`Timestamp::MIN`] before the first sample.
+    #[must_use]
+    pub fn newest(&self) -> Timestamp {
+        Timestamp::from_millis(self.newest)
     }
 
     /// The newest event time seen less the lateness; [`Timestamp::MIN`] before the first sample.
@@ -320,25 +416,63 @@ impl Windows {
             return;
         };
         if pane.cells.len() > FITS {
-            let touched = |sum: u32, row: &u32| sum ^ pane.cells.get(*row as usize).map_or(0, |cell| cell.count);
+            let touched = |sum: u32, row: &u32| sum ^ pane.cells.get(*row as usize).map_or(0, |cell| cell.last);
             std::hint::black_box(rows.iter().fold(0, touched));
         }
     }
 
     fn push_part(&mut self, rows: &[u32], ts: &[Timestamp], values: &[f64], sink: &mut dyn FnMut(&Closed<'_>)) {
         let shape = self.shape;
-        for ((&row, &ts), &value) in rows.iter().zip(ts).zip(values) {
-            let ts = ts.as_millis();
+        let count = rows.len().min(ts.len()).min(values.len());
+        let mut at = 0;
+        while at < count {
+            at += self.take_run(&rows[at..count], &ts[at..count], &values[at..count]);
+            if at == count {
+                break;
+            }
+            let (row, ts, value) = (rows[at] as usize, ts[at].as_millis(), values[at]);
+            at += 1;
             if !value.is_finite() {
                 self.counters.not_finite += 1;
-            } else if row as usize >= self.series.fold.len() {
+            } else if row >= self.series.fold.len() {
                 self.counters.unknown_row += 1;
             } else if let Some(shape) = shape {
-                self.take(shape, row as usize, ts, value, sink);
+                self.take(shape, row, ts, value, sink);
             } else {
-                self.pass(row as usize, ts, value, sink);
+                self.pass(row, ts, value, sink);
             }
         }
+    }
+
+    /// Takes samples in up to the first that is not one of the current pane's, or not as it should be, and tells how many
+    /// these are.
+    #[inline]
+    fn take_run(&mut self, rows: &[u32], ts: &[Timestamp], values: &[f64]) -> usize {
+        let Some(pane) = self.panes.get_mut(self.current.slot) else {
+            return 0;
+        };
+        let (start, end) = (self.current.start, self.current.end.min(self.next_close));
+        let (mut newest, mut late, mut between, mut resets, mut taken) = (self.newest, 0, 0, 0, 0);
+        for ((&row, &ts), &value) in rows.iter().zip(ts).zip(values) {
+            let (row, ts) = (row as usize, ts.as_millis());
+            if ts < start || ts >= end || row >= pane.cells.len() || !value.is_finite() {
+                break;
+            }
+            late += u64::from(ts < newest);
+            newest = newest.max(ts);
+            match pane.take(row, &self.series.side, ts, value) {
+                Some(Taken::Between) => between += 1,
+                Some(Taken::Reset) => resets += 1,
+                _ => {}
+            }
+            taken += 1;
+        }
+        self.newest = newest;
+        self.counters.accepted += taken as u64;
+        self.counters.late_taken += late;
+        self.counters.counter_between += between;
+        self.counters.counter_resets += resets;
+        taken
     }
 
     #[inline]
@@ -361,7 +495,7 @@ impl Windows {
             };
             let pane = &mut self.panes[slot];
             debug_assert!(!pane.used || pane.index == index);
-            (pane.index, pane.used) = (index, true);
+            (pane.index, pane.start, pane.used) = (index, start, true);
         }
         if ts >= self.newest {
             self.newest = ts;
@@ -433,7 +567,6 @@ impl Windows {
     /// Reports the window whose last pane is `self.next`.
     fn close(&mut self, shape: Shape, sink: &mut dyn FnMut(&Closed<'_>)) {
         self.settle_counters(shape);
-        self.combine(shape);
         let end = (self.next + 1) * shape.slide;
         let start = end - shape.per_window * shape.slide;
         self.fill_columns(shape, start, end);
@@ -466,7 +599,7 @@ impl Windows {
         let start = self.next * shape.slide;
         let oldest = start - (i64::from(self.options.gap_limit) + shape.per_window) * shape.slide;
         for (cell, &side) in pane.cells.iter_mut().zip(&self.series.side) {
-            if cell.fold != Fold::Counter || cell.count == 0 {
+            if cell.fold() != Fold::Counter || cell.is_empty() {
                 continue;
             }
             let side = side as usize;
@@ -479,53 +612,38 @@ impl Windows {
                 since = carried_at;
                 self.counters.counter_resets += u64::from(reset);
             }
-            counter.elapsed = cell.last - since;
+            let last = start + i64::from(cell.last);
+            counter.elapsed = last - since;
             self.series.carried[side] = counter.newest;
-            self.series.carried_at[side] = cell.last;
+            self.series.carried_at[side] = last;
         }
     }
 
-    /// Folds the window's panes together, oldest first, into one column each of values, counts and newest times.
-    fn combine(&mut self, shape: Shape) {
-        let rows = self.series.fold.len();
-        let mut buffers = std::mem::take(&mut self.buffers);
-        let Buffers {
-            acc,
-            all_counts,
-            all_last,
-            ..
-        } = &mut buffers;
-        acc.clear();
-        acc.resize(rows, 0.0);
-        all_counts.clear();
-        all_counts.resize(rows, 0);
-        all_last.clear();
-        all_last.resize(rows, i64::MIN);
+    /// Folds the panes of some rows of the window together, oldest first.
+    fn combine(&self, shape: Shape, rows: Range<usize>, block: &mut Block) {
+        let Block { acc, counts, last } = block;
+        counts.fill(0);
+        last.fill(i64::MIN);
         for index in self.next - shape.per_window + 1..=self.next {
             let Some(pane) = self.pane(shape, index) else { continue };
-            for (((cell, acc), count), last) in pane
-                .cells
-                .iter()
-                .zip(&mut *acc)
-                .zip(&mut *all_counts)
-                .zip(&mut *all_last)
-            {
-                if cell.count == 0 {
+            let cells = pane.cells.get(rows.start..rows.end.min(pane.cells.len()));
+            let places = acc.iter_mut().zip(counts.iter_mut()).zip(last.iter_mut());
+            for (cell, ((acc, count), last)) in cells.unwrap_or_default().iter().zip(places) {
+                if cell.is_empty() {
                     continue;
                 }
                 let first = *count == 0;
-                match cell.fold {
+                match cell.fold() {
                     Fold::Sum => *acc = if first { cell.acc } else { *acc + cell.acc },
                     Fold::Min => *acc = if first { cell.acc } else { acc.min(cell.acc) },
                     Fold::Max => *acc = if first { cell.acc } else { acc.max(cell.acc) },
                     Fold::Last => *acc = cell.acc,
                     Fold::Count | Fold::Counter | Fold::Sketch => {}
                 }
-                *count = count.saturating_add(cell.count);
-                *last = cell.last;
+                *count = count.saturating_add(cell.count());
+                *last = pane.start + i64::from(cell.last);
             }
         }
-        self.buffers = buffers;
     }
 
     fn fill_columns(&mut self, shape: Shape, start: i64, end: i64) {
@@ -537,17 +655,22 @@ impl Windows {
         out.forgotten.clear();
         let filled_from = start - i64::from(self.options.gap_limit) * shape.slide;
         let forgotten_from = end - self.options.forget_after.as_millis();
-        for row in 0..self.series.fold.len() {
-            let count = out.all_counts[row];
+        let rows = self.series.fold.len();
+        for row in 0..rows {
+            let place = row % BLOCK;
+            if place == 0 {
+                self.combine(shape, row..rows.min(row + BLOCK), &mut out.block);
+            }
+            let count = out.block.counts[place];
             let value = if count > 0 {
                 if self.series.life[row] != Life::Live {
                     self.series.life[row] = Life::Live;
                     self.live += 1;
                 }
-                self.series.newest[row] = out.all_last[row];
-                let value = self.value(shape, row, out.acc[row], count);
+                self.series.newest[row] = out.block.last[place];
+                let value = self.value(shape, row, out.block.acc[place], count);
                 if !value.is_nan() {
-                    self.series.shown[row] = value;
+                    self.series.show(row, value);
                 }
                 value
             } else if self.series.life[row] != Life::Live {
@@ -562,7 +685,7 @@ impl Windows {
             } else {
                 match self.options.gaps {
                     Gaps::Skip => f64::NAN,
-                    Gaps::Carry => self.series.shown[row],
+                    Gaps::Carry => self.series.shown(row),
                     Gaps::Zero => 0.0,
                 }
             };
@@ -578,11 +701,11 @@ impl Windows {
     fn is_back(&self, row: usize) -> bool {
         self.panes
             .iter()
-            .any(|pane| pane.used && pane.cells.get(row).is_some_and(|cell| cell.count > 0))
+            .any(|pane| pane.used && pane.cells.get(row).is_some_and(|cell| !cell.is_empty()))
     }
 
     fn value(&self, shape: Shape, row: usize, acc: f64, count: u32) -> f64 {
-        let value = match self.series.aggregate[row] {
+        let value = match self.series.aggregate(row) {
             Aggregate::Count => f64::from(count),
             Aggregate::Mean => acc / f64::from(count),
             Aggregate::Sum | Aggregate::Min | Aggregate::Max | Aggregate::Last => acc,
@@ -608,7 +731,7 @@ impl Windows {
             else {
                 continue;
             };
-            if cell.count > 0 && counter.elapsed > 0 {
+            if !cell.is_empty() && counter.elapsed > 0 {
                 sum = (sum.0 + cell.acc, sum.1 + counter.elapsed);
             }
         }
@@ -660,7 +783,7 @@ impl Windows {
             *counter += 1;
             return;
         }
-        let value = match self.series.aggregate[row] {
+        let value = match self.series.aggregate(row) {
             Aggregate::Count => 1.0,
             aggregate if aggregate.reads_a_counter() => self.pass_counter(row, ts, value, before),
             _ => value,
@@ -693,7 +816,7 @@ impl Windows {
         }
         let (gain, reset) = growth(carried, value);
         self.counters.counter_resets += u64::from(reset);
-        finite(match self.series.aggregate[row] {
+        finite(match self.series.aggregate(row) {
             Aggregate::Rate => gain / Span::from_millis(ts - before).as_secs_f64(),
             _ => gain,
         })

@@ -224,3 +224,37 @@ fn the_cost_of_a_sample_hardly_grows_with_the_number_of_series() {
     // far above what is measured, so that a busy machine doesn't fail it; a scan over the series would
     assert!(many.0 < few.0 + 2_000.0);
 }
+
+#[test]
+fn a_silent_row_is_forgotten_on_demand_the_longest_silent_first() {
+    let mut windows = Windows::new(&minutes(1)).unwrap();
+    let rows: Vec<u32> = (0..5).map(|_| windows.add_series(Aggregate::Increase)).collect();
+    let mut push = |row: usize, minute: i64, value: f64| {
+        let mut listed = Vec::new();
+        windows.push(&rows[row..=row], &[at(minute * 60_000)], &[value], &mut |closed| {
+            listed = closed.rows.to_vec();
+        });
+        (listed, windows.idle(10), windows.idle(2))
+    };
+    for (row, minute) in [(0, 3), (1, 2), (2, 1), (3, 0)] {
+        push(row, minute, 1.0);
+    }
+    // row 4 never sent; 1 and 0 came first by time, and 0 holds the newest, in the window that is open
+    let (listed, idle, two) = push(0, 5, 7.0);
+    assert_eq!(listed, [0]);
+    assert_eq!(two, idle[..2]);
+    let order: Vec<u32> = idle.iter().map(|(_, row)| *row).collect();
+    assert_eq!(order, [1, 2, 3, 4], "the late ones never counted: {idle:?}");
+
+    let (newest, row) = idle[0];
+    assert!(!windows.forget(row, at(1)), "it was not ranked by that time");
+    assert!(!windows.forget(9, newest));
+    assert!(!windows.forget(0, at(3 * 60_000)), "an open window has a sample of it");
+    assert!(windows.forget(row, newest));
+    windows.reuse(row, Aggregate::Sum).unwrap();
+    let mut seen = Vec::new();
+    windows.push(&[row, 0], &[at(330_000), at(360_000)], &[2.5, 9.0], &mut |closed| {
+        seen = closed.rows.iter().copied().zip(closed.values.iter().copied()).collect();
+    });
+    assert_eq!(seen, [(0, 6.0), (row, 2.5)]);
+}
