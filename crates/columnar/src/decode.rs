@@ -16,7 +16,7 @@ use arrow_ipc::reader::StreamDecoder;
 use arrow_schema::{ArrowError, DataType, Schema, TimeUnit};
 use suture_event::{
     Timestamp,
-    codec::{DecodeError, Decoded, Format, Limits, PointKind, Rejected, SampleRef, Sink, seal},
+    codec::{DecodeError, Decoded, Format, Limits, PointKind, RawKey, Rejected, SampleRef, Sink, seal},
 };
 
 use crate::{labels::Names, text::is_text};
@@ -26,8 +26,10 @@ use crate::{labels::Names, text::is_text};
 pub struct Decoder {
     limits: Limits,
     identity: Vec<u8>,
-    ts: Vec<i64>,
+    millis: Vec<i64>,
+    ts: Vec<Timestamp>,
     values: Vec<f64>,
+    keys: Vec<RawKey>,
 }
 
 /// Samples of one record so far.
@@ -36,6 +38,12 @@ struct Record<'a> {
     decoded: Decoded,
     /// Rows dealt with.
     rows: usize,
+}
+
+/// Which times and values are not there, where any is not.
+struct Nulls<'a> {
+    times: Option<&'a NullBuffer>,
+    values: Option<&'a NullBuffer>,
 }
 
 impl Decoder {
@@ -108,20 +116,23 @@ impl Decoder {
             field: "value",
             help: "write what was measured, in a column of numbers",
         })?;
-        read_times(times, &mut self.ts)?;
+        read_times(times, &mut self.millis)?;
         read_values(values, &mut self.values)?;
-        let nulls = (times.nulls(), values.nulls());
-        let mut names = Names::new(batch, fields)?;
+        let nulls = Nulls {
+            times: times.nulls().filter(|nulls| nulls.null_count() > 0),
+            values: values.nulls().filter(|nulls| nulls.null_count() > 0),
+        };
+        let names = Names::new(batch, fields)?;
         let rows = batch.num_rows();
         let room = self.limits.samples.saturating_sub(record.rows);
-        for row in 0..rows.min(room) {
-            if let Err(error) = self.row(row, nulls, &mut names, record) {
-                record.decoded.rejected.push(Rejected {
-                    index: record.rows + row,
-                    at: None,
-                    metric: names.metric(row).map(excerpt),
-                    error,
-                });
+        self.keys.clear();
+        self.keys.resize(rows.min(room), RawKey(0));
+        names.keys(0, &mut self.keys);
+        if self.is_plain(&nulls) {
+            self.columns(&names, record);
+        } else {
+            for row in 0..rows.min(room) {
+                self.row(row, &nulls, &names, record);
             }
         }
         record.rows += rows.min(room);
@@ -142,18 +153,62 @@ impl Decoder {
         Ok(rows <= room)
     }
 
-    #[inline]
-    fn row(
-        &mut self,
-        row: usize,
-        (no_time, no_value): (Option<&NullBuffer>, Option<&NullBuffer>),
-        names: &mut Names<'_>,
-        record: &mut Record<'_>,
-    ) -> Result<(), DecodeError> {
-        if no_value.is_some_and(|nulls| nulls.is_null(row)) {
-            record.decoded.without_value += 1;
-            return Ok(());
+    /// Whether every row of the batch has a time and a value that can be taken as they are.
+    fn is_plain(&mut self, nulls: &Nulls<'_>) -> bool {
+        let (least, most) = (Timestamp::MIN.as_millis(), Timestamp::MAX.as_millis());
+        self.ts.clear();
+        self.ts
+            .extend(self.millis.iter().map(|millis| Timestamp::from_millis(*millis)));
+        nulls.times.is_none()
+            && nulls.values.is_none()
+            && self.millis.iter().all(|millis| (least..=most).contains(millis))
+            && self.values.iter().all(|value| value.is_finite())
+    }
+
+    /// Hands on a batch all of whose times and values are good: whole runs of rows whose series are known, and the rows
+    /// in between by themselves.
+    fn columns(&mut self, names: &Names<'_>, record: &mut Record<'_>) {
+        let rows = self.keys.len();
+        let mut row = 0;
+        while row < rows {
+            let (Some(keys), Some(ts), Some(values)) =
+                (self.keys.get(row..), self.ts.get(row..rows), self.values.get(row..rows))
+            else {
+                return;
+            };
+            let known = record.sink.known_run(keys, ts, values).min(rows - row);
+            record.decoded.accepted += known;
+            row += known;
+            if let (Some(&ts), Some(&value)) = (self.ts.get(row), self.values.get(row))
+                && row < rows
+            {
+                let met = self.meet(row, ts, value, names, record);
+                record.note(row, names, met);
+                row += 1;
+            }
         }
+    }
+
+    /// Takes one row of a batch that has rows which are not as they should be.
+    fn row(&mut self, row: usize, nulls: &Nulls<'_>, names: &Names<'_>, record: &mut Record<'_>) {
+        if nulls.values.is_some_and(|nulls| nulls.is_null(row)) {
+            record.decoded.without_value += 1;
+            return;
+        }
+        let (ts, value) = match self.measured(row, nulls) {
+            Ok(measured) => measured,
+            Err(error) => return record.note(row, names, Err(error)),
+        };
+        if self.keys.get(row).is_some_and(|key| record.sink.known(*key, ts, value)) {
+            record.decoded.accepted += 1;
+        } else {
+            let met = self.meet(row, ts, value, names, record);
+            record.note(row, names, met);
+        }
+    }
+
+    /// When and what a row measured.
+    fn measured(&self, row: usize, nulls: &Nulls<'_>) -> Result<(Timestamp, f64), DecodeError> {
         let value = self.values.get(row).copied().unwrap_or(f64::NAN);
         if !value.is_finite() {
             return Err(DecodeError::unfit(
@@ -162,8 +217,8 @@ impl Decoder {
                 "write a finite number, or null where there is none",
             ));
         }
-        let no_time = no_time.is_some_and(|nulls| nulls.is_null(row));
-        let Some(millis) = self.ts.get(row).copied().filter(|_| !no_time) else {
+        let no_time = nulls.times.is_some_and(|nulls| nulls.is_null(row));
+        let Some(millis) = self.millis.get(row).copied().filter(|_| !no_time) else {
             return Err(DecodeError::Missing {
                 field: "ts",
                 help: "say when it was measured",
@@ -173,32 +228,55 @@ impl Decoder {
             const HELP: &str = "write a time between the years 1 and 9999, and check the column's unit";
             DecodeError::unfit("ts", format_args!("{millis} milliseconds"), HELP)
         })?;
-        let key = names.key(row);
-        if !record.sink.known(key, ts, value) {
-            let Some(metric) = names.metric(row) else {
-                return Err(DecodeError::Missing {
-                    field: "metric",
-                    help: "name what is measured",
-                });
-            };
-            let mut labels = Vec::new();
-            names.labels(row, &mut labels);
-            let hash = seal(metric, &mut labels, &self.limits, &mut self.identity)?;
-            let sample = SampleRef {
-                ts,
-                metric,
-                value,
-                labels: &labels,
-                hash,
-                identity: &self.identity,
-                kind: PointKind::Unspecified,
-                start: None,
-                signal: None,
-            };
-            record.sink.sample(sample, Some(key));
-        }
+        Ok((ts, value))
+    }
+
+    /// Hands on a row whose series the sink does not know, with its names and labels.
+    fn meet(
+        &mut self,
+        row: usize,
+        ts: Timestamp,
+        value: f64,
+        names: &Names<'_>,
+        record: &mut Record<'_>,
+    ) -> Result<(), DecodeError> {
+        let Some(metric) = names.metric(row) else {
+            return Err(DecodeError::Missing {
+                field: "metric",
+                help: "name what is measured",
+            });
+        };
+        let mut labels = Vec::new();
+        names.labels(row, &mut labels);
+        let hash = seal(metric, &mut labels, &self.limits, &mut self.identity)?;
+        let sample = SampleRef {
+            ts,
+            metric,
+            value,
+            labels: &labels,
+            hash,
+            identity: &self.identity,
+            kind: PointKind::Unspecified,
+            start: None,
+            signal: None,
+        };
+        record.sink.sample(sample, self.keys.get(row).copied());
         record.decoded.accepted += 1;
         Ok(())
+    }
+}
+
+impl Record<'_> {
+    /// Writes down what is wrong with a row.
+    fn note(&mut self, row: usize, names: &Names<'_>, taken: Result<(), DecodeError>) {
+        if let Err(error) = taken {
+            self.decoded.rejected.push(Rejected {
+                index: self.rows + row,
+                at: None,
+                metric: names.metric(row).map(excerpt),
+                error,
+            });
+        }
     }
 }
 

@@ -4,9 +4,9 @@ use std::borrow::Cow;
 
 use arrow_array::{Array, MapArray, RecordBatch, cast::AsArray};
 use suture_event::codec::{DecodeError, Pairs, RawKey};
-use xxhash_rust::xxh3::{xxh3_64, xxh3_128_with_seed};
+use xxhash_rust::xxh3::xxh3_128;
 
-use crate::text::Texts;
+use crate::text::{Texts, fold};
 
 /// What series of a batch are named by.
 pub(crate) struct Names<'a> {
@@ -15,9 +15,7 @@ pub(crate) struct Names<'a> {
     columns: Vec<(&'a str, Texts<'a>)>,
     map: Option<Map<'a>>,
     /// Of the columns' names: equal hashes under other columns are other series.
-    seed: u64,
-    /// Hashes of one row.
-    row: Vec<u8>,
+    seed: u128,
 }
 
 /// A column of maps.
@@ -28,6 +26,8 @@ struct Map<'a> {
 }
 
 const PREFIX: &str = "labels.";
+/// Rows whose hashes are added up together.
+const TOGETHER: usize = 256;
 
 impl<'a> Names<'a> {
     pub(crate) fn new(batch: &'a RecordBatch, fields: &'a [(String, usize)]) -> Result<Self, DecodeError> {
@@ -35,7 +35,7 @@ impl<'a> Names<'a> {
             field: "metric",
             help: "name what is measured, in a column of text",
         };
-        let (mut metric, mut columns, mut map, mut seed) = (None, Vec::new(), None, 0);
+        let (mut metric, mut columns, mut map, mut seed) = (None, Vec::new(), None, 0_u128);
         for (name, at) in fields {
             let column = batch.column(*at);
             if name == "labels" {
@@ -49,7 +49,7 @@ impl<'a> Names<'a> {
                 metric = Some(texts);
             } else {
                 let label = name.strip_prefix(PREFIX).unwrap_or(name);
-                seed = xxh3_64(&[u64::to_le_bytes(seed), xxh3_64(label.as_bytes()).to_le_bytes()].concat());
+                seed = fold(seed, xxh3_128(label.as_bytes()));
                 columns.push((label, texts));
             }
         }
@@ -58,25 +58,34 @@ impl<'a> Names<'a> {
             columns,
             map,
             seed,
-            row: Vec::new(),
         })
     }
 
-    /// The row's series by its texts' hashes.
+    /// The series of rows `from` and on by their texts' hashes. They are added up a column at a time, of as many rows as
+    /// stay near.
     #[inline]
-    pub(crate) fn key(&mut self, row: usize) -> RawKey {
-        self.row.clear();
-        self.row.extend_from_slice(&self.metric.hash(row).to_le_bytes());
-        for (_, texts) in &self.columns {
-            self.row.extend_from_slice(&texts.hash(row).to_le_bytes());
-        }
-        if let Some(map) = &self.map {
-            for entry in map.entries(row) {
-                self.row.extend_from_slice(&map.names.hash(entry).to_le_bytes());
-                self.row.extend_from_slice(&map.values.hash(entry).to_le_bytes());
+    pub(crate) fn keys(&self, from: usize, keys: &mut [RawKey]) {
+        let mut sums = [self.seed; TOGETHER];
+        for (part, keys) in keys.chunks_mut(TOGETHER).enumerate() {
+            let start = from + part * TOGETHER;
+            let rows = start..start + keys.len();
+            sums.fill(self.seed);
+            let sums = sums.get_mut(..keys.len()).unwrap_or_default();
+            self.metric.fold(rows.clone(), sums);
+            for (_, texts) in &self.columns {
+                texts.fold(rows.clone(), sums);
+            }
+            if let Some(map) = &self.map {
+                for (row, sum) in rows.zip(&mut *sums) {
+                    for entry in map.entries(row) {
+                        *sum = fold(fold(*sum, map.names.hash(entry)), map.values.hash(entry));
+                    }
+                }
+            }
+            for (key, sum) in keys.iter_mut().zip(sums) {
+                *key = RawKey(*sum);
             }
         }
-        RawKey(xxh3_128_with_seed(&self.row, self.seed))
     }
 
     pub(crate) fn metric(&self, row: usize) -> Option<&'a str> {

@@ -1,12 +1,20 @@
 //! Columns of text, whatever their encoding, with a hash of each text.
 
-use arrow_array::{Array, ArrayRef, GenericStringArray, OffsetSizeTrait, StringViewArray, cast::AsArray};
-use arrow_buffer::NullBuffer;
+use std::ops::Range;
+
+use arrow_array::{
+    Array, ArrayRef, GenericStringArray, OffsetSizeTrait, StringViewArray,
+    cast::AsArray,
+    types::{
+        ArrowPrimitiveType, Int8Type, Int16Type, Int32Type, Int64Type, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
+    },
+};
+use arrow_buffer::{ArrowNativeType, NullBuffer};
 use arrow_schema::DataType;
-use xxhash_rust::xxh3::xxh3_64;
+use xxhash_rust::xxh3::xxh3_128;
 
 /// What a null hashes to, in place of a text.
-const NULL: u64 = 0x6E75_6C6C_6E75_6C6C;
+const NULL: u128 = 0x6E75_6C6C_6E75_6C6C_2E74_6578_7400_0001;
 
 /// Whether a column of this type holds texts.
 pub(crate) fn is_text(kind: &DataType) -> bool {
@@ -25,9 +33,9 @@ pub(crate) struct Texts<'a> {
     nulls: Option<&'a NullBuffer>,
     values: Values<'a>,
     /// By row, for dictionaries: the place of its text.
-    keys: Option<Vec<usize>>,
+    keys: Option<Keys<'a>>,
     /// By text.
-    hashes: Vec<u64>,
+    hashes: Vec<u128>,
 }
 
 enum Values<'a> {
@@ -38,31 +46,74 @@ enum Values<'a> {
     Nothing,
 }
 
+/// A dictionary's keys, as they lie in the record.
+#[derive(Clone, Copy)]
+enum Keys<'a> {
+    I8(&'a [i8]),
+    I16(&'a [i16]),
+    I32(&'a [i32]),
+    I64(&'a [i64]),
+    U8(&'a [u8]),
+    U16(&'a [u16]),
+    U32(&'a [u32]),
+    U64(&'a [u64]),
+}
+
 impl<'a> Texts<'a> {
     /// `None` where the column is not of text.
     pub(crate) fn new(array: &'a ArrayRef) -> Option<Self> {
         let (values, keys) = match array.as_any_dictionary_opt() {
             None => (Values::new(array)?, None),
-            Some(dictionary) if dictionary.values().is_empty() => (Values::Nothing, Some(vec![0; array.len()])),
-            Some(dictionary) => (Values::new(dictionary.values())?, Some(dictionary.normalized_keys())),
+            Some(dictionary) if dictionary.values().is_empty() => {
+                (Values::Nothing, Some(Keys::new(dictionary.keys())?))
+            }
+            Some(dictionary) => (Values::new(dictionary.values())?, Some(Keys::new(dictionary.keys())?)),
         };
         let hashes = values.hashes();
         Some(Self {
-            nulls: array.nulls(),
+            nulls: array.nulls().filter(|nulls| nulls.null_count() > 0),
             values,
             keys,
             hashes,
         })
     }
 
+    /// Adds the texts of some rows to the rows' hashes so far.
+    #[inline]
+    pub(crate) fn fold(&self, rows: Range<usize>, sums: &mut [u128]) {
+        if self.nulls.is_none()
+            && let [one] = self.hashes.as_slice()
+            && self.keys.is_some()
+        {
+            sums.iter_mut().for_each(|sum| *sum = fold(*sum, *one));
+            return;
+        }
+        match self.keys.filter(|_| self.nulls.is_none()) {
+            Some(Keys::I8(keys)) => self.fold_keys(keys, rows, sums),
+            Some(Keys::I16(keys)) => self.fold_keys(keys, rows, sums),
+            Some(Keys::I32(keys)) => self.fold_keys(keys, rows, sums),
+            Some(Keys::I64(keys)) => self.fold_keys(keys, rows, sums),
+            Some(Keys::U8(keys)) => self.fold_keys(keys, rows, sums),
+            Some(Keys::U16(keys)) => self.fold_keys(keys, rows, sums),
+            Some(Keys::U32(keys)) => self.fold_keys(keys, rows, sums),
+            Some(Keys::U64(keys)) => self.fold_keys(keys, rows, sums),
+            None => rows.zip(sums).for_each(|(row, sum)| *sum = fold(*sum, self.hash(row))),
+        }
+    }
+
+    fn fold_keys<K: ArrowNativeType>(&self, keys: &[K], rows: Range<usize>, sums: &mut [u128]) {
+        for (key, sum) in keys.get(rows).unwrap_or_default().iter().zip(sums) {
+            *sum = fold(*sum, self.hashes.get(key.as_usize()).copied().unwrap_or(NULL));
+        }
+    }
+
     /// A hash of the row's text.
     #[inline]
-    pub(crate) fn hash(&self, row: usize) -> u64 {
-        let at = match &self.keys {
-            Some(_) if self.is_null(row) => return NULL,
-            Some(keys) => keys.get(row).copied(),
-            None => Some(row),
-        };
+    pub(crate) fn hash(&self, row: usize) -> u128 {
+        if self.is_null(row) {
+            return NULL;
+        }
+        let at = self.place(row);
         at.and_then(|at| self.hashes.get(at)).copied().unwrap_or(NULL)
     }
 
@@ -70,13 +121,59 @@ impl<'a> Texts<'a> {
         self.nulls.is_some_and(|nulls| row < nulls.len() && nulls.is_null(row))
     }
 
+    fn place(&self, row: usize) -> Option<usize> {
+        self.keys.map_or(Some(row), |keys| keys.get(row))
+    }
+
     /// The row's text, unless it is null.
     pub(crate) fn get(&self, row: usize) -> Option<&'a str> {
         if self.is_null(row) {
             return None;
         }
-        self.values
-            .get(self.keys.as_ref().map_or(Some(row), |keys| keys.get(row).copied())?)
+        self.values.get(self.place(row)?)
+    }
+}
+
+/// A hash over one more part. What is added up are hashes already, so that a sum of products by odd numbers, a half each,
+/// keeps what they differ by, and the order of the parts.
+#[inline]
+#[allow(clippy::cast_possible_truncation)] // halves
+pub(crate) fn fold(sum: u128, part: u128) -> u128 {
+    let mix = |sum: u64, part: u64, factor: u64| sum.wrapping_mul(factor).wrapping_add(part);
+    let high = mix((sum >> 64) as u64, (part >> 64) as u64, 0x9E37_79B9_7F4A_7C15);
+    let low = mix(sum as u64, part as u64, 0xC2B2_AE3D_27D4_EB4F);
+    u128::from(high) << 64 | u128::from(low)
+}
+
+impl<'a> Keys<'a> {
+    fn new(keys: &'a dyn Array) -> Option<Self> {
+        fn values<T: ArrowPrimitiveType>(keys: &dyn Array) -> Option<&[T::Native]> {
+            Some(keys.as_primitive_opt::<T>()?.values())
+        }
+        Some(match keys.data_type() {
+            DataType::Int8 => Self::I8(values::<Int8Type>(keys)?),
+            DataType::Int16 => Self::I16(values::<Int16Type>(keys)?),
+            DataType::Int32 => Self::I32(values::<Int32Type>(keys)?),
+            DataType::Int64 => Self::I64(values::<Int64Type>(keys)?),
+            DataType::UInt8 => Self::U8(values::<UInt8Type>(keys)?),
+            DataType::UInt16 => Self::U16(values::<UInt16Type>(keys)?),
+            DataType::UInt32 => Self::U32(values::<UInt32Type>(keys)?),
+            DataType::UInt64 => Self::U64(values::<UInt64Type>(keys)?),
+            _ => return None,
+        })
+    }
+
+    fn get(self, row: usize) -> Option<usize> {
+        match self {
+            Self::I8(keys) => keys.get(row).map(|key| key.as_usize()),
+            Self::I16(keys) => keys.get(row).map(|key| key.as_usize()),
+            Self::I32(keys) => keys.get(row).map(|key| key.as_usize()),
+            Self::I64(keys) => keys.get(row).map(|key| key.as_usize()),
+            Self::U8(keys) => keys.get(row).map(|key| key.as_usize()),
+            Self::U16(keys) => keys.get(row).map(|key| key.as_usize()),
+            Self::U32(keys) => keys.get(row).map(|key| key.as_usize()),
+            Self::U64(keys) => keys.get(row).map(|key| key.as_usize()),
+        }
     }
 }
 
@@ -103,14 +200,14 @@ impl<'a> Values<'a> {
         }
     }
 
-    fn hashes(&self) -> Vec<u64> {
+    fn hashes(&self) -> Vec<u128> {
         let length = match self {
             Self::Small(texts) => texts.len(),
             Self::Large(texts) => texts.len(),
             Self::View(texts) => texts.len(),
             Self::Nothing => 0,
         };
-        let hash = |at| self.get(at).map_or(NULL, |text| xxh3_64(text.as_bytes()));
+        let hash = |at| self.get(at).map_or(NULL, |text| xxh3_128(text.as_bytes()));
         (0..length).map(hash).collect()
     }
 }

@@ -159,6 +159,14 @@ pub trait Sink {
         false
     }
 
+    /// Takes samples, in their order, up to the first whose series is not known, and tells how many these are: what
+    /// [`Self::known`] would do for each.
+    fn known_run(&mut self, keys: &[RawKey], ts: &[Timestamp], values: &[f64]) -> usize {
+        let mut samples = keys.iter().zip(ts).zip(values);
+        let unknown = samples.position(|((key, ts), value)| !self.known(*key, *ts, *value));
+        unknown.unwrap_or_else(|| keys.len().min(ts.len()).min(values.len()))
+    }
+
     /// Takes a sample decoded in full; its series may be remembered under the key, where there is one.
     fn sample(&mut self, sample: SampleRef<'_>, key: Option<RawKey>);
 }
