@@ -34,7 +34,7 @@ pub use estimate::Estimate;
 pub use kafka::{Kafka, OwnedTopics, Protocol};
 pub use meaning::{SqlCheck, SqlProblem, SqlUse, Unchecked};
 pub use pipeline::{
-    ChangeFormat, ChangeSource, Clock, LabelEdge, Limits, Pipeline, Scope, ServiceEdge, TelemetryFormat,
+    AtSeries, ChangeFormat, ChangeSource, Clock, LabelEdge, Limits, Pipeline, Scope, ServiceEdge, TelemetryFormat,
     TelemetrySource, Topology,
 };
 pub use problem::{Level, Look, Problem, Problems};

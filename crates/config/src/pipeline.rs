@@ -208,13 +208,27 @@ pub struct ServiceEdge {
     pub to: String,
 }
 
+/// What happens to a new series where a shard has as many as it may.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum AtSeries {
+    /// Its samples go to the dead letters.
+    #[default]
+    Refuse,
+    /// It takes the place of the series that was silent the longest, whose open anomalies end and which is new when it
+    /// comes back. Where every series has sent within a window that is still open, its samples go to the dead letters.
+    Evict,
+}
+
 /// Bounds on what one process takes in and keeps.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
-    /// Series in one shard, which is one input partition. Samples of further series go to the dead letters.
+    /// Series in one shard, which is one input partition.
     #[schemars(range(min = 1, max = 100_000_000))]
     pub series: usize,
+    /// What happens at that bound.
+    pub at_series: AtSeries,
     /// Labels of one series. Samples with more go to the dead letters.
     #[schemars(range(min = 1, max = 10_000))]
     pub labels: usize,
@@ -246,6 +260,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             series: 100_000,
+            at_series: AtSeries::Refuse,
             labels: suture_event::MAX_LABELS,
             label_bytes: 16 << 10,
             record_bytes: 1 << 20,

@@ -1,5 +1,6 @@
 //! The detectors of many series under one set of options.
 
+mod retire;
 mod vote;
 
 use suture_event::{AnomalyPhase, Direction, EndReason, SignalKind, Timestamp};

@@ -82,6 +82,13 @@ impl Season {
         }
     }
 
+    pub(crate) fn reset(&mut self, row: usize) {
+        self.levels.reset(row);
+        for column in &mut self.profile {
+            column[row] = 0.0;
+        }
+    }
+
     /// Bytes a series.
     pub(crate) fn bytes(&self) -> usize {
         Levels::BYTES + self.profile.len() * size_of::<f32>()

@@ -237,6 +237,13 @@ impl Seasonal {
         }
     }
 
+    /// Forgets what is known of a series.
+    pub(crate) fn reset(&mut self, row: usize) {
+        self.levels.reset(row);
+        self.tails.reset(row);
+        self.seasons_mut().for_each(|season| season.reset(row));
+    }
+
     fn seasons(&self) -> impl Iterator<Item = &Season> {
         self.daily.iter().chain(&self.weekly)
     }

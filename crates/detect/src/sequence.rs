@@ -119,14 +119,27 @@ impl Sequence {
     /// Takes over the model of a series elsewhere, where it has one.
     pub(crate) fn adopt(&mut self, row: usize, from: &Self, from_row: usize) {
         let slot = from.slots[from_row] as usize;
-        if from.slots[from_row] == NONE || self.slots[row] != NONE {
+        if from.slots[from_row] == NONE {
             return;
         }
-        self.slots[row] = u32::try_from(self.numbers.len() / NUMBERS).unwrap_or(NONE);
-        self.numbers
-            .extend_from_slice(&from.numbers[slot * NUMBERS..(slot + 1) * NUMBERS]);
-        self.counts
-            .extend_from_slice(&from.counts[slot * COUNTS..(slot + 1) * COUNTS]);
+        if self.slots[row] == NONE {
+            self.slots[row] = u32::try_from(self.numbers.len() / NUMBERS).unwrap_or(NONE);
+            self.numbers.resize(self.numbers.len() + NUMBERS, 0.0);
+            self.counts.resize(self.counts.len() + COUNTS, 0);
+        }
+        let to = self.slots[row] as usize;
+        self.numbers[to * NUMBERS..(to + 1) * NUMBERS]
+            .copy_from_slice(&from.numbers[slot * NUMBERS..(slot + 1) * NUMBERS]);
+        self.counts[to * COUNTS..(to + 1) * COUNTS].copy_from_slice(&from.counts[slot * COUNTS..(slot + 1) * COUNTS]);
+    }
+
+    /// Forgets what is known of a series; its block, where it has one, is kept for the row's next.
+    pub(crate) fn reset(&mut self, row: usize) {
+        if self.slots[row] != NONE {
+            let slot = self.slots[row] as usize;
+            self.numbers[slot * NUMBERS..(slot + 1) * NUMBERS].fill(0.0);
+            self.counts[slot * COUNTS..(slot + 1) * COUNTS].fill(0);
+        }
     }
 
     /// Takes in a value; gives minus the decimal logarithm of each feature's probability.

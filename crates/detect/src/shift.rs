@@ -71,6 +71,11 @@ impl Shift {
         self.tails.adopt(row, &from.tails, from_row);
     }
 
+    pub(crate) fn reset(&mut self, row: usize) {
+        self.sums.reset(row);
+        self.tails.reset(row);
+    }
+
     /// Bytes a series.
     pub(crate) fn bytes(&self) -> usize {
         Sums::BYTES + Tails::BYTES

@@ -62,6 +62,11 @@ impl Whitening {
         (self.memory.before[row], self.memory.muted[row]) = (f64::NAN, 0);
     }
 
+    pub(crate) fn reset(&mut self, row: usize) {
+        self.memory.reset(row);
+        self.tails.reset(row);
+    }
+
     /// Bytes a series.
     pub(crate) const BYTES: usize = Memory::BYTES + Tails::BYTES;
 

@@ -1,6 +1,7 @@
 //! The first fold: from the records of one input partition to facts.
 
 mod derive;
+mod evict;
 mod intake;
 mod judge;
 mod state;
@@ -17,6 +18,7 @@ use suture_window::{Counters as WindowCounters, Windows};
 
 pub(crate) use self::state::Blob;
 use self::{
+    evict::Ranking,
     intake::{Decoded, Decoders, Taken},
     judge::Judge,
 };
@@ -129,6 +131,10 @@ pub struct ObserveCounters {
     pub series_refused: u64,
     /// Series that found no place in a group of a derive rule, as the group or the number of groups was full.
     pub left_out_of_groups: u64,
+    /// Series given up because the bound on series was reached.
+    pub series_evicted: u64,
+    /// Samples refused because they were from too far in the future.
+    pub future: u64,
     /// Well-formed events that are none of this program's business.
     pub ignored: u64,
     /// Series known.
@@ -164,6 +170,7 @@ pub struct Observe {
     /// Call edges already said.
     edges: std::collections::BTreeSet<(Arc<str>, Arc<str>)>,
     roster: Vec<ShardId>,
+    ranking: Ranking,
     counters: ObserveCounters,
     with_scores: bool,
 }
@@ -177,6 +184,19 @@ struct Pending {
 }
 
 impl Pending {
+    /// Moves samples here. Where none waits the columns change places.
+    fn take(&mut self, rows: &mut Vec<u32>, ts: &mut Vec<Timestamp>, values: &mut Vec<f64>) {
+        if self.rows.is_empty() {
+            std::mem::swap(&mut self.rows, rows);
+            std::mem::swap(&mut self.ts, ts);
+            std::mem::swap(&mut self.values, values);
+        } else {
+            self.rows.append(rows);
+            self.ts.append(ts);
+            self.values.append(values);
+        }
+    }
+
     fn clear(&mut self) {
         self.rows.clear();
         self.ts.clear();
@@ -222,6 +242,7 @@ impl Observe {
             versions: BTreeMap::new(),
             edges: std::collections::BTreeSet::new(),
             roster: Vec::new(),
+            ranking: Ranking::default(),
             counters: ObserveCounters::default(),
             with_scores: false,
         })

@@ -65,6 +65,21 @@ impl SeriesTable {
         }
     }
 
+    /// Forgets the series of a row, which is then another's.
+    pub(crate) fn give_up(&mut self, row: u32) -> Option<&Series> {
+        let series = self.series.get(row as usize)?;
+        self.slots.remove(&series.hash);
+        Some(series)
+    }
+
+    /// Gives a row that was given up to another series.
+    pub(crate) fn replace(&mut self, row: u32, series: Series) {
+        if let Some(place) = self.series.get_mut(row as usize) {
+            self.slots.insert(series.hash, Slot::Row(row));
+            *place = series;
+        }
+    }
+
     pub(crate) fn get(&self, row: u32) -> Option<&Series> {
         self.series.get(row as usize)
     }

@@ -186,6 +186,12 @@ const METRICS: &[Metric] = &[
     counter("samples_refused", "Samples of series beyond `limits.series`", |s| {
         s.count(count::SERIES_REFUSED).map(Value::Counter)
     }),
+    counter("series_evicted", "Series given up for new ones at `limits.series`", |s| {
+        s.count(count::SERIES_EVICTED).map(Value::Counter)
+    }),
+    counter("samples_future", "Samples from further ahead than `limits.future`", |s| {
+        s.count(count::FUTURE).map(Value::Counter)
+    }),
     counter("alarms_suppressed", "Alarms that a budget suppressed", |s| {
         s.count(count::ALARMS_SUPPRESSED).map(Value::Counter)
     }),

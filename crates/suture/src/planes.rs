@@ -26,6 +26,10 @@ pub mod count {
     pub const LEFT_OUT: &str = "samples_left_out";
     /// Samples of series beyond `limits.series`.
     pub const SERIES_REFUSED: &str = "samples_refused";
+    /// Series given up at `limits.series`.
+    pub const SERIES_EVICTED: &str = "series_evicted";
+    /// Samples from further ahead than `limits.future`.
+    pub const FUTURE: &str = "samples_future";
     /// Alarms that a budget suppressed.
     pub const ALARMS_SUPPRESSED: &str = "alarms_suppressed";
     /// Samples that came after their window had closed.
@@ -275,6 +279,8 @@ impl Fold for ObserveFold {
         tell(count::SAMPLES, counters.samples);
         tell(count::LEFT_OUT, counters.left_out);
         tell(count::SERIES_REFUSED, counters.series_refused);
+        tell(count::SERIES_EVICTED, counters.series_evicted);
+        tell(count::FUTURE, counters.future);
         tell(count::ALARMS_SUPPRESSED, counters.alarms_suppressed);
         tell(count::LATE, counters.windows.late_dropped);
         tell(count::WINDOWS, counters.windows.closed);

@@ -260,6 +260,14 @@ impl Derive {
         }
     }
 
+    /// Takes the seats of a row away whose series was given up.
+    pub(super) fn forget(&mut self, row: u32) {
+        if !self.rules.is_empty() {
+            self.leave(row);
+            self.seat(row).taken = false;
+        }
+    }
+
     /// Removes a member from its group; those behind it move up.
     fn vacate(&mut self, rule: u32, group: u32, member: u32) {
         let Some(of) = self.rules.get_mut(rule as usize) else {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use suture_config::TelemetryFormat;
+use suture_config::{AtSeries, TelemetryFormat};
 use suture_detect::SeriesHints;
 use suture_event::{
     Change, ChangeKind, Command, Edge, EdgeSource, FactBody, Outcome, SeriesKey, Timestamp,
@@ -10,11 +10,14 @@ use suture_event::{
 };
 use suture_window::Aggregate;
 
-use super::{Observe, ObserveOut, RecordRef};
+use super::{Observe, ObserveOut, Pending, RecordRef};
 use crate::{
     Rows, SourceKind,
     series::{Series, Slot},
 };
+
+/// Samples that are looked up together.
+const RUN: usize = 256;
 
 /// Reasons of one record that are written out; the rest is counted.
 const REASONS: usize = 5;
@@ -58,6 +61,11 @@ pub(super) struct Taken {
 }
 
 impl Taken {
+    /// Moves the samples on to those that wait to be judged.
+    pub(super) fn move_to(&mut self, pending: &mut Pending) {
+        pending.take(&mut self.rows, &mut self.ts, &mut self.values);
+    }
+
     fn clear(&mut self) {
         *self = Self {
             rows: std::mem::take(&mut self.rows),
@@ -98,6 +106,7 @@ struct Intake<'a> {
     /// The time beyond which a sample is from the future.
     latest: Option<Timestamp>,
     taken: &'a mut Taken,
+    offset: i64,
     out: &'a mut ObserveOut,
 }
 
@@ -112,15 +121,30 @@ impl Sink for Intake<'_> {
         true
     }
 
+    fn known_run(&mut self, keys: &[RawKey], ts: &[Timestamp], values: &[f64]) -> usize {
+        let parts = keys.chunks(RUN).zip(ts.chunks(RUN)).zip(values.chunks(RUN));
+        let mut done = 0;
+        for ((keys, ts), values) in parts {
+            let known = self.known_part(keys, ts, values);
+            done += known;
+            if known < keys.len() {
+                break;
+            }
+        }
+        done
+    }
+
     fn sample(&mut self, sample: SampleRef<'_>, key: Option<RawKey>) {
         if !self.is_timely(sample.ts) {
             return;
         }
         let slot = match self.observe.table.slot(sample.hash) {
             Some(slot) => slot,
-            None => self.observe.register(&sample, self.out),
+            None => self.observe.register(&sample, self.taken, self.offset, self.out),
         };
-        if let Some(key) = key {
+        // one that is refused may have room the next time, where room is made
+        let may_change = slot == Slot::Refused && self.observe.pipeline.limits.at_series == AtSeries::Evict;
+        if let Some(key) = key.filter(|_| !may_change) {
             self.observe.raw.put(key, slot);
         }
         self.take(slot, sample.ts, sample.value);
@@ -128,6 +152,34 @@ impl Sink for Intake<'_> {
 }
 
 impl Intake<'_> {
+    /// As [`Sink::known_run`]: columns are taken over whole up to a sample that is from the future, or whose series is
+    /// unknown or has no row.
+    fn known_part(&mut self, keys: &[RawKey], ts: &[Timestamp], values: &[f64]) -> usize {
+        let timely = self
+            .latest
+            .is_none_or(|latest| ts.iter().fold(true, |all, ts| all & (*ts <= latest)));
+        let mut done = 0;
+        while let (Some(&key), Some(&at), Some(&value)) = (keys.get(done), ts.get(done), values.get(done)) {
+            let ahead = keys.get(done..).filter(|_| timely).unwrap_or_default();
+            let rows = self.observe.raw.rows(ahead, &mut self.taken.rows);
+            if rows > 0 {
+                let taken = done..done + rows;
+                self.taken
+                    .ts
+                    .extend_from_slice(ts.get(taken.clone()).unwrap_or_default());
+                self.taken
+                    .values
+                    .extend_from_slice(values.get(taken).unwrap_or_default());
+                done += rows;
+            } else if self.known(key, at, value) {
+                done += 1;
+            } else {
+                break;
+            }
+        }
+        done
+    }
+
     /// Whether a sample is not from the future; counts it where it is.
     fn is_timely(&mut self, ts: Timestamp) -> bool {
         let timely = self.latest.is_none_or(|latest| ts <= latest);
@@ -172,6 +224,7 @@ impl Observe {
             observe: self,
             latest,
             taken: &mut taken,
+            offset: record.offset,
             out,
         };
         let decoded = match format {
@@ -194,9 +247,7 @@ impl Observe {
                 }
                 self.express(&mut taken, record.offset, out);
                 self.complain(record.offset, &decoded.rejected, &taken, out);
-                self.pending.rows.append(&mut taken.rows);
-                self.pending.ts.append(&mut taken.ts);
-                self.pending.values.append(&mut taken.values);
+                taken.move_to(&mut self.pending);
             }
         }
         taken.clear();
@@ -204,14 +255,15 @@ impl Observe {
     }
 
     /// Meets a series for the first time.
-    fn register(&mut self, sample: &SampleRef<'_>, out: &mut ObserveOut) -> Slot {
+    fn register(&mut self, sample: &SampleRef<'_>, taken: &mut Taken, offset: i64, out: &mut ObserveOut) -> Slot {
         let Ok(key) = sample.key() else { return Slot::Refused };
         let limit = self.pipeline.limits.series;
         if !self.identity_kept(&key, sample) {
             self.table.exclude(sample.hash, Slot::LeftOut, limit);
             return Slot::LeftOut;
         }
-        if self.table.len() >= limit {
+        let full = self.table.len() >= limit;
+        if full && self.pipeline.limits.at_series == AtSeries::Refuse {
             self.table.exclude(sample.hash, Slot::Refused, limit);
             return Slot::Refused;
         }
@@ -228,7 +280,17 @@ impl Observe {
             .kind
             .or(sample.signal)
             .unwrap_or_else(|| signal.kind_of(&key.metric));
-        let row = self.windows.add_series(aggregate);
+        let row = if full {
+            let Some(row) = self.make_room(taken, offset, out) else {
+                return Slot::Refused;
+            };
+            if self.windows.reuse(row, aggregate).is_err() {
+                return Slot::Refused;
+            }
+            row
+        } else {
+            self.windows.add_series(aggregate)
+        };
         let hints = SeriesHints {
             metric: &key.metric,
             kind,
@@ -247,7 +309,7 @@ impl Observe {
             .unwrap_or(&self.pipeline.scope.default)
             .into();
         let service = key.labels.get(&self.pipeline.entity).map(Arc::from);
-        self.table.add(Series {
+        let series = Series {
             key,
             hash: sample.hash,
             scope,
@@ -255,7 +317,12 @@ impl Observe {
             kind,
             rule,
             bank_row,
-        });
+        };
+        if full {
+            self.table.replace(row, series);
+        } else {
+            self.table.add(series);
+        }
         Slot::Row(row)
     }
 
@@ -331,7 +398,7 @@ impl Observe {
     }
 
     /// Applies what the pipeline file says of the samples' values to those of one record.
-    fn express(&mut self, taken: &mut Taken, offset: i64, out: &mut ObserveOut) {
+    pub(super) fn express(&mut self, taken: &mut Taken, offset: i64, out: &mut ObserveOut) {
         let filter = self.source.filter.clone().filter(|filter| filter.reads_sample());
         let value = self.source.value.clone();
         if taken.rows.is_empty() || (filter.is_none() && value.is_none()) {
@@ -391,11 +458,17 @@ impl Observe {
         if taken.refused > 0 {
             self.counters.series_refused += taken.refused;
             reasons.push(format!(
-                "{} samples of new series, but the shard has {} already: raise limits.series, or send fewer",
-                taken.refused, self.pipeline.limits.series
+                "{} samples of new series, but the shard has {} already{}: raise limits.series, or send fewer",
+                taken.refused,
+                self.pipeline.limits.series,
+                match self.pipeline.limits.at_series {
+                    AtSeries::Refuse => "",
+                    AtSeries::Evict => ", and none of them is silent",
+                }
             ));
         }
         if taken.future > 0 {
+            self.counters.future += taken.future;
             reasons.push(format!(
                 "{} samples from the future, up to {}: set the producer's clock, or raise limits.future ({})",
                 taken.future, taken.furthest, self.pipeline.limits.future

@@ -1,6 +1,6 @@
 //! From closed windows to anomalies: each series' column entry goes to the bank of its signal rule.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use suture_config::{Pipeline, SignalMatcher};
 use suture_detect::{Bank, Budget, Column, Episode, SeriesHints, Suppressed};
@@ -14,11 +14,16 @@ use crate::{
     series::{Series, SeriesTable},
 };
 
+/// What a row of a bank stands for that no series has.
+const NO_ROW: u32 = u32::MAX;
+
 /// One signal rule's detectors, with the columns they are fed from.
 struct RuleBank {
     bank: Bank,
-    /// Row in the windows, by row in the bank.
+    /// Row in the windows, by row in the bank; [`NO_ROW`] where its series was given up.
     rows: Vec<u32>,
+    /// Rows of the bank whose series were given up: the lowest is the first to be given to another.
+    free: BTreeSet<u32>,
     bank_rows: Vec<u32>,
     values: Vec<f64>,
     last: Vec<Timestamp>,
@@ -56,6 +61,7 @@ impl Judge {
             banks.push(RuleBank {
                 bank,
                 rows: Vec::new(),
+                free: BTreeSet::new(),
                 bank_rows: Vec::new(),
                 values: Vec::new(),
                 last: Vec::new(),
@@ -78,12 +84,33 @@ impl Judge {
         let Some(bank) = self.banks.get_mut(rule as usize) else {
             return 0;
         };
-        bank.rows.push(row);
-        let row = bank.bank.add_series(hints);
-        if let Some((from, from_row)) = known {
-            bank.bank.adopt(row, from, from_row);
+        let place = bank.free.pop_first();
+        let bank_row = match place {
+            Some(free) => {
+                bank.bank.reuse(free, hints);
+                free
+            }
+            None => {
+                bank.rows.push(row);
+                bank.bank.add_series(hints)
+            }
+        };
+        if let Some(place) = bank.rows.get_mut(bank_row as usize) {
+            *place = row;
         }
-        row
+        if let Some((from, from_row)) = known {
+            bank.bank.adopt(bank_row, from, from_row);
+        }
+        bank_row
+    }
+
+    /// Gives a series up: its row in the bank is free for another. What is open of it ends.
+    pub(super) fn retire(&mut self, series: &Series, at: Timestamp) -> Option<Anomaly> {
+        let rule = self.banks.get_mut(series.rule as usize)?;
+        *rule.rows.get_mut(series.bank_row as usize)? = NO_ROW;
+        rule.free.insert(series.bank_row);
+        let episode = rule.bank.retire(series.bank_row, at)?;
+        Some(anomaly(series, episode))
     }
 
     pub(super) fn explain(&self, series: &Series) -> Option<String> {
@@ -216,19 +243,20 @@ impl Judge {
     pub(super) fn link<'a>(&mut self, series: impl Iterator<Item = &'a Series>) {
         for rule in &mut self.banks {
             rule.rows.clear();
+            rule.rows.resize(rule.bank.len(), NO_ROW);
         }
         for (row, one) in series.enumerate() {
             if let Some(rule) = self.banks.get_mut(one.rule as usize) {
-                let place = one.bank_row as usize;
-                if rule.rows.len() <= place {
-                    rule.rows.resize(place + 1, u32::MAX);
-                }
                 #[allow(clippy::cast_possible_truncation)] // bounded by the limit on series
                 let row = row as u32;
-                if let Some(slot) = rule.rows.get_mut(place) {
+                if let Some(slot) = rule.rows.get_mut(one.bank_row as usize) {
                     *slot = row;
                 }
             }
+        }
+        for rule in &mut self.banks {
+            let rows = (0..).zip(&rule.rows);
+            rule.free = rows.filter(|(_, row)| **row == NO_ROW).map(|(free, _)| free).collect();
         }
     }
 }

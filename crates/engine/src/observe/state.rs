@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use suture_detect::Budget;
 use suture_event::{Timestamp, codec::otlp::Histograms, stable_hash};
 
-use super::{Judge, Observe};
+use super::{Judge, Observe, evict::Ranking};
 use crate::{
     ENGINE_VERSION, EngineError,
     series::{Series, SeriesTable},
@@ -34,6 +34,9 @@ struct Snapshot {
     /// What is made of several series together.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     derive: Option<Blob>,
+    /// Silent series in the order in which they would be given up.
+    #[serde(default)]
+    ranking: Ranking,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -76,6 +79,7 @@ impl Observe {
                 .snapshot()
                 .map_err(|e| self.snapshot_error(&e))?
                 .map(Blob),
+            ranking: self.ranking.clone(),
         };
         rmp_serde::to_vec_named(&snapshot).map_err(|e| self.snapshot_error(&e))
     }
@@ -125,6 +129,7 @@ impl Observe {
         self.newest = snapshot.newest;
         self.versions = snapshot.versions.into_iter().collect();
         self.edges = snapshot.edges.into_iter().collect();
+        self.ranking = snapshot.ranking;
         self.roster.clear();
         Ok(())
     }

@@ -1,0 +1,59 @@
+//! Series that are given up, and rows that go to another one.
+
+use suture_event::{AnomalyPhase, EndReason, Timestamp};
+
+use super::{Bank, SeriesHints, side_of};
+use crate::{
+    Column, Episode,
+    episode::{OUTSIDE, SILENT},
+};
+
+impl Bank {
+    /// Gives a series up: what is open of it ends, as nothing more will be known. Its row must not be updated again before
+    /// it is given to another series with [`Self::reuse`].
+    pub fn retire(&mut self, row: u32, at: Timestamp) -> Option<Episode> {
+        let place = row as usize;
+        let reason = match *self.standing.state.get(place)? {
+            OUTSIDE => EndReason::Silent,
+            SILENT => EndReason::Adapted,
+            _ => return None,
+        };
+        let column = Column {
+            start: at,
+            end: at,
+            at,
+            rows: &[],
+            values: &[],
+        };
+        let mut episode = self.episode(place, &column, AnomalyPhase::Ended, None);
+        episode.end = Some(reason);
+        episode.detail =
+            "the series was given up for a new one, as it was silent the longest: what became of it is not \
+                          known"
+                .to_owned();
+        self.forget(place);
+        Some(episode)
+    }
+
+    /// Gives the row of a series that was given up to another one, which starts as if it were new.
+    pub fn reuse(&mut self, row: u32, hints: SeriesHints<'_>) {
+        let row = row as usize;
+        if row < self.len() {
+            self.forget(row);
+            self.given.side[row] = side_of(self.options.direction, hints.kind);
+            self.given.derived[row] = u8::from(hints.kind.is_symptom());
+        }
+    }
+
+    fn forget(&mut self, row: usize) {
+        self.given.reset(row);
+        self.seasonal.reset(row);
+        self.shift.reset(row);
+        self.sequence.reset(row);
+        self.standing.close(row);
+        self.standing.resting.reset(row);
+        if let Some(white) = &mut self.white {
+            white.reset(row);
+        }
+    }
+}

@@ -1,0 +1,61 @@
+//! What happens at the bound on series, where it is to give up the one that was silent the longest.
+
+use std::collections::VecDeque;
+
+use serde::{Deserialize, Serialize};
+use suture_event::{FactBody, Timestamp};
+
+use super::{Observe, ObserveOut, intake::Taken};
+
+/// Silent rows are ranked this share of the bound at a time, and no fewer than that many: what a pass over all rows costs
+/// is then spread over as many new series.
+const SHARE: usize = 8;
+const LEAST: usize = 64;
+
+/// Rows that may be given up, the longest silent first. What was ranked stays in order as time goes on: a row that sends
+/// again no longer has the time it was ranked by.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub(super) struct Ranking {
+    rows: VecDeque<(Timestamp, u32)>,
+    /// Windows that had closed when all silent rows were ranked; until the next one closes there are no others.
+    exhausted: Option<u64>,
+}
+
+impl Observe {
+    /// Gives up the series that was silent the longest, and its row; `None` where every series has a sample in a window
+    /// that is still open. Everything before the sample at hand is judged first, so that what is silent does not depend on
+    /// how records come in batches.
+    pub(super) fn make_room(&mut self, taken: &mut Taken, offset: i64, out: &mut ObserveOut) -> Option<u32> {
+        self.express(taken, offset, out);
+        taken.move_to(&mut self.pending);
+        self.flush(out);
+        loop {
+            while let Some((newest, row)) = self.ranking.rows.pop_front() {
+                if self.windows.forget(row, newest) {
+                    self.give_up(row, out);
+                    return Some(row);
+                }
+            }
+            let closed = self.windows.counters().closed;
+            if self.ranking.exhausted == Some(closed) {
+                return None;
+            }
+            let most = (self.pipeline.limits.series / SHARE).max(LEAST);
+            let idle = self.windows.idle(most);
+            self.ranking.exhausted = (idle.len() < most).then_some(closed);
+            self.ranking.rows = idle.into();
+        }
+    }
+
+    fn give_up(&mut self, row: u32, out: &mut ObserveOut) {
+        self.counters.series_evicted += 1;
+        self.raw.forget(row);
+        self.judge.derive.forget(row);
+        let at = self.windows.newest();
+        let Some(series) = self.table.give_up(row) else { return };
+        if let Some(anomaly) = self.judge.retire(series, at) {
+            let (scope, at) = (series.scope.clone(), anomaly.at);
+            self.say(scope, at, FactBody::Anomaly(anomaly), out);
+        }
+    }
+}
