@@ -1,13 +1,23 @@
 //! How much memory a pipeline may come to need, told before it starts.
 
 use serde::Serialize;
-use suture_detect::Bank;
+use suture_detect::{Bank, DetectorName, SequenceMode};
 use suture_window::Aggregate;
 
 use crate::{Bytes, Pipeline, SignalRule};
 
 /// Bytes of a series' name and labels with the tables that find it, taken as 8 labels of 24 bytes.
 const IDENTITY: usize = 700;
+/// Bytes of what finds a series by the bytes that name it in a record: an entry, its share of the buckets and of their spare
+/// room, and its row's link.
+const RAW: usize = 80;
+/// Bytes of a series in the columns of a window that is dealt out to the detectors.
+const DEALT: usize = 28;
+/// Bytes of a series in a snapshot, besides its detectors' and its cells: name, labels, places, and what it carries from
+/// window to window.
+const WRITTEN: usize = 450;
+/// Bytes of one cell in a snapshot.
+const WRITTEN_CELL: usize = 80;
 /// Bytes of one fact that waits for its turn.
 const FACT: usize = 600;
 /// Bytes that a shard takes without any series: buffers of the client, of one batch and of one transaction.
@@ -28,7 +38,11 @@ pub struct Estimate {
     pub window_bytes: usize,
     /// Bytes of a series' detectors.
     pub detect_bytes: usize,
-    /// Bytes of a series in all, its name and labels included.
+    /// Bytes of a series in the sequence model, where it watches.
+    pub sequence_bytes: usize,
+    /// Bytes of a series while a snapshot is put together.
+    pub snapshot_bytes: usize,
+    /// Bytes of a series in all, its name and labels and what finds it included.
     pub bytes_per_series: usize,
     /// Bytes of what is made of several series in one shard: see `derive`.
     pub derive_bytes: usize,
@@ -47,15 +61,25 @@ impl Pipeline {
     #[must_use]
     pub fn estimate(&self) -> Estimate {
         let fallback = SignalRule::fallback(self.detect.clone());
-        let cost = |rule: &SignalRule| (self.window_bytes(rule), detect_bytes(rule, self.alarms.is_some()));
-        let ((window_bytes, detect_bytes), dearest) = self
+        let cost = |rule: &SignalRule| {
+            let budget = self.alarms.is_some();
+            (
+                self.window_bytes(rule),
+                detect_bytes(rule, budget),
+                self.sequence_bytes(rule),
+            )
+        };
+        let ((window_bytes, detect_bytes, sequence_bytes), dearest) = self
             .signals
             .iter()
             .chain(std::iter::once(&fallback))
             .map(|rule| (cost(rule), rule.name.as_str()))
-            .max_by_key(|((window, detect), _)| window + detect)
+            .max_by_key(|((window, detect, sequence), _)| window + detect + sequence)
             .unwrap_or_default();
-        let bytes_per_series = window_bytes + detect_bytes + IDENTITY;
+        // the columns, and all of it once more in one piece
+        let cells = if self.sketches() { SKETCH_BINS } else { WRITTEN_CELL } * self.panes().max(1);
+        let snapshot_bytes = 2 * (WRITTEN + cells + detect_bytes + sequence_bytes);
+        let bytes_per_series = window_bytes + detect_bytes + sequence_bytes + snapshot_bytes + IDENTITY + RAW + DEALT;
         let (series, shards) = (self.limits.series, self.limits.shards);
         let derived = self.derive.iter().map(|rule| {
             let (group, member) = rule.bytes(IDENTITY);
@@ -81,6 +105,8 @@ impl Pipeline {
             window_bytes,
             detect_bytes,
             derive_bytes,
+            sequence_bytes,
+            snapshot_bytes,
             bytes_per_series,
             dearest_rule: dearest.to_owned(),
             shard: Bytes(shard),
@@ -98,6 +124,23 @@ impl Pipeline {
             0
         };
         self.window.bytes_per_series(aggregate) + bins
+    }
+
+    /// Whether any rule asks for a quantile.
+    fn sketches(&self) -> bool {
+        let mut aggregates = self.signals.iter().filter_map(|rule| rule.aggregate);
+        aggregates.any(|aggregate| matches!(aggregate, Aggregate::Quantile(_)))
+    }
+
+    /// Bytes of a series in a rule's sequence model; none where it does not watch.
+    fn sequence_bytes(&self, rule: &SignalRule) -> usize {
+        let watches = match rule.detect.sequence {
+            SequenceMode::On => true,
+            SequenceMode::Off => false,
+            SequenceMode::Auto => self.window.size.is_none(),
+        };
+        let watches = watches && rule.detect.wants(DetectorName::Sequence);
+        if watches { Bank::bytes_per_sequence() } else { 0 }
     }
 
     /// Pieces of time that a window and its lateness are cut into.

@@ -212,7 +212,7 @@ kafka:
   client: {bootstrap.servers: "a:9092", sasl.password: hunter2, ssl.key.pem: "hunter3"}
 telemetry: [{topic: telemetry, where: "metric <> 'a: #b'"}]
 window: {size: 1m, lateness: 10s}
-limits: {memory: 2GiB}
+limits: {memory: 4GiB}
 signals:
   - {name: cpu, match: {metric: "cpu*"}, aggregate: p95, direction: up}
 remediate:
@@ -295,6 +295,18 @@ fn the_estimate_grows_with_series_shards_and_sketches() {
     let dearest = estimate("window: {size: 1m, slide: 10s}\nsignals: [{name: tail, aggregate: p99}]");
     assert_eq!(dearest.dearest_rule, "tail");
     assert!(dearest.window_bytes > base.window_bytes, "{dearest:?}");
+    assert_eq!(base.sequence_bytes, 0);
+    let alone = estimate("");
+    assert!(
+        alone.sequence_bytes > 100_000,
+        "each sample by itself is watched for its shape: {alone:?}"
+    );
+    assert!(
+        alone.bytes_per_series > 3 * alone.sequence_bytes,
+        "and written to a snapshot: {alone:?}"
+    );
+    let off = estimate("detect: {sequence: off}");
+    assert_eq!(off.sequence_bytes, 0);
 }
 
 #[test]
