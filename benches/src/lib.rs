@@ -1,1 +1,3 @@
-//! What crosses crates: benches
+//! What crosses crates: benches, and the samples they run on.
+
+pub mod samples;

@@ -365,37 +365,28 @@ impl Table {
     }
 }
 
-/// One sample a series and window; timed are the samples, or the close.
+/// Ten samples a series and window, each series once a round. The rounds in the middle of a window are what the median
+/// tells; the one that begins a window closes the one before.
 struct Windowed {
     windows: Windows,
     rows: Vec<u32>,
     ts: Vec<Timestamp>,
-    closes: bool,
     closed: usize,
 }
 
+/// Samples of a series in a window.
+const TICKS: i64 = 10;
+
 impl Subject for Windowed {
     fn round(&mut self, round: usize, values: &[f64]) {
-        let at = START + round as i64 * MINUTE;
+        let at = START + round as i64 * MINUTE / TICKS;
         let mut closed = 0;
-        if self.closes {
-            // by one sample of the first series, behind those that `prepare` left
-            let ts = [Timestamp::from_millis(at)];
-            self.windows.push(&self.rows[..1], &ts, &values[..1], &mut |window| {
+        let parts = self.rows.chunks(8_192).zip(self.ts.chunks_mut(8_192));
+        for ((rows, ts), values) in parts.zip(values.chunks(8_192)) {
+            ts.fill(Timestamp::from_millis(at));
+            self.windows.push(rows, ts, values, &mut |window| {
                 closed += black_box(window.rows).len();
             });
-        } else {
-            for ((rows, ts), values) in self
-                .rows
-                .chunks(8_192)
-                .zip(self.ts.chunks_mut(8_192))
-                .zip(values.chunks(8_192))
-            {
-                ts.fill(Timestamp::from_millis(at));
-                self.windows.push(rows, ts, values, &mut |window| {
-                    closed += black_box(window.rows).len();
-                });
-            }
         }
         self.closed += closed;
     }
@@ -416,7 +407,6 @@ fn windowed(n: usize, mix: bool) -> Answer<Windowed> {
         windows,
         rows: (0..n).map(|i| (i * step % n) as u32).collect(),
         ts: vec![Timestamp::MIN; n],
-        closes: false,
         closed: 0,
     })
 }
