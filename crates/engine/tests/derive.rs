@@ -161,7 +161,8 @@ fn an_instance_away_from_its_siblings_is_an_anomaly_of_its_own_series() {
         assert!(anomaly.signal.is_symptom() && (790..810).contains(&minute_of(anomaly)));
     }
     assert!(
-        found[0].detail.contains("cart-5 is away from its 7 siblings"),
+        found[0].detail.contains("away from its 7 siblings")
+            && found[0].detail.starts_with("instance=\"cart-5\" is at 1"),
         "{}",
         found[0].detail
     );
@@ -172,7 +173,7 @@ fn an_instance_away_from_its_siblings_is_an_anomaly_of_its_own_series() {
 const ALL: &str = "
   - {name: pods, match: {metric: '*duration'}, peers: {}}
   - {name: bonds, match: {metric: '*duration'}, together: {least: 0.4, learn: 100}}
-  - {name: cloud, match: {metric: '*duration'}, covariance: {learn: 100}}
+  - {name: cloud, match: {metric: '*duration'}, covariance: {learn: 100}, detect: {alarm: 0.001, at_once: 0.0001}}
   - {name: rest, match: {metric: '*duration'}, components: {components: 1, learn: 100}, alarms: {at_most: 3, per: 1h}}
   - {name: kinds, match: {metric: calls}, mix: {label: client, measure: entropy}}
   - {name: distance, match: {metric: calls}, mix: {label: client, measure: psi}}
@@ -187,7 +188,7 @@ fn everything(minutes: usize) -> Vec<Vec<One>> {
         load = 0.9 * load + noise.normal();
         let mut samples: Vec<One> = Vec::new();
         for at in 0..7_usize {
-            if at == 6 && minute < 150 || at == 3 && (420..440).contains(&minute) {
+            if at == 6 && minute < 20 || at == 3 && (420..440).contains(&minute) {
                 continue;
             }
             let away = at == 1 && (300..330).contains(&minute);
@@ -223,6 +224,37 @@ fn everything(minutes: usize) -> Vec<Vec<One>> {
     each.collect()
 }
 
+/// What is found in the stream with every kind of fault, for readers: `UPDATE=1 cargo test` writes it anew.
+#[test]
+fn what_is_found_is_told_as_the_golden_text_has_it() {
+    let (anomalies, _) = run(&pipeline(ALL), &everything(500), How::default());
+    let mut told = String::new();
+    for a in &anomalies {
+        let (phase, end) = (
+            format!("{:?}", a.phase),
+            a.end.map_or_else(String::new, |end| format!(" {end:?}")),
+        );
+        let at = (a.at.as_millis() - START) / MINUTE;
+        told += &format!(
+            "minute {at}: {} of {}{}: {}{end}\n    {}\n",
+            a.detector,
+            a.metric,
+            a.labels,
+            phase.to_lowercase(),
+            a.detail
+        );
+    }
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/derive.txt");
+    if std::env::var_os("UPDATE").is_some() {
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, &told).unwrap();
+    }
+    assert!(
+        std::fs::read_to_string(&path).unwrap_or_default() == told,
+        "run UPDATE=1 cargo test and look at what changed"
+    );
+}
+
 #[test]
 fn batches_and_restarts_do_not_show() {
     let (pipeline, minutes) = (pipeline(ALL), everything(500));
@@ -244,7 +276,7 @@ fn batches_and_restarts_do_not_show() {
         },
         How {
             batch: 13,
-            restart: 1,
+            restart: 3,
             ..How::default()
         },
         How {
@@ -315,7 +347,7 @@ fn a_new_client_is_told_once_with_its_name_and_a_burning_budget_with_what_is_lef
     }
     let mix = anomalies.iter().find(|a| &*a.metric == "distance").unwrap();
     assert!(
-        mix.detail.contains("psi of the mix of client") && mix.detail.contains("batch"),
+        mix.detail.contains("stability index of the mix of client") && mix.detail.contains("batch"),
         "{}",
         mix.detail
     );

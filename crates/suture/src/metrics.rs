@@ -192,6 +192,11 @@ const METRICS: &[Metric] = &[
     counter("samples_future", "Samples from further ahead than `limits.future`", |s| {
         s.count(count::FUTURE).map(Value::Counter)
     }),
+    counter(
+        "series_left_out_of_groups",
+        "Series that found no place in a group of a derive rule",
+        |s| s.count(count::LEFT_OUT_OF_GROUPS).map(Value::Counter),
+    ),
     counter("alarms_suppressed", "Alarms that a budget suppressed", |s| {
         s.count(count::ALARMS_SUPPRESSED).map(Value::Counter)
     }),

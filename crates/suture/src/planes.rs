@@ -30,6 +30,8 @@ pub mod count {
     pub const SERIES_EVICTED: &str = "series_evicted";
     /// Samples from further ahead than `limits.future`.
     pub const FUTURE: &str = "samples_future";
+    /// Series that found no place in a group of a derive rule.
+    pub const LEFT_OUT_OF_GROUPS: &str = "series_left_out_of_groups";
     /// Alarms that a budget suppressed.
     pub const ALARMS_SUPPRESSED: &str = "alarms_suppressed";
     /// Samples that came after their window had closed.
@@ -281,6 +283,7 @@ impl Fold for ObserveFold {
         tell(count::SERIES_REFUSED, counters.series_refused);
         tell(count::SERIES_EVICTED, counters.series_evicted);
         tell(count::FUTURE, counters.future);
+        tell(count::LEFT_OUT_OF_GROUPS, counters.left_out_of_groups);
         tell(count::ALARMS_SUPPRESSED, counters.alarms_suppressed);
         tell(count::LATE, counters.windows.late_dropped);
         tell(count::WINDOWS, counters.windows.closed);

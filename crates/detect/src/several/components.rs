@@ -9,6 +9,8 @@ use crate::Problem;
 /// A member's own distance counts as at most so many spreads, and where the components are learned as at most so many.
 const FAR: f64 = 1e3;
 const CLIP: f64 = 4.0;
+/// Rounds in which a missing member's place is found.
+const ROUNDS: usize = 6;
 /// Half of the members must have a value.
 const PRESENT: f64 = 0.5;
 
@@ -78,7 +80,7 @@ impl ComponentsOptions {
 ///
 /// The components are followed one after the other without a covariance matrix (CCIPCA), so that a window costs members times
 /// components. What counts is the length of what they leave of a window, on the scale of its cube root, on which it is nearly
-/// normal. A member without a value counts as at its level. Learned from values clipped in size, while nothing is open.
+/// normal. A member without a value counts as where the others' movements have it. Learned from values clipped in size, while nothing is open.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Components {
     levels: Vec<Level>,
@@ -92,6 +94,8 @@ pub struct Components {
     off: Vec<f64>,
     #[serde(skip)]
     clipped: Vec<f64>,
+    #[serde(skip)]
+    missing: Vec<usize>,
 }
 
 impl Components {
@@ -117,8 +121,9 @@ impl Components {
     /// Judges one window of all members; learns from it unless `held`. `None` while there is too little to go by.
     pub fn judge(&mut self, options: &ComponentsOptions, values: &[f64], held: bool) -> Option<Measured> {
         self.off.clear();
+        self.missing.clear();
         let mut present = 0_u32;
-        for (level, value) in self.levels.iter().zip(values) {
+        for (at, (level, value)) in self.levels.iter().zip(values).enumerate() {
             let value = usable(*value);
             let known = level.count >= options.learn / 2 && !value.is_nan();
             present += u32::from(known && level.count >= options.learn);
@@ -128,14 +133,26 @@ impl Components {
                 0.0
             };
             self.off.push(off);
+            if value.is_nan() && level.count >= options.learn / 2 {
+                self.missing.push(at);
+            }
         }
         let enough = present >= 3 && f64::from(present) >= PRESENT * self.levels.len() as f64;
         let mut measured = None;
         if enough {
-            self.rest.clear();
-            self.rest.extend(&self.off);
-            for axis in &self.axes {
-                project(axis, &mut self.rest);
+            // a missing member is where the others' movements have it, which a few rounds find
+            for _ in 0..if self.missing.is_empty() { 1 } else { ROUNDS } {
+                self.rest.clear();
+                self.rest.extend(&self.off);
+                for axis in &self.axes {
+                    project(axis, &mut self.rest);
+                }
+                for at in &self.missing {
+                    if let (Some(off), Some(rest)) = (self.off.get_mut(*at), self.rest.get_mut(*at)) {
+                        *off -= *rest;
+                        *rest = 0.0;
+                    }
+                }
             }
             for (rest, level) in self.rest.iter_mut().zip(&self.levels) {
                 *rest = if level.count >= options.learn { *rest } else { 0.0 };

@@ -170,11 +170,26 @@ impl Covariance {
         })
     }
 
-    /// The square of Mahalanobis' distance, by Cholesky's factor of the part of the shape that is present.
+    /// The square of Mahalanobis' distance. A member that came later is known from fewer windows than the others, so that
+    /// the shape need not be that of any cloud: then it is drawn further towards no correlation until it is.
     fn square(&mut self, options: &CovarianceOptions, n: usize) -> Option<f64> {
         let m = self.present.len();
         let few = m as f64 / (m as f64 + f64::from(self.windows));
-        let shrink = options.shrink.max(few).min(1.0);
+        let mut shrink = options.shrink.max(few).min(1.0);
+        while !self.decompose(shrink, n) {
+            if shrink >= 1.0 {
+                return None;
+            }
+            shrink = (2.0 * shrink).min(1.0);
+        }
+        let square: f64 = self.solved.iter().map(|y| y * y).sum();
+        square.is_finite().then_some(square)
+    }
+
+    /// Cholesky's factor of the part of the shape that is present, and the members' distances solved by it. Gives up where
+    /// a pivot is smaller than it can be in the shape of a cloud.
+    fn decompose(&mut self, shrink: f64, n: usize) -> bool {
+        let m = self.present.len();
         self.factor.clear();
         self.factor.resize(m * m, 0.0);
         self.solved.clear();
@@ -188,11 +203,12 @@ impl Covariance {
                 for (a, b) in a.iter().zip(b) {
                     rest -= a * b;
                 }
-                if i == j {
-                    // a member that came later is known from fewer windows, which may not fit the rest
-                    l[i * m + i] = rest.max(0.5 * shrink).sqrt();
-                } else {
+                if i != j {
                     l[i * m + j] = rest / l[j * m + j];
+                } else if rest >= 0.5 * shrink {
+                    l[i * m + i] = rest.sqrt();
+                } else {
+                    return false;
                 }
             }
             for k in 0..i {
@@ -200,8 +216,7 @@ impl Covariance {
             }
             y[i] /= l[i * m + i];
         }
-        let square: f64 = y.iter().map(|y| y * y).sum();
-        square.is_finite().then_some(square)
+        true
     }
 
     fn learn(&mut self, options: &CovarianceOptions, values: &[f64], z: Option<f64>) {

@@ -17,6 +17,8 @@ use crate::{
 const VERSION: u32 = 1;
 /// What is learned from a distance is at most what this probability stands for.
 const CLIP_AT: f64 = 1e-4;
+/// Windows less likely than this, one after the other, are one event: the tail learns it once, when it is over.
+const UNUSUAL: f64 = 1e-3;
 
 /// How likely a distance is, and who knows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,6 +72,8 @@ columns! {
         read: i64 = i64::MIN,
         /// Whether an alarm of the last window was suppressed.
         muted: u8 = 0,
+        /// The largest distance of a run of unusual windows that is not over.
+        peak: f32 = 0.0,
     }
 }
 
@@ -323,12 +327,15 @@ impl Distances {
         episode.detail = if let Turn::Ended(reason) = turn {
             episode.end = Some(reason);
             self.standing.close(row);
+            let band = match self.given.side[row] {
+                1 => format!("at most {}", number(episode.upper)),
+                2 => format!("at least {}", number(episode.lower)),
+                _ => format!("within {} to {}", number(episode.lower), number(episode.upper)),
+            };
             format!(
-                "{} now; expected {} within {} to {}",
+                "{} now; expected {} {band}",
                 number(reading.value),
-                number(reading.expected),
-                number(episode.lower),
-                number(episode.upper)
+                number(reading.expected)
             )
         } else {
             let count = self.given.learned[row];
@@ -360,15 +367,24 @@ impl Distances {
                 probability = white.probability;
             }
         }
-        if !held {
-            self.given.learned[row] = self.given.learned[row].saturating_add(1);
-            let most = if knows {
-                self.tails.distance(row, CLIP_AT)
-            } else {
-                f64::MAX
-            };
-            self.tails.learn(row, off.min(most));
+        let unusual = knows && self.tails.fitted(row, off) < UNUSUAL;
+        #[allow(clippy::cast_possible_truncation)] // single precision is what tails are kept in
+        if held || unusual {
+            self.given.peak[row] = self.given.peak[row].max(off as f32);
+            return if knows { probability } else { 1.0 };
         }
+        let peak = f64::from(std::mem::take(&mut self.given.peak[row]));
+        if peak > 0.0 {
+            let most = 1.3 * self.tails.distance(row, self.options.alarm);
+            self.tails.learn(row, peak.min(most));
+        }
+        self.given.learned[row] = self.given.learned[row].saturating_add(1);
+        let most = if knows {
+            self.tails.distance(row, CLIP_AT)
+        } else {
+            f64::MAX
+        };
+        self.tails.learn(row, off.min(most));
         if knows { probability } else { 1.0 }
     }
 

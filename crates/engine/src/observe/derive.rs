@@ -463,14 +463,16 @@ impl Derive {
         let (groups, about, spec) = (&rule.groups, &self.about, &rule.spec);
         match &mut rule.judge {
             By::Distances(distances) => {
+                let readings = &self.readings;
                 let mut words = |i: usize| {
+                    let value = readings.get(i).map_or(f64::NAN, |reading| reading.value);
                     let (group, member) = about.get(i).copied().unwrap_or((NOBODY, NOBODY));
                     groups
                         .get(group as usize)
-                        .map_or_else(String::new, |group| group.words(spec, member))
+                        .map_or_else(String::new, |group| group.words(spec, member, value))
                 };
                 let scores = wanted.then_some(&mut self.scores);
-                distances.update(moment, &self.readings, budget, &mut words, scores, &mut self.episodes);
+                distances.update(moment, readings, budget, &mut words, scores, &mut self.episodes);
             }
             By::Bank(bank) => {
                 let rows: Vec<u32> = self.readings.iter().map(|reading| reading.row).collect();
@@ -487,7 +489,7 @@ impl Derive {
                     let owner = rule.owners.get(episode.row as usize);
                     let group = owner.and_then(|(group, _)| groups.get(*group as usize));
                     if let Some(group) = group.filter(|_| episode.phase != AnomalyPhase::Ended) {
-                        episode.detail = format!("{}: {}", group.words(spec, 0), episode.detail);
+                        episode.detail = format!("{}: {}", group.words(spec, 0, f64::NAN), episode.detail);
                     }
                 }
             }
@@ -538,7 +540,11 @@ impl Rule {
             }
             let labels = kept(&|name| !peers.among.iter().any(|other| other == name));
             let metric = key.metric.clone();
-            return Some((SeriesKey { metric, labels }, joined(&among)?));
+            let named = among
+                .iter()
+                .filter_map(|name| key.labels.get(name).map(|value| format!("{name}={value:?}")));
+            let named = named.collect::<Vec<_>>().join(", ");
+            return Some((SeriesKey { metric, labels }, named.into()));
         }
         let entity = std::slice::from_ref(&context.entity);
         let by = self.spec.by.as_deref().unwrap_or(entity);
@@ -615,6 +621,11 @@ impl Rule {
             return Some(std::borrow::Cow::Borrowed(&self.groups.get(group as usize)?.series));
         }
         let series = table.get(row)?;
+        // a row may have been given to another series since
+        let members = &self.groups.get(group as usize)?.members;
+        members
+            .iter()
+            .find(|member| (member.row, member.hash) == (row, series.hash))?;
         Some(match self.spec.kind {
             Some(kind) if kind != series.kind => std::borrow::Cow::Owned(Series { kind, ..series.clone() }),
             _ => std::borrow::Cow::Borrowed(series),

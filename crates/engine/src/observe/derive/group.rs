@@ -239,8 +239,8 @@ impl Group {
     }
 
     /// What a reading means.
-    pub(super) fn words(&self, spec: &DeriveRule, member: u32) -> String {
-        made::words(self, spec, member, &self.last)
+    pub(super) fn words(&self, spec: &DeriveRule, member: u32, value: f64) -> String {
+        made::words(self, spec, member, value, &self.last)
     }
 
     /// What a member, or the group, does now is what it should do from now on. `row` is the member's in the windows.

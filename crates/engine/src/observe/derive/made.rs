@@ -50,16 +50,16 @@ pub(super) fn of_burn(row: u32, burn: Burn) -> Reading {
     }
 }
 
-/// What a reading of the last window means, with the numbers.
-pub(super) fn words(group: &Group, spec: &DeriveRule, member: u32, last: &Last) -> String {
+/// What a reading of the last window means, with the numbers. `value` is what was read.
+pub(super) fn words(group: &Group, spec: &DeriveRule, member: u32, value: f64, last: &Last) -> String {
     let measured = last.measured;
-    let value = measured.map_or(0.0, |m| m.value);
     match &group.state {
         State::Peers(peers) => {
             let (median, siblings) = peers.median();
-            let named = name(group, member as usize);
             format!(
-                "{named} is away from its {} siblings, whose median is {}",
+                "{} is at {}, away from its {} siblings, whose median is {}",
+                name(group, member as usize),
+                short(value),
                 siblings.saturating_sub(1),
                 short(median)
             )
@@ -100,19 +100,20 @@ pub(super) fn words(group: &Group, spec: &DeriveRule, member: u32, last: &Last) 
         State::Mix(mix) => {
             let measure = spec.mix.as_ref().map_or("", |options| match options.measure {
                 Measure::Entropy => "entropy in bits",
-                Measure::Rare => "share of rare ones",
-                other => other.name(),
+                Measure::Rare => "share of rare values",
+                Measure::Psi => "root of the population stability index",
+                Measure::JensenShannon => "Jensen-Shannon distance",
+                Measure::ChiSquare => "root of chi-square",
+                Measure::KolmogorovSmirnov => "Kolmogorov-Smirnov distance",
+                Measure::Wasserstein => "Wasserstein distance",
             });
             let label = spec.mix.as_ref().map_or("", |options| options.label.as_str());
             let changed: Vec<String> = mix
                 .changed()
                 .iter()
-                .map(|(name, now, usual)| format!("{name} {} of {}", percent(*now), percent(*usual)))
+                .map(|(name, now, usual)| format!("{name} {}, usually {}", percent(*now), percent(*usual)))
                 .collect();
-            format!(
-                "{measure} of the mix of {label}, most changed ({}): now of usually",
-                changed.join(", ")
-            )
+            format!("{measure} of the mix of {label} ({})", changed.join("; "))
         }
         State::New(novelty) => {
             let Some(novel) = last.novel else { return String::new() };
