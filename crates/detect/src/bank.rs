@@ -6,12 +6,15 @@ mod vote;
 use suture_event::{AnomalyPhase, Direction, EndReason, SignalKind, Timestamp};
 
 use crate::{
-    Budget, DetectorName, Episode, Error, Options, Side, Suppressed, Thresholds,
+    Budget, DetectorName, Detectors, Episode, Error, Options, Side, Suppressed, Thresholds,
+    character::Looks,
+    discovery::Discoveries,
     episode::{CALM, GONE, OUTSIDE, Resting, SILENT, Standing, Turn, Window},
     seasonal::{FORECASTERS, Seasonal, band, sided},
     sequence::{FEATURE_NAMES, Sequence},
     shift::Shift,
     state::{Columns, LANES, Lanes, columns},
+    watch::{self, Block, Watched},
     whiten::Whitening,
     words::number,
 };
@@ -61,6 +64,8 @@ pub(crate) struct Judged {
     pub(crate) residual: Lanes<f32>,
     pub(crate) slow: Lanes<f32>,
     pub(crate) slow_scale: Lanes<f32>,
+    /// What the longest season that is known adds, believed or not.
+    pub(crate) course: Lanes<f32>,
 }
 
 impl Default for Judged {
@@ -74,6 +79,7 @@ impl Default for Judged {
             residual: [f32::NAN; LANES],
             slow: [0.0; LANES],
             slow_scale: [0.0; LANES],
+            course: [0.0; LANES],
         }
     }
 }
@@ -113,6 +119,8 @@ columns! {
         held: u8 = 0,
         /// Whether it only has a value while there is work: latency, errors, availability.
         derived: u8 = 0,
+        /// Whether it is the increase or rate of a counter.
+        counter: u8 = 0,
     }
 }
 
@@ -123,6 +131,15 @@ const SILENCE: u8 = 3;
 const SEQUENCE: u8 = 4;
 const RESIDUAL: u8 = 5;
 const NAMES: [&str; 6] = ["seasonal", "shift", "threshold", "silence", "sequence", "residual"];
+
+/// What a detector is called.
+fn name_of(code: u8) -> &'static str {
+    NAMES
+        .get(usize::from(code))
+        .copied()
+        .or_else(|| watch::name_of(code))
+        .unwrap_or("unknown")
+}
 
 /// The detectors of all series that share one set of options.
 ///
@@ -136,16 +153,22 @@ pub struct Bank {
     shift: Shift,
     sequence: Sequence,
     standing: Standing,
+    /// The further detectors; under `auto` each votes on the series whose look calls for it.
+    watched: Vec<Watched>,
+    looks: Option<Looks>,
     by_seasonal: Judged,
     by_shift: Shifted,
     runs: Runs,
     /// Expected values and the ends of their bands, where scores are wanted.
     bands: [Vec<f64>; 3],
+    /// Whether the last column was judged by shapes: for words only.
+    shapes: bool,
     /// The feature of shape that stood out most in the last value judged: for words only.
     oddest: usize,
     /// Present where alarms are under a budget, of this bank or of more than one.
     white: Option<Whitening>,
     budget: Option<Budget>,
+    discoveries: Option<Discoveries>,
     suppressed: Vec<Suppressed>,
 }
 
@@ -165,6 +188,8 @@ impl Bank {
             shift: Shift::new(),
             sequence: Sequence::default(),
             standing: Standing::default(),
+            watched: watch::all(options),
+            looks: (options.detectors == Detectors::Auto).then(Looks::default),
             by_seasonal: Judged::default(),
             by_shift: Shifted::default(),
             bands: [Vec::new(), Vec::new(), Vec::new()],
@@ -175,8 +200,10 @@ impl Bank {
                 silence: options.wants(DetectorName::Silence),
                 sequence: options.wants(DetectorName::Sequence),
             },
+            shapes: false,
             oddest: 0,
-            white: options.alarms.map(|_| Whitening::default()),
+            white: (options.alarms.is_some() || options.discoveries.is_some()).then(Whitening::default),
+            discoveries: options.discoveries.map(Discoveries::new),
             budget: options.alarms.as_ref().map(Budget::new),
             suppressed: Vec::new(),
         })
@@ -224,10 +251,17 @@ impl Bank {
         self.given.push();
         self.given.side[row] = side_of(self.options.direction, hints.kind);
         self.given.derived[row] = u8::from(hints.kind.is_symptom());
+        self.given.counter[row] = u8::from(hints.counter);
         self.seasonal.push();
         self.shift.push();
         self.sequence.push();
         self.standing.push();
+        for watched in &mut self.watched {
+            watched.watcher.push();
+        }
+        if let Some(looks) = &mut self.looks {
+            looks.push();
+        }
         if let Some(white) = &mut self.white {
             white.push();
         }
@@ -249,6 +283,14 @@ impl Bank {
         if let (Some(mine), Some(theirs)) = (&mut self.white, &from.white) {
             mine.adopt(row, theirs, from_row);
         }
+        if let (Some(mine), Some(theirs)) = (&mut self.looks, &from.looks) {
+            mine.adopt(row, theirs, from_row);
+        }
+        for mine in &mut self.watched {
+            if let Some(theirs) = from.watched.iter().find(|theirs| theirs.code == mine.code) {
+                mine.watcher.adopt(row, theirs.watcher.as_ref(), from_row);
+            }
+        }
         true
     }
 
@@ -268,7 +310,9 @@ impl Bank {
     #[must_use]
     pub fn bytes_per_series(&self) -> usize {
         let white = if self.white.is_some() { Whitening::BYTES } else { 0 };
-        Given::BYTES + self.seasonal.bytes() + self.shift.bytes() + Resting::BYTES + white
+        let looks = if self.looks.is_some() { Looks::BYTES } else { 0 };
+        let watched: usize = self.watched.iter().map(|watched| watched.watcher.bytes()).sum();
+        Given::BYTES + self.seasonal.bytes() + self.shift.bytes() + Resting::BYTES + white + looks + watched
     }
 
     /// Bytes more for a series that the sequence model watches.
@@ -316,7 +360,8 @@ impl Bank {
         self.seasonal.aim(column);
         let mut scores = scores;
         // where nobody asks how unusual, not being unusual is enough
-        let plain = scores.is_none() && budget.is_none() && !self.runs_sequence(column);
+        self.shapes = self.runs_sequence(column);
+        let plain = scores.is_none() && budget.is_none() && self.discoveries.is_none() && !self.shapes;
         self.bands.iter_mut().for_each(Vec::clear);
         let (mut rows, mut values) = ([0_u32; LANES], [0.0; LANES]);
         for from in (0..n).step_by(LANES) {
@@ -374,6 +419,20 @@ impl Bank {
             self.shift
                 .update(rows, held, sides, &self.by_seasonal, &mut self.by_shift);
         }
+        let block = Block {
+            end,
+            rows,
+            values,
+            held,
+            sides,
+            judged: &self.by_seasonal,
+        };
+        for watched in &mut self.watched {
+            watched.watcher.update(&block, &mut watched.said);
+        }
+        if let Some(looks) = &mut self.looks {
+            looks.update(rows, values, &self.seasonal.tails.index, &self.given.derived);
+        }
     }
 
     /// What the detectors say of one entry together, and what follows for its anomaly. Returns the score.
@@ -395,7 +454,12 @@ impl Bank {
             self.given.held[row] = 0;
         }
         let sequence = self.runs_sequence(column);
-        let level = budget.as_deref_mut().map(Budget::level);
+        let controlled = self
+            .discoveries
+            .as_ref()
+            .filter(|_| budget.is_none())
+            .map(Discoveries::level);
+        let level = budget.as_deref_mut().map(Budget::level).or(controlled);
         let (probability, distance, detector) = if let Some(level) = level {
             self.vote_under_budget(i, row, value, sequence, level)
         } else if sequence {
@@ -408,9 +472,12 @@ impl Bank {
         }
         let judged = &self.by_seasonal;
         let (expected, lower, upper) = band(judged.expected[i], judged.scale[i], judged.reach[i]);
-        let inside = match self.standing.open(row).detector {
+        let opener = self.standing.open(row).detector;
+        let watched = self.watched.iter().find(|watched| watched.code == opener);
+        let inside = match opener {
             SHIFT => self.shift.sums.mean[row].abs() < 1.0,
             THRESHOLD => !beyond(&self.options.thresholds, value),
+            _ if watched.is_some() => watched.is_some_and(|watched| watched.said.inside[i] != 0),
             _ => sided(f64::from(judged.distance[i]), self.given.side[row]) <= 0.75 * f64::from(judged.reach[i]),
         };
         let start = column.start.as_millis();
@@ -427,9 +494,22 @@ impl Bank {
             probability,
             distance,
             detector,
-            inside: inside || self.too_small(value, expected) && detector != THRESHOLD,
+            inside: inside || self.too_small(value, expected) && opener != THRESHOLD && watched.is_none(),
         };
+        let alone = sequence || self.watched.iter().any(|by| by.alone && by.code == detector);
+        let lasting = |code: u8| self.watched.iter().any(|by| by.lasting && by.code == code);
+        let (lasts_on, lasts) = (lasting(opener), lasting(detector));
         let limits = match level {
+            // what is certain is no test, and a bound on false alarms leaves it alone
+            Some(_) if controlled.is_some() && (detector == THRESHOLD || lasts) => (1.0, 1.0),
+            Some(level) if controlled.is_some() => {
+                if self.standing.state[row] != OUTSIDE
+                    && let Some(discoveries) = &mut self.discoveries
+                {
+                    discoveries.test(probability);
+                }
+                (level, level)
+            }
             // the budget says how unlikely is unlikely enough, and whether there is room
             Some(level) => {
                 let asks = probability < level && self.standing.state[row] != OUTSIDE;
@@ -438,10 +518,14 @@ impl Bank {
                 (level, level)
             }
             // a shape is made of many values: one alarm is enough
-            None if sequence => (self.options.alarm, self.options.alarm),
+            None if alone => (self.options.alarm, self.options.alarm),
             None => (self.options.alarm, self.options.at_once),
         };
-        let turn = self.standing.step(row, window, &self.options.episode, limits);
+        let mut options = self.options.episode;
+        if self.standing.state[row] == OUTSIDE && lasts_on {
+            options.accept_after = suture_event::Span::from_millis(i64::MAX);
+        }
+        let turn = self.standing.step(row, window, &options, limits);
         let phase = match turn {
             Turn::Nothing => return 1.0 - probability,
             Turn::Passed => {
@@ -473,10 +557,14 @@ impl Bank {
                     self.shift.absorb(row, ended.peak);
                 }
                 self.shift.reseat(row);
+                if reason == EndReason::Adapted {
+                    self.watched.iter_mut().for_each(|by| by.watcher.reseat(row));
+                }
                 self.given.held[row] = 0;
             }
             // the models of shape learn on: what is new once is not new for ever
-            _ => self.given.held[row] = u8::from(!sequence || level.is_some()),
+            Turn::Opened => self.given.held[row] = u8::from(!lasts && (!sequence || level.is_some())),
+            _ => {}
         }
         episodes.push(episode);
         1.0 - probability
@@ -491,6 +579,9 @@ impl Bank {
         budget: Option<&mut Budget>,
         episodes: &mut Vec<Episode>,
     ) -> f64 {
+        if let Some(looks) = &mut self.looks {
+            looks.absent(row);
+        }
         let s = &mut self.standing;
         if !self.runs.silence || s.seen[row] < self.options.warm_up.saturating_mul(4) {
             return 0.0;
@@ -583,7 +674,7 @@ impl Bank {
             end: None,
             at: column.at,
             onset: Timestamp::from_millis(s.onset),
-            detector: NAMES[usize::from(detector)],
+            detector: name_of(detector),
             score: 0.0,
             deviation: s.told,
             value,
@@ -605,7 +696,14 @@ impl Bank {
         );
         let model = FORECASTERS[usize::from(self.seasonal.levels.chosen[row])];
         let count = self.seasonal.levels.count[row];
-        match (e.phase, self.standing.open(row).detector) {
+        let code = self.standing.open(row).detector;
+        if e.phase != AnomalyPhase::Ended
+            && let Some(by) = self.watched.iter().find(|by| by.code == code)
+        {
+            let words = by.watcher.words(row, e.value.unwrap_or(f64::NAN));
+            return format!("{words}; {band}; probability {probability:.1e} ({count} windows learned)");
+        }
+        match (e.phase, code) {
             (AnomalyPhase::Ended, _) => format!("{value} now; {band}"),
             (_, THRESHOLD) => format!(
                 "{value} is beyond the fixed threshold; within {} to {}",
@@ -638,7 +736,15 @@ impl Bank {
         if row >= self.len() {
             return "no such series".into();
         }
-        self.seasonal.explain(row)
+        let seasonal = self.seasonal.explain(row);
+        let Some(looks) = &self.looks else { return seasonal };
+        let index = self.seasonal.tails.index[row];
+        let given = (self.given.counter[row] != 0, self.given.derived[row] != 0);
+        let mut voters = vec!["seasonal", if self.shapes { "sequence" } else { "shift" }];
+        voters.extend(self.runs.threshold.then_some("threshold"));
+        voters.extend(self.options.limit.map(|_| "run_out"));
+        let look = looks.explain(row, given, self.seasonal.season(row), index, &voters);
+        format!("{look}; {seasonal}")
     }
 
     /// The whole state, as one Arrow IPC stream of one record batch with one row a series.
@@ -652,10 +758,20 @@ impl Bank {
         self.shift.save(&mut out);
         self.sequence.save(&mut out)?;
         self.standing.save(&mut out)?;
+        for watched in &self.watched {
+            watched.watcher.save(&mut out)?;
+        }
+        if let Some(looks) = &self.looks {
+            looks.save(&mut out);
+        }
         if let Some(white) = &self.white {
             white.save(&mut out);
         }
-        out.encode(VERSION, self.budget.as_ref().map(Budget::save))
+        let account = self.budget.as_ref().map(Budget::save);
+        out.encode(
+            VERSION,
+            account.or_else(|| self.discoveries.as_ref().map(Discoveries::save)),
+        )
     }
 
     /// Takes the state over from a snapshot, with all of its series: what was registered before is forgotten.
@@ -672,14 +788,33 @@ impl Bank {
             next.white = Some(white);
         }
         if let Some(alarms) = &self.options.alarms {
-            let account = account.ok_or_else(|| Error::Snapshot("it has no account of alarms".into()))?;
+            let account = account
+                .clone()
+                .ok_or_else(|| Error::Snapshot("it has no account of alarms".into()))?;
             next.budget = Some(Budget::load(alarms, &account)?);
+        }
+        if let Some(options) = self.options.discoveries {
+            let account = account.ok_or_else(|| Error::Snapshot("it has no account of discoveries".into()))?;
+            next.discoveries = Some(Discoveries::load(options, &account)?);
         }
         next.given.load("given", &from)?;
         next.seasonal.load(&from)?;
         next.shift.load(&from)?;
         next.sequence.load(&from)?;
         next.standing.load(&from)?;
+        // what a snapshot was written without begins as new
+        for watched in &mut next.watched {
+            match from.has(watched.prefix()) {
+                true => watched.watcher.load(&from, rows)?,
+                false => (0..rows).for_each(|_| watched.watcher.push()),
+            }
+        }
+        if let Some(looks) = &mut next.looks {
+            match from.has("traits") {
+                true => looks.load(&from)?,
+                false => (0..rows).for_each(|_| looks.push()),
+            }
+        }
         debug_assert_eq!(next.len(), rows);
         *self = next;
         Ok(())

@@ -6,13 +6,15 @@
 //!
 //! # Cost
 //!
-//! The default detectors take some 100 ns a window and exactly 346 bytes a series ([`Bank::bytes_per_series`]), of which the
+//! The default detectors take some 100 ns a window and exactly 400 bytes a series ([`Bank::bytes_per_series`]), of which the
 //! profile of the day is 192; the weekly season takes 692 more. A series that is not calm takes some 100 bytes more as long
 //! as that lasts. Nothing is allocated but for the words of an episode. `cargo run --release -p suture-benches --bin prices`
 //! measures all of this.
 
 mod bank;
 mod budget;
+mod character;
+mod discovery;
 pub mod drift;
 mod episode;
 mod fast;
@@ -26,15 +28,17 @@ mod shift;
 pub mod slo;
 mod state;
 mod tail;
+mod watch;
 mod whiten;
 mod words;
 
 pub use bank::{Bank, Column, SeriesHints};
 pub use budget::{AlarmBudget, Budget, Suppressed};
+pub use discovery::DiscoveryOptions;
 pub use episode::Episode;
 pub use options::{
-    DetectorName, Detectors, EpisodeOptions, LeastEffect, Options, SeasonOptions, SequenceMode, Side, SilenceOptions,
-    Thresholds,
+    DetectorName, Detectors, EpisodeOptions, LeakOptions, LeastEffect, LimitOptions, Options, SeasonOptions,
+    SequenceMode, Side, SilenceOptions, Thresholds, Towards,
 };
 pub use words::number;
 

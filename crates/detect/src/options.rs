@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use suture_event::Span;
 
-use crate::{AlarmBudget, Problem};
+use crate::{AlarmBudget, DiscoveryOptions, Problem};
 
 /// The relative least effect where none is given.
 pub(crate) const LEAST_RELATIVE: f64 = 0.05;
@@ -23,13 +23,55 @@ pub enum DetectorName {
     Silence,
     /// A shape that was not there before, whatever its level.
     Sequence,
+    /// A spread that has become wider or narrower.
+    Variance,
+    /// A steady rise or fall over some two dozen windows.
+    Trend,
+    /// The same value again and again, where values usually change.
+    Flatline,
+    /// One value far from its neighbours in time. It needs no second window.
+    Spike,
+    /// What will reach its `limit` soon. Runs wherever `limit` is set and detectors are `auto`.
+    RunOut,
+    /// A floor that rises cycle after cycle, whatever the load does.
+    Leak,
+    /// Bayesian online changepoints: a level or spread that is new.
+    Changepoint,
+    /// A robust random cut forest: a course of eight values unlike those before. 160 KiB a series.
+    Forest,
+    /// Drift of the whitened residuals, by a mixture of CUSUMs: shifts of any size. The one to take.
+    #[serde(rename = "drift.mixture")]
+    DriftMixture,
+    /// Drift by the CUSUM for one standard deviation.
+    #[serde(rename = "drift.cusum")]
+    DriftCusum,
+    /// Drift by the test of Page and Hinkley.
+    #[serde(rename = "drift.page_hinkley")]
+    DriftPageHinkley,
+    /// Drift by ADWIN, a window as long as its mean is the same throughout. 4 KiB a series.
+    #[serde(rename = "drift.adwin")]
+    DriftAdwin,
+    /// Drift by KSWIN, which compares whole distributions. 2 KiB a series.
+    #[serde(rename = "drift.kswin")]
+    DriftKswin,
+}
+
+impl DetectorName {
+    /// Whether it may run under `auto`.
+    fn is_automatic(self) -> bool {
+        use DetectorName::{Flatline, RunOut, Seasonal, Sequence, Shift, Silence, Threshold};
+        matches!(
+            self,
+            Seasonal | Shift | Threshold | Silence | Sequence | Flatline | RunOut
+        )
+    }
 }
 
 /// Which detectors run.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged)]
 pub enum Detectors {
-    /// Whatever suits the series.
+    /// Whatever suits the series: the first five, and of the others what its look calls for (see `docs/detectors.md`).
     #[default]
     #[serde(with = "auto_text")]
     #[schemars(with = "AutoText")]
@@ -101,6 +143,53 @@ pub struct Thresholds {
     pub upper: Option<f64>,
     /// Values below this are outside.
     pub lower: Option<f64>,
+}
+
+/// On which way a limit lies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Towards {
+    /// It fills up: a disk, a quota, a pool, a heap.
+    #[default]
+    Rises,
+    /// It runs down: free space, credits, the time that a certificate is still valid.
+    Falls,
+}
+
+/// What a series must not reach, and how long before it does an anomaly opens.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LimitOptions {
+    /// The limit, in the metric's unit: 100 of a percentage, 1 of a share, 0 of what runs down. Where the limit is
+    /// another metric, watch the share of the one in the other.
+    pub at: f64,
+    /// Whether the series rises to it or falls to it.
+    #[serde(default)]
+    pub when: Towards,
+    /// An anomaly opens where the limit is likely to be reached within this time.
+    #[serde(default = "a_day")]
+    pub within: Span,
+}
+
+fn a_day() -> Span {
+    Span::from_hours(24)
+}
+
+/// How a leak is told from a load.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct LeakOptions {
+    /// The time in which whatever is not leaked is given back at least once: one in which load falls, and garbage is
+    /// collected. The least values of 24 such times are compared.
+    pub cycle: Span,
+}
+
+impl Default for LeakOptions {
+    fn default() -> Self {
+        Self {
+            cycle: Span::from_hours(1),
+        }
+    }
 }
 
 /// When an anomaly begins, is told again, and ends.
@@ -201,6 +290,10 @@ pub struct Options {
     /// partition, holds to it by itself.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub alarms: Option<AlarmBudget>,
+    /// A bound on the share of alarms that are false, over all series under these options together, in place of `alarm`
+    /// and `at_once`. A budget of `alarms`, where there is one for these series, comes first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub discoveries: Option<DiscoveryOptions>,
     /// A window is outside its band where the probability of one so unusual is below this.
     pub alarm: f64,
     /// A window less likely than this opens an anomaly by itself, without waiting for a second one.
@@ -213,6 +306,11 @@ pub struct Options {
     pub least_effect: LeastEffect,
     /// Fixed bounds.
     pub thresholds: Thresholds,
+    /// A limit that must not be reached.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limit: Option<LimitOptions>,
+    /// How a leak is told from a load, where `detectors` lists `leak`.
+    pub leak: LeakOptions,
     /// When anomalies begin and end.
     pub episode: EpisodeOptions,
     /// When a series is silent.
@@ -232,12 +330,15 @@ impl Default for Options {
         Self {
             detectors: Detectors::Auto,
             alarms: None,
+            discoveries: None,
             alarm: 1e-4,
             at_once: 1e-7,
             warm_up: 60,
             direction: Side::Auto,
             least_effect: LeastEffect::default(),
             thresholds: Thresholds::default(),
+            limit: None,
+            leak: LeakOptions::default(),
             episode: EpisodeOptions::default(),
             silence: SilenceOptions::default(),
             season: SeasonOptions::default(),
@@ -252,7 +353,7 @@ impl Options {
     #[must_use]
     pub fn wants(&self, name: DetectorName) -> bool {
         match &self.detectors {
-            Detectors::Auto => true,
+            Detectors::Auto => name.is_automatic(),
             Detectors::List(names) => names.contains(&name),
         }
     }
@@ -264,6 +365,11 @@ impl Options {
         for problem in &mut problems {
             problem.path = format!("alarms.{}", problem.path);
         }
+        let of_discoveries = self.discoveries.iter().flat_map(DiscoveryOptions::validate);
+        problems.extend(of_discoveries.map(|problem| Problem {
+            path: format!("discoveries.{}", problem.path),
+            ..problem
+        }));
         let mut check = |fine: bool, path: &str, message: String, help: &str| {
             if !fine {
                 problems.push(Problem {
@@ -273,6 +379,12 @@ impl Options {
                 });
             }
         };
+        check(
+            self.alarms.is_none() || self.discoveries.is_none(),
+            "discoveries",
+            "there is a budget of alarms as well".into(),
+            "state alarms or discoveries, not both",
+        );
         let probability = |p: f64| p > 0.0 && p < 1.0;
         check(
             probability(self.alarm),
@@ -314,6 +426,26 @@ impl Options {
                 "values between lower and upper are fine; exchange the two",
             );
         }
+        if let Some(limit) = &self.limit {
+            check(
+                limit.at.is_finite(),
+                "limit.at",
+                format!("{} is no limit", limit.at),
+                "write a number, in the metric's unit",
+            );
+            check(
+                limit.within.as_millis() > 0,
+                "limit.within",
+                "the limit would be told when it is reached".into(),
+                "write a span such as 24h",
+            );
+        }
+        check(
+            self.leak.cycle.as_millis() >= 60_000,
+            "leak.cycle",
+            format!("{} is too short for anything to be given back", self.leak.cycle),
+            "write at least 1m, such as 1h",
+        );
         let episode = &self.episode;
         check(
             (1..=32).contains(&episode.of),
@@ -371,6 +503,12 @@ impl Options {
                 "detectors",
                 "the threshold detector is listed, but thresholds has neither upper nor lower".into(),
                 "set thresholds.upper or thresholds.lower",
+            );
+            check(
+                !names.contains(&DetectorName::RunOut) || self.limit.is_some(),
+                "detectors",
+                "run_out is listed, but there is no limit".into(),
+                "set limit.at",
             );
         }
         problems

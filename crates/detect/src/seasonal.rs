@@ -431,9 +431,17 @@ impl Seasonal {
             out.scale[i] = if is_holt { of_holt } else { scale };
             out.slow[i] = if is_holt { holt } else { slow };
             out.slow_scale[i] = if is_holt { of_holt } else { of_slow };
+            out.course[i] = 0.0;
         }
-        for (season, at) in [(&self.daily, 3.0), (&self.weekly, 5.0)] {
+        for (season, at, known) in [(&self.daily, 3.0, 2_880.0), (&self.weekly, 5.0, 20_160.0)] {
             let Some(season) = season else { continue };
+            for i in 0..n {
+                out.course[i] = if e.age[i] >= known {
+                    season.course[i]
+                } else {
+                    out.course[i]
+                };
+            }
             for i in 0..n {
                 let [(slow, of_slow), (fast, of_fast)] = season.forecast(i);
                 let (e, es, l, ls) = (out.expected[i], out.scale[i], out.slow[i], out.slow_scale[i]);
@@ -546,6 +554,15 @@ impl Seasonal {
         let scale = most(scale, floor_of(s.slow[row], s.grain[row]));
         let reach = least(self.tails.at(row).distance(self.alarm), 1e9);
         band(expected, scale, reach)
+    }
+
+    /// The season that the believed forecaster has, in words.
+    pub(crate) fn season(&self, row: usize) -> Option<&'static str> {
+        match self.levels.chosen[row] {
+            0..=2 => None,
+            3 | 4 => Some("time of day"),
+            _ => Some("time of week"),
+        }
     }
 
     /// The distance at which a series' band ends, in standard deviations.

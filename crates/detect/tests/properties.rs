@@ -5,7 +5,10 @@
 #![allow(clippy::unwrap_used, clippy::cast_possible_wrap)]
 
 use proptest::prelude::*;
-use suture_detect::{AlarmBudget, Bank, Column, Episode, Options, SequenceMode, SeriesHints};
+use suture_detect::{
+    AlarmBudget, Bank, Column, DetectorName, Detectors, DiscoveryOptions, Episode, LimitOptions, Options, SequenceMode,
+    SeriesHints, Towards,
+};
 use suture_event::{AnomalyPhase, SignalKind, Timestamp};
 
 const MINUTE: i64 = 60_000;
@@ -64,10 +67,70 @@ fn frugal() -> Options {
     }
 }
 
+/// Every detector there is, but for the CUSUM, whose threshold takes long to solve for and which is the mixture's kin.
+fn everything() -> Detectors {
+    use DetectorName::{
+        Changepoint, DriftAdwin, DriftKswin, DriftMixture, DriftPageHinkley, Flatline, Forest, Leak, RunOut, Seasonal,
+        Sequence, Shift, Silence, Spike, Trend, Variance,
+    };
+    Detectors::List(vec![
+        Seasonal,
+        Shift,
+        Silence,
+        Sequence,
+        Variance,
+        Trend,
+        Flatline,
+        Spike,
+        RunOut,
+        Leak,
+        Changepoint,
+        Forest,
+        DriftMixture,
+        DriftPageHinkley,
+        DriftAdwin,
+        DriftKswin,
+    ])
+}
+
+/// The same without the ones that cost kilobytes, or need a limit.
+fn list_without_limit() -> Detectors {
+    match everything() {
+        Detectors::List(names) => Detectors::List(
+            names
+                .into_iter()
+                .filter(|name| {
+                    !matches!(
+                        name,
+                        DetectorName::RunOut | DetectorName::Sequence | DetectorName::Forest
+                    )
+                })
+                .collect(),
+        ),
+        Detectors::Auto => Detectors::Auto,
+    }
+}
+
 fn either() -> impl Strategy<Value = Options> {
-    (any::<bool>(), any::<bool>()).prop_map(|(budget, sequence)| Options {
+    (0..3, any::<bool>(), prop::bool::weighted(0.3)).prop_map(|(control, sequence, all)| Options {
         sequence: if sequence { SequenceMode::On } else { SequenceMode::Off },
-        ..if budget { frugal() } else { hasty() }
+        detectors: if all { everything() } else { Detectors::Auto },
+        limit: Some(LimitOptions {
+            at: 60.0,
+            when: Towards::Rises,
+            within: suture_event::Span::from_mins(30),
+        }),
+        leak: suture_detect::LeakOptions {
+            cycle: suture_event::Span::from_mins(2),
+        },
+        ..match control {
+            0 => frugal(),
+            1 => Options {
+                discoveries: Some(DiscoveryOptions { rate: 0.2 }),
+                ..hasty()
+            },
+            _ => hasty(),
+        }
     })
 }
 
@@ -123,8 +186,9 @@ proptest! {
     }
 
     #[test]
-    fn a_snapshot_at_every_row_changes_nothing(windows in table(2), budget in any::<bool>()) {
+    fn a_snapshot_at_every_row_changes_nothing(windows in table(2), budget in any::<bool>(), all in prop::bool::weighted(0.3)) {
         let options = if budget { frugal() } else { hasty() };
+        let options = if all { Options { detectors: list_without_limit(), ..options } } else { options };
         let (mut straight, mut broken) = (bank(&options, 2), bank(&options, 2));
         let (mut a, mut b) = ((vec![], vec![]), (vec![], vec![]));
         for (i, values) in windows.iter().enumerate() {

@@ -2,9 +2,13 @@
 
 use super::{Bank, RESIDUAL, SEASONAL, SEQUENCE, SHIFT, THRESHOLD, beyond};
 use crate::{
-    Budget, Column, SequenceMode, Suppressed, bank::NAMES, episode::Window, fast::least, options::LEAST_RELATIVE,
-    sequence::joined, whiten::White,
+    Budget, Column, DetectorName, SequenceMode, Suppressed, bank::name_of, episode::Window, fast::least,
+    options::LEAST_RELATIVE, sequence::joined, watch::Watched, whiten::White,
 };
+
+/// Share of the false alarms that one further detector may cause under `auto`, and how many of them there are.
+const FURTHER: f64 = 0.02;
+const MOST_FURTHER: f64 = 1.0;
 
 impl Bank {
     /// Whether an entry is one of a series that is calm and stays so; what else it says is then taken in.
@@ -17,7 +21,11 @@ impl Bank {
         let seasonal = if self.runs.seasonal { seasonal } else { 1.0 };
         let shift = if self.runs.shift { shift } else { 1.0 };
         // twice that is above the alarm's where once is, as the voters' number only raises it
-        let unusual = f64::from(least(seasonal, shift)) < self.options.alarm;
+        let mut smallest = least(seasonal, shift);
+        for watched in &self.watched {
+            smallest = least(smallest, watched.said.probability[i]);
+        }
+        let unusual = f64::from(smallest) < self.options.alarm;
         !unusual && self.standing.rests(row) && self.standing.heard(row).is_none()
     }
 
@@ -43,6 +51,13 @@ impl Bank {
         if self.runs.threshold && beyond(&self.options.thresholds, value) {
             return self.vote(i, row, value);
         }
+        // the sequence model looks at how rough and how spread out a series is by itself
+        let mut joint = (probability, distance, SEQUENCE);
+        self.hear(i, row, None, 1.0, &[DetectorName::Variance], &mut joint);
+        if joint.2 != SEQUENCE {
+            return joint;
+        }
+        probability = joint.0;
         if self
             .sequence
             .repeats(row, probability < self.options.alarm, self.options.refractory)
@@ -77,16 +92,52 @@ impl Bank {
                 );
             }
         }
-        vote.0 = (vote.0 * voters).min(1.0);
-        if self.too_small(value, f64::from(self.by_seasonal.expected[i])) {
-            vote.0 = vote.0.max(self.options.alarm.max(0.5));
-        }
-        debug_assert!(row < self.len());
+        self.hear(i, row, Some(value), voters, &[], &mut vote);
         vote
     }
 
+    /// Lets the further detectors vote as well. `vote` is the smallest probability of `voters` others so far, and is paid
+    /// for here: where detectors are listed, by the number of all; under `auto`, by each one's share of what a false alarm
+    /// may cost, of which the first ones keep nearly all.
+    ///
+    /// What is too small to matter is no alarm, by how far `value` is from what was expected or by what each says itself.
+    fn hear(
+        &self,
+        i: usize,
+        row: usize,
+        value: Option<f64>,
+        voters: f64,
+        but: &[DetectorName],
+        vote: &mut (f64, f64, u8),
+    ) {
+        let picks = self.looks.as_ref();
+        let votes = |by: &&Watched| !but.contains(&by.name) && picks.is_none_or(|looks| looks.picked(row, by.name));
+        let (mut of_first, mut of_further) = (voters, 1.0 / FURTHER);
+        if picks.is_none() {
+            #[allow(clippy::cast_precision_loss)] // a handful
+            let all = voters + self.watched.iter().filter(votes).count() as f64;
+            (of_first, of_further) = (all, all);
+        } else if picks.is_some_and(|looks| looks.any(row)) {
+            of_first = voters / (1.0 - MOST_FURTHER * FURTHER);
+        }
+        vote.0 = (vote.0 * of_first).min(1.0);
+        let expected = f64::from(self.by_seasonal.expected[i]);
+        if value.is_some_and(|value| self.too_small(value, expected)) {
+            vote.0 = vote.0.max(self.options.alarm.max(0.5));
+        }
+        for by in self.watched.iter().filter(votes) {
+            let probability = f64::from(by.said.probability[i]) * of_further;
+            if probability < vote.0 && !self.is_little(f64::from(by.said.effect[i]), expected) {
+                *vote = (probability, f64::from(by.said.distance[i]), by.code);
+            }
+        }
+    }
+
     pub(super) fn too_small(&self, value: f64, expected: f64) -> bool {
-        let effect = (value - expected).abs();
+        self.is_little((value - expected).abs(), expected)
+    }
+
+    fn is_little(&self, effect: f64, expected: f64) -> bool {
         let relative =
             self.options
                 .least_effect
@@ -109,7 +160,7 @@ impl Bank {
             self.suppressed.push(Suppressed {
                 row: u32::try_from(row).unwrap_or(u32::MAX),
                 at: column.at,
-                detector: NAMES[usize::from(window.detector)],
+                detector: name_of(window.detector),
                 score: 1.0 - window.probability,
                 value: Some(window.value).filter(|value| value.is_finite()),
             });
@@ -172,10 +223,7 @@ impl Bank {
                 vote = (joint, f64::from(self.by_seasonal.distance[i]), SEQUENCE);
             }
         }
-        vote.0 = (vote.0 * voters).min(1.0);
-        if self.too_small(value, f64::from(self.by_seasonal.expected[i])) {
-            vote.0 = vote.0.max(0.5);
-        }
+        self.hear(i, row, Some(value), voters, &[], &mut vote);
         if vote.0 >= level
             && let Some(white) = &mut self.white
         {

@@ -30,7 +30,6 @@ mod kswin;
 mod mixture;
 mod page_hinkley;
 mod population;
-#[cfg(test)]
 mod random;
 mod sequential;
 
@@ -41,6 +40,7 @@ pub use kswin::Kswin;
 pub use mixture::{MixtureCusum, Shift, Sides};
 pub use page_hinkley::PageHinkley;
 pub use population::{Comparison, Population};
+pub(crate) use random::Random;
 pub use sequential::{Drift, DriftOptions};
 
 use crate::{Error, Problem};

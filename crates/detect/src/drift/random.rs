@@ -19,8 +19,15 @@ impl Random {
         z ^ (z >> 31)
     }
 
+    /// Below `bound`, which must not be 0; evenly to within 2^-32.
+    pub(crate) fn below(&mut self, bound: u32) -> u32 {
+        // the upper half of a product of two 32-bit numbers
+        #[allow(clippy::cast_possible_truncation)]
+        let below = (((self.next() >> 32) * u64::from(bound)) >> 32) as u32;
+        below
+    }
+
     /// Between 0 and 1.
-    #[cfg(test)]
     #[allow(clippy::cast_precision_loss)] // 53 bits fit
     pub(crate) fn unit(&mut self) -> f64 {
         ((self.next() >> 11) as f64 + 0.5) / (1_u64 << 53) as f64
