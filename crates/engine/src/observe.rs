@@ -12,7 +12,8 @@ use serde::{Deserialize, Serialize};
 use suture_config::{Pipeline, SignalMatcher, SignalRule};
 use suture_detect::Bank;
 use suture_event::{
-    Change, EpochNote, Fact, FactBody, Labels, Progress, ShardId, Span, Timestamp, codec::Limits, stable_hash,
+    Change, EpochNote, Fact, FactBody, Labels, Progress, SeriesKey, ShardId, Span, Timestamp, codec::Limits,
+    stable_hash,
 };
 use suture_window::{Counters as WindowCounters, Windows};
 
@@ -437,6 +438,12 @@ impl Observe {
             crate::series::Slot::LeftOut => Some("left out by the pipeline's condition".to_owned()),
             crate::series::Slot::Refused => Some("refused: the bound on series was reached".to_owned()),
         }
+    }
+
+    /// Every series in the order of its first sample, with why its detectors judge it as they do.
+    pub fn explain_all(&self) -> impl Iterator<Item = (&SeriesKey, String)> {
+        let rows = self.table.iter();
+        rows.map(|series| (&series.key, self.judge.explain(series).unwrap_or_default()))
     }
 
     fn say(&mut self, scope: Arc<str>, at: Timestamp, body: FactBody, out: &mut ObserveOut) {

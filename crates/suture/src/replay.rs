@@ -40,6 +40,9 @@ pub struct Args {
     /// Also write the score of every window of every series.
     #[arg(long)]
     pub scores: bool,
+    /// Also write what each series looks like and which detectors watch it.
+    #[arg(long)]
+    pub explain: bool,
     /// Lines fed at a time. The results do not depend on it.
     #[arg(long, value_name = "N", default_value_t = 4_096, value_parser = clap::value_parser!(u64).range(1..))]
     pub batch: u64,
@@ -65,6 +68,7 @@ struct Replay {
     decided: DecideOut,
     report: Report,
     batch: u64,
+    explain: bool,
 }
 
 impl Replay {
@@ -114,6 +118,7 @@ impl Replay {
             decided: DecideOut::default(),
             report: Report::create(&args.out, args.scores)?,
             batch: args.batch,
+            explain: args.explain,
         })
     }
 
@@ -168,6 +173,9 @@ impl Replay {
 
     fn finish(self) -> anyhow::Result<()> {
         let counters = self.telemetry.counters();
+        if self.explain {
+            self.report.series(self.telemetry.explain_all())?;
+        }
         let summary = self.report.finish()?;
         println!(
             "{} samples of {} series: {} anomalies, {} incidents, {} action requests",

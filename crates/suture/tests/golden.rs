@@ -48,6 +48,7 @@ fn case(name: &str, minutes: i64, windows: i64, value: impl Fn(i64) -> Option<f6
         out: folder.clone(),
         model: None,
         scores: true,
+        explain: true,
         batch: 4_096,
     })
     .unwrap();

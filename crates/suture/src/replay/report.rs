@@ -11,7 +11,7 @@ use std::{
 use anyhow::Context;
 use serde::Serialize;
 use suture_engine::{DecideOut, ScoreRow, SuppressedAlarm};
-use suture_event::{Anomaly, AnomalyPhase, EndReason, Fact, FactBody, Incident, Timestamp};
+use suture_event::{Anomaly, AnomalyPhase, EndReason, Fact, FactBody, Incident, SeriesKey, Timestamp};
 
 use super::lines::Lines;
 
@@ -113,6 +113,15 @@ impl Report {
 
     pub(crate) fn score(&mut self, score: &ScoreRow) -> anyhow::Result<()> {
         self.scores.as_mut().map_or(Ok(()), |out| out.write(score))
+    }
+
+    /// What is known of every series, and which detectors watch it.
+    pub(crate) fn series<'a>(&self, series: impl Iterator<Item = (&'a SeriesKey, String)>) -> anyhow::Result<()> {
+        let mut out = Out::create(&self.folder, "series.ndjson")?;
+        for (key, explained) in series {
+            out.write(&serde_json::json!({"metric": key.metric, "labels": key.labels, "explained": explained}))?;
+        }
+        out.finish().map(|_| ())
     }
 
     pub(crate) fn suppressed(&mut self, alarm: &SuppressedAlarm) -> anyhow::Result<()> {
