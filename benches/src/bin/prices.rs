@@ -30,7 +30,7 @@ use std::{
 
 use rustix::time::{ClockId, clock_gettime};
 use suture_detect::{
-    Bank, Column, DetectorName, Detectors, Options, SequenceMode, SeriesHints, Thresholds,
+    Bank, Column, DetectorName, Detectors, LimitOptions, Options, SequenceMode, SeriesHints, Thresholds, Towards,
     drift::{
         Adwin, Baseline, BaselineOptions, Cusum, Drift, DriftOptions, Kswin, MixtureCusum, PageHinkley, Population,
         Sides,
@@ -43,7 +43,13 @@ static CALLS: AtomicUsize = AtomicUsize::new(0);
 static LIVE: AtomicUsize = AtomicUsize::new(0);
 
 /// Rows that may allocate now and then.
-const GROWING: [&str; 2] = ["drift: Adwin", "drift: Drift"];
+const GROWING: [&str; 5] = [
+    "drift: Adwin",
+    "drift: Drift",
+    "seasonal and drift",
+    "seasonal and forest",
+    "seasonal and changepoint",
+];
 
 /// The system's allocator, counted.
 struct Counting;
@@ -342,6 +348,35 @@ impl Table {
             ("seasonal and silence", listed(&[Seasonal, Silence])),
         ] {
             self.row(name, usize::MAX, |n| banked(&options, n, false, |row| row))?;
+        }
+        // one more detector beside the first, so that the difference is its price
+        let further = |name| Options {
+            limit: (name == DetectorName::RunOut).then_some(LimitOptions {
+                at: 1e9,
+                when: Towards::Rises,
+                within: Span::from_hours(24),
+            }),
+            ..listed(&[Seasonal, name])
+        };
+        for (what, name, most) in [
+            ("variance", DetectorName::Variance, usize::MAX),
+            ("trend", DetectorName::Trend, usize::MAX),
+            ("flatline", DetectorName::Flatline, usize::MAX),
+            ("spike", DetectorName::Spike, usize::MAX),
+            ("run_out", DetectorName::RunOut, usize::MAX),
+            ("leak", DetectorName::Leak, usize::MAX),
+            ("changepoint", DetectorName::Changepoint, 10_000),
+            ("forest", DetectorName::Forest, 1_000),
+            ("drift.mixture", DetectorName::DriftMixture, 100_000),
+            ("drift.cusum", DetectorName::DriftCusum, 100_000),
+            ("drift.page_hinkley", DetectorName::DriftPageHinkley, 100_000),
+            ("drift.adwin", DetectorName::DriftAdwin, 10_000),
+            ("drift.kswin", DetectorName::DriftKswin, 10_000),
+        ] {
+            let options = further(name);
+            self.row(&format!("seasonal and {what}"), most, |n| {
+                banked(&options, n, false, |row| row)
+            })?;
         }
         self.row("default set, with scores", usize::MAX, |n| {
             banked(&calm, n, true, |row| row)
