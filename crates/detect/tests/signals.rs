@@ -339,7 +339,6 @@ fn a_drift_is_told_and_the_new_level_is_learned() {
         (DetectorName::DriftCusum, 40),
         (DetectorName::DriftPageHinkley, 60),
         (DetectorName::DriftAdwin, 300),
-        (DetectorName::DriftKswin, 300),
     ] {
         // a standard deviation and a half, of values that depend on each other
         let mut value = 0.0;
