@@ -386,9 +386,9 @@ fn others_table(runs: u32, seed: u64) -> Answer<()> {
             }),
         ),
         (
-            "KSWIN(0.0005, 100, 30)",
+            "KSWIN(0.005, 100, 30)",
             Box::new(|| {
-                let mut test = Kswin::new(0.0005, 100, 30)?;
+                let mut test = Kswin::new(0.005, 100, 30)?;
                 Ok(Box::new(move |value| test.update(value).is_some()))
             }),
         ),

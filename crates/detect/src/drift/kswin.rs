@@ -18,16 +18,12 @@ pub struct Kswin {
     size: usize,
     recent: usize,
     threshold: f64,
-    /// The newest samples in ascending order with their ranks; empty until the window is full.
-    newest: Vec<Ranked>,
-}
-
-/// One of the newest samples: how many of the older ones are below it, and how many are not above it.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-struct Ranked {
-    value: f64,
-    below: u32,
-    upto: u32,
+    /// The newest samples and those before, each in ascending order; empty until the window is full.
+    newest: Vec<f64>,
+    older: Vec<f64>,
+    /// For each of the newest, in their order: how many of the older ones are below it, and how many are not above it.
+    below: Vec<u32>,
+    upto: Vec<u32>,
 }
 
 impl Kswin {
@@ -54,6 +50,9 @@ impl Kswin {
             recent,
             threshold: (-alpha.ln() * size as f64 / (2 * recent * older) as f64).sqrt(),
             newest: Vec::with_capacity(recent + 1),
+            older: Vec::with_capacity(older + 1),
+            below: Vec::with_capacity(recent + 1),
+            upto: Vec::with_capacity(recent + 1),
         })
     }
 
@@ -68,7 +67,10 @@ impl Kswin {
             return None;
         }
         if self.newest.is_empty() {
-            for i in self.size - self.recent..self.size {
+            let older = self.size - self.recent;
+            self.older.extend(self.window.range(..older));
+            self.older.sort_unstable_by(f64::total_cmp);
+            for i in older..self.size {
                 self.enter(self.window[i]);
             }
         } else {
@@ -80,6 +82,9 @@ impl Kswin {
         }
         self.window.drain(..self.size - self.recent);
         self.newest.clear();
+        self.older.clear();
+        self.below.clear();
+        self.upto.clear();
         Some(gap)
     }
 
@@ -87,34 +92,49 @@ impl Kswin {
     fn slide(&mut self, value: f64) {
         let Some(left) = self.window.pop_front() else { return };
         let aged = self.window[self.size - self.recent - 1];
-        for ranked in &mut self.newest {
-            ranked.below = ranked.below + u32::from(aged < ranked.value) - u32::from(left < ranked.value);
-            ranked.upto = ranked.upto + u32::from(aged <= ranked.value) - u32::from(left <= ranked.value);
-        }
-        let at = self.newest.iter().map(|ranked| usize::from(ranked.value < aged)).sum();
+        // ranks change by one between the sample that left and the one that came
+        let (low, high) = if aged < left { (aged, left) } else { (left, aged) };
+        let step = if aged < left { 1 } else { 1_u32.wrapping_neg() };
+        let not_above = |limit: f64| self.newest.partition_point(|v| *v <= limit);
+        let under = |limit: f64| self.newest.partition_point(|v| *v < limit);
+        let (from, to) = (not_above(low), not_above(high));
+        self.below[from..to].iter_mut().for_each(|n| *n = n.wrapping_add(step));
+        let (from, to) = (under(low), under(high));
+        self.upto[from..to].iter_mut().for_each(|n| *n = n.wrapping_add(step));
+        let at = self.older.partition_point(|v| *v < left);
+        self.older.remove(at);
+        let at = self.older.partition_point(|v| *v < aged);
+        self.older.insert(at, aged);
+        let at = self.newest.partition_point(|v| *v < aged);
         self.newest.remove(at);
+        self.below.remove(at);
+        self.upto.remove(at);
         self.enter(value);
     }
 
     /// Puts one of the newest samples in its place, ranked among the older ones.
     fn enter(&mut self, value: f64) {
-        let (mut below, mut upto) = (0, 0);
-        for older in self.window.range(..self.size - self.recent) {
-            below += u32::from(*older < value);
-            upto += u32::from(*older <= value);
-        }
-        let at = self.newest.iter().map(|ranked| usize::from(ranked.value < value)).sum();
-        self.newest.insert(at, Ranked { value, below, upto });
+        // the size was bounded where it was set
+        let rank = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        let at = self.newest.partition_point(|v| *v < value);
+        self.newest.insert(at, value);
+        self.below.insert(at, rank(self.older.partition_point(|v| *v < value)));
+        self.upto.insert(at, rank(self.older.partition_point(|v| *v <= value)));
     }
 
     /// The largest gap between the two distribution functions: just before one of the newest samples, or at it.
     fn gap(&self) -> f64 {
         let (of_newest, of_older) = (1.0 / self.recent as f64, 1.0 / (self.size - self.recent) as f64);
-        let gaps = self.newest.iter().zip(0_u32..).map(|(newest, at)| {
-            let before = f64::from(newest.below) * of_older - f64::from(at) * of_newest;
-            let after = f64::from(at + 1) * of_newest - f64::from(newest.upto) * of_older;
-            before.max(after)
-        });
+        let gaps = self
+            .below
+            .iter()
+            .zip(&self.upto)
+            .zip(0_u32..)
+            .map(|((below, upto), at)| {
+                let before = f64::from(*below) * of_older - f64::from(at) * of_newest;
+                let after = f64::from(at + 1) * of_newest - f64::from(*upto) * of_older;
+                before.max(after)
+            });
         gaps.fold(0.0, f64::max)
     }
 }
@@ -151,13 +171,11 @@ mod tests {
                 let older: Vec<f64> = kswin.window.range(..size - recent).copied().collect();
                 let mut newest: Vec<f64> = kswin.window.range(size - recent..).copied().collect();
                 newest.sort_by(f64::total_cmp);
-                for (ranked, value) in kswin.newest.iter().zip(newest) {
-                    let below = older.iter().filter(|o| **o < value).count();
-                    let upto = older.iter().filter(|o| **o <= value).count();
-                    assert_eq!(
-                        (ranked.value, ranked.below as usize, ranked.upto as usize),
-                        (value, below, upto)
-                    );
+                assert_eq!(kswin.newest, newest, "at {i}");
+                for (at, value) in newest.iter().enumerate() {
+                    let below = older.iter().filter(|o| *o < value).count();
+                    let upto = older.iter().filter(|o| *o <= value).count();
+                    assert_eq!((kswin.below[at] as usize, kswin.upto[at] as usize), (below, upto));
                 }
             }
         }
