@@ -14,7 +14,7 @@
 //! | [`Baseline`] | (learns) | Hawkins, JRSS D 1987; Brown, Durbin and Evans, JRSS B 1975 | 45 ns, 110 with a season | 450 bytes, 1 KiB with a season |
 //! | [`PageHinkley`] | a shift against the running mean | Page, Biometrika 1954 | 10 ns | 64 bytes |
 //! | [`Adwin`] | a changed mean of bounded values | Bifet and Gavaldà, SDM 2007 | 32 ns | 2 to 4 KiB |
-//! | [`Kswin`] | any changed distribution | Raab, Heusinger and Schleif, Neurocomputing 2020 | 0.3 µs for 30 of 100 | 2 KiB |
+//! | [`Kswin`] | any changed distribution | Raab, Heusinger and Schleif, Neurocomputing 2020 | 0.2 µs for 30 of 100 | 2 KiB |
 //! | [`Population`] | a changed distribution, as binned | see [`distance`] | 10 ns | 0.4 KiB |
 //!
 //! The first two need independent standard normal input to keep the ARL that was asked; [`Baseline`] makes it out of
