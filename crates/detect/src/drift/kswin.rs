@@ -11,9 +11,8 @@ use crate::Error;
 /// The paper tests against as many of the older samples, drawn at random, as there are newest. Against all of them there is
 /// no chance in the answer, and less noise. `alpha` is the nominal chance of a false alarm at each sample, by the threshold
 /// `sqrt(-ln(alpha) (n + m) / (2 n m))` for n newest and m older samples, the paper's where they are as many; as windows
-/// overlap, measure the run length that it comes to: 0.005 with 30 of
-/// 100 gives some 870 samples, and delays 4 to 11 times the optimum. It sees any change of distribution, small ones of the
-/// level late.
+/// overlap, measure the run length that it comes to: 0.005 with 30 of 100 gives some 870 samples, and delays 4 to 11 times
+/// the optimum. It sees any change of distribution, small ones of the level late.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Kswin {
     window: VecDeque<f64>,
