@@ -40,7 +40,17 @@ pub(crate) fn restore(
         Origin::Resumed(mark) | Origin::Repartitioned(mark) => mark.state_from,
         Origin::New | Origin::Cold { .. } => 0,
     };
-    let inventory = store.inventory(log, from).map_err(config)?;
+    // the newest that may be used is the one that will be, but for damage
+    let newest = match &lease.origin {
+        Origin::Resumed(mark) | Origin::Repartitioned(mark) => mark
+            .snapshots
+            .iter()
+            .filter(|id| id.offset <= lease.start)
+            .max()
+            .copied(),
+        Origin::New | Origin::Cold { .. } => None,
+    };
+    let inventory = store.inventory(log, from, newest).map_err(config)?;
     let base = base(env, at, metrics, &lease, &store, &inventory)?;
 
     let (mark_epoch, last, listed) = match &lease.origin {

@@ -78,6 +78,9 @@ pub(crate) struct Inventory {
     pub(crate) manifests: BTreeMap<SnapshotId, Manifest>,
     /// Offsets of the pieces, by snapshot and number.
     pieces: BTreeMap<SnapshotId, BTreeMap<u32, Offset>>,
+    /// The pieces of the snapshot that is looked for, so that they need not be read a second time.
+    held: BTreeMap<u32, Vec<u8>>,
+    of: Option<SnapshotId>,
 }
 
 impl Inventory {
@@ -205,8 +208,17 @@ impl StateStore {
     }
 
     /// Looks through the state topic from an offset on, or from its start where it no longer reaches back so far.
-    pub(crate) fn inventory(&self, log: &dyn Log, from: Offset) -> Result<Inventory, Error> {
-        let mut inventory = Inventory::default();
+    /// Holds the pieces of `wanted`.
+    pub(crate) fn inventory(
+        &self,
+        log: &dyn Log,
+        from: Offset,
+        wanted: Option<SnapshotId>,
+    ) -> Result<Inventory, Error> {
+        let mut inventory = Inventory {
+            of: wanted,
+            ..Inventory::default()
+        };
         self.scan(log, from, &mut |record| {
             let Some((id, part)) = record.key.and_then(|key| self.parse(key)) else {
                 return true;
@@ -220,10 +232,16 @@ impl StateStore {
                 (Part::Manifest, None) => {
                     inventory.manifests.remove(&id);
                 }
-                (Part::Piece(n), Some(_)) => {
+                (Part::Piece(n), Some(value)) => {
+                    if Some(id) == inventory.of {
+                        inventory.held.insert(n, value.to_vec());
+                    }
                     inventory.pieces.entry(id).or_default().insert(n, record.offset);
                 }
                 (Part::Piece(n), None) => {
+                    if Some(id) == inventory.of {
+                        inventory.held.remove(&n);
+                    }
                     if let Some(pieces) = inventory.pieces.get_mut(&id) {
                         pieces.remove(&n);
                         if pieces.is_empty() {
@@ -260,7 +278,8 @@ impl StateStore {
             .map(|(n, offset)| (*offset, *n))
             .collect();
         let mut found: BTreeMap<u32, Vec<u8>> = BTreeMap::new();
-        if let Some(first) = wanted.keys().next() {
+        let held = inventory.of == Some(manifest.id());
+        if let Some(first) = wanted.keys().next().filter(|_| !held) {
             self.scan(log, *first, &mut |record| {
                 if let (Some(n), Some(value)) = (wanted.get(&record.offset), record.value) {
                     found.insert(*n, value.to_vec());
@@ -268,14 +287,19 @@ impl StateStore {
                 found.len() < wanted.len()
             })?;
         }
-        if found.len() != manifest.pieces as usize {
+        let found = if held { &inventory.held } else { &found };
+        let pieces: Vec<&[u8]> = found
+            .range(..manifest.pieces)
+            .map(|(_, piece)| piece.as_slice())
+            .collect();
+        if pieces.len() != manifest.pieces as usize {
             return Ok(Err(format!(
                 "{} of its {} pieces are missing",
-                manifest.pieces as usize - found.len(),
+                manifest.pieces as usize - pieces.len(),
                 manifest.pieces
             )));
         }
-        let compressed: Vec<u8> = found.into_values().flatten().collect();
+        let compressed = pieces.concat();
         if hex16(stable_hash([compressed.as_slice()])) != manifest.checksum {
             return Ok(Err("its checksum does not fit its contents".to_owned()));
         }
