@@ -57,6 +57,18 @@ impl Disk {
         command
     }
 
+    /// Whether a file of that name is somewhere on it.
+    #[must_use]
+    pub fn holds(&self, name: &str) -> bool {
+        let found = self
+            .command("find")
+            .arg(&self.at)
+            .args(["-name", name])
+            .output()
+            .expect("find starts");
+        !found.stdout.is_empty()
+    }
+
     /// Writes until no byte is left.
     pub fn fill(&self) {
         let filler = format!("of={}", self.at.join("filler").display());

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use crate::{broker, wait};
+use crate::{broker, disk::Disk, wait};
 
 /// The program's path.
 ///
@@ -49,7 +49,14 @@ impl Process {
     /// Starts it, its output in a file.
     #[must_use]
     pub fn start(name: &str, folder: &Path, args: &[&str], env: &[(&str, &str)]) -> Self {
-        Self::spawn(&path(), name, folder, args, env, Stdio::null())
+        Self::spawn(Command::new(path()), name, folder, args, env, Stdio::null())
+    }
+
+    /// The same where that disk is seen.
+    #[must_use]
+    pub fn start_on(disk: &Disk, name: &str, folder: &Path, args: &[&str], env: &[(&str, &str)]) -> Self {
+        let program = disk.command(&path().display().to_string());
+        Self::spawn(program, name, folder, args, env, Stdio::null())
     }
 
     /// Starts the worker of these tests, which can be told things.
@@ -58,17 +65,24 @@ impl Process {
         let own = std::env::current_exe().expect("this program has a path");
         let profile = own.ancestors().nth(2).expect("cargo's profile folder");
         let worker = profile.join("suture-test-worker");
-        Self::spawn(&worker, name, folder, args, env, Stdio::piped())
+        Self::spawn(Command::new(worker), name, folder, args, env, Stdio::piped())
     }
 
-    fn spawn(program: &Path, name: &str, folder: &Path, args: &[&str], env: &[(&str, &str)], input: Stdio) -> Self {
+    fn spawn(
+        mut program: Command,
+        name: &str,
+        folder: &Path,
+        args: &[&str],
+        env: &[(&str, &str)],
+        input: Stdio,
+    ) -> Self {
         let log = folder.join(format!("{name}.log"));
         let out = fs::OpenOptions::new()
             .create(true)
             .append(true)
             .open(&log)
             .expect("the folder can be written");
-        let mut child = Command::new(program)
+        let mut child = program
             .args(args)
             .envs(env.iter().copied())
             .stdin(input)

@@ -8,6 +8,7 @@ use suture_simulate::{FaultKind, Options, Recording, record};
 
 use crate::{
     broker::Broker,
+    disk::Disk,
     kafka,
     program::{self, Process},
     undisturbed::Undisturbed,
@@ -158,6 +159,19 @@ impl Shop {
     pub fn run_at(&mut self, address: &str, args: &[&str]) -> Process {
         self.processes += 1;
         self.process(&format!("run-{}", self.processes), args, address)
+    }
+
+    /// Starts `suture run` where that disk is seen.
+    pub fn run_on(&mut self, disk: &Disk) -> Process {
+        self.processes += 1;
+        let pipeline = self.pipeline();
+        Process::start_on(
+            disk,
+            &format!("run-{}", self.processes),
+            &self.folder,
+            &["run", &pipeline],
+            &[("KAFKA_BROKERS", &self.address)],
+        )
     }
 
     /// Starts a run whose clock can be set, by lines `clock MILLISECONDS` that it is told.

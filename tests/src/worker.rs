@@ -110,6 +110,7 @@ fn tallies(broker: &str, topic: &str, mode: &str, clock: Arc<OffClock>, shutdown
         }
     }
     let plane = Plane {
+        objects: None,
         log: Arc::new(KafkaLog::new(options).expect("settings that are right")),
         folds: Arc::new(Tallies {
             topic: format!("{topic}.out"),

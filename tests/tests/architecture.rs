@@ -12,7 +12,7 @@ use std::{
 };
 
 /// Which crates of the workspace each crate may stand on.
-const ARROWS: [(&str, &[&str]); 14] = [
+const ARROWS: [(&str, &[&str]); 15] = [
     ("event", &[]),
     ("columnar", &["event"]),
     ("window", &["event"]),
@@ -35,6 +35,7 @@ const ARROWS: [(&str, &[&str]); 14] = [
     ("log", &["event"]),
     ("kafka", &["event", "log"]),
     ("runtime", &["event", "engine", "log"]),
+    ("store", &["runtime"]),
     ("history", &["event", "engine", "config"]),
     ("executor", &["event", "log"]),
     ("simulate", &["event"]),

@@ -10,6 +10,7 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use suture_tests::{
     broker,
+    disk::Disk,
     program::Process,
     proxy::{Line, Proxy},
     shop::Shop,
@@ -167,6 +168,39 @@ fn a_line_to_the_broker_that_is_slow_hangs_and_is_cut() {
     let records = shop.verify(vec![run]);
     assert!(proxy.connections() > 10, "hardly anything went through the proxy");
     println!("the line was slow, hung, and was cut {cuts} times, {records} records each there once");
+}
+
+#[test]
+fn a_full_disk_under_the_snapshot_store() {
+    let broker = broker::shared();
+    let folder = tempfile::tempdir().unwrap();
+    let store = format!("state: {{store: \"file://{}/store\"}}", folder.path().display());
+    let disk = Disk::mount(folder.path(), 16).expect("a small file system of one's own can be mounted here");
+    let mut shop = Shop::open(&broker, "faults-store", &store);
+    let run = shop.run_on(&disk);
+    shop.feed(20);
+    shop.wait_for(".facts", 1);
+    wait::until("a snapshot in the store", LONG, || disk.holds("manifest").then_some(()));
+    disk.fill();
+    shop.feed(20);
+    wait::until("a snapshot that does not fit", LONG, || {
+        run.log().contains("did not take a snapshot").then_some(())
+    });
+    // what comes after it starts from what the store has, full as it is
+    run.kill();
+    let second = shop.run_on(&disk);
+    shop.feed(20);
+    wait::until("a second life", LONG, || {
+        second.log().contains("did not take a snapshot").then_some(())
+    });
+    assert!(
+        second.log().contains("takes no snapshots at present"),
+        "{}",
+        second.log()
+    );
+    disk.free();
+    let records = shop.verify(vec![second]);
+    println!("the disk under the snapshot store was full, {records} records each there once");
 }
 
 #[test]

@@ -32,9 +32,25 @@ pub struct Kafka {
     pub idle_after: Span,
     /// How often a shard's state is saved, so that a restart need not read more than about this much again.
     pub snapshot_interval: Span,
+    /// Where state is saved.
+    pub state: State,
     /// How owned topics are made, where the program is told to create them.
     pub topics: OwnedTopics,
 }
+
+/// Where state is saved.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct State {
+    /// Address of an object store that every process can reach: `file:///FOLDER`, `s3://BUCKET/PREFIX`, `gs://BUCKET/PREFIX`
+    /// or `az://CONTAINER/PREFIX`. Credentials come from the environment (`AWS_…`, `GOOGLE_…`, `AZURE_…`). Absent: the
+    /// compacted topic `PREFIX.state`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub store: Option<String>,
+}
+
+/// Schemes of the addresses that object stores have.
+pub(crate) const STORES: [&str; 7] = ["file", "s3", "s3a", "gs", "az", "abfs", "abfss"];
 
 impl Default for Kafka {
     fn default() -> Self {
@@ -46,6 +62,7 @@ impl Default for Kafka {
             commit_interval: Span::from_millis(100),
             idle_after: Span::from_secs(5),
             snapshot_interval: Span::from_mins(1),
+            state: State::default(),
             topics: OwnedTopics::default(),
         }
     }

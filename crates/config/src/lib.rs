@@ -31,7 +31,7 @@ pub use bytes::{Bytes, BytesError};
 pub use derive::{DeriveMatcher, DeriveRule, Part, ShareOf, SloRule};
 pub use environment::Environment;
 pub use estimate::Estimate;
-pub use kafka::{Kafka, OwnedTopics, Protocol};
+pub use kafka::{Kafka, OwnedTopics, Protocol, State};
 pub use meaning::{SqlCheck, SqlProblem, SqlUse, Unchecked};
 pub use pipeline::{
     AtSeries, ChangeFormat, ChangeSource, Clock, LabelEdge, Limits, Pipeline, Scope, ServiceEdge, TelemetryFormat,

@@ -279,6 +279,14 @@ impl Meaning<'_> {
                 "state is saved at commits: write a longer span, such as 1m",
             );
         }
+        if let Some(store) = &kafka.state.store {
+            let scheme = store.split_once("://").map_or("", |(scheme, _)| scheme);
+            if !kafka::STORES.contains(&scheme) {
+                let help = "write file:///FOLDER, s3://BUCKET/PREFIX, gs://BUCKET/PREFIX or az://CONTAINER/PREFIX";
+                let message = "`kafka.state.store` is no address of an object store";
+                self.error("kafka", "kafka.state.store", message, help);
+            }
+        }
         for (key, retention) in [
             ("facts_retention", kafka.topics.facts_retention),
             ("retention", kafka.topics.retention),

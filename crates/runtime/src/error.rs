@@ -2,7 +2,7 @@
 
 use suture_log::{Offset, Recovery, TopicPartition};
 
-use crate::FoldError;
+use crate::{FoldError, ObjectsError};
 
 /// An error of the runtime.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -57,6 +57,14 @@ pub enum Error {
     NotCompacted {
         /// The topic.
         topic: String,
+    },
+    /// The object store that has the shard's snapshots cannot be asked.
+    #[error("the object store with the snapshots of {shard} does not answer: {source}")]
+    Objects {
+        /// The shard.
+        shard: TopicPartition,
+        /// What it says.
+        source: ObjectsError,
     },
     /// Every shard of the plane has stopped.
     #[error("no shard is left running; the last one stopped with: {last}")]

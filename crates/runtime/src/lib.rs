@@ -12,6 +12,7 @@ mod lease;
 mod mailbox;
 mod mark;
 mod metrics;
+mod objects;
 mod options;
 mod plane;
 mod restore;
@@ -25,6 +26,7 @@ pub use clock::{Clock, SystemClock};
 pub use error::Error;
 pub use fold::{Epoch, EpochCause, Fingerprint, Fold, FoldError, Folds, Outputs, Tick};
 pub use metrics::{Counter, Gauge, Histogram, Metrics, Phase, ShardMetrics};
+pub use objects::{Objects, ObjectsError};
 pub use options::{OnRepartition, Options, Start};
 pub use plane::{Plane, Shutdown};
 

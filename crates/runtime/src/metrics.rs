@@ -163,6 +163,8 @@ pub struct ShardMetrics {
     pub snapshot_at: Gauge,
     /// Its compressed size in bytes.
     pub snapshot_bytes: Gauge,
+    /// Snapshots that the object store did not take.
+    pub snapshot_failures: Counter,
     counts: Mutex<Vec<(&'static str, u64)>>,
 }
 
@@ -190,6 +192,7 @@ impl Default for ShardMetrics {
             snapshot_offset: Gauge::default(),
             snapshot_at: Gauge::default(),
             snapshot_bytes: Gauge::default(),
+            snapshot_failures: Counter::default(),
             counts: Mutex::default(),
         }
     }

@@ -58,6 +58,8 @@ pub struct Options {
     pub snapshot_interval: Span,
     /// Size of a snapshot's pieces, below the broker's limit on a message. Default 512 KiB.
     pub snapshot_piece: usize,
+    /// Size of a snapshot's objects in an object store. Default 16 MiB.
+    pub object_piece: usize,
     /// Bytes of snapshot pieces that ride along with one commit. Default 4 MiB.
     pub snapshot_stride: usize,
     /// Records in a batch at most; it also ends at [`suture_log::POLL_BYTES`]. Default 8,192.
@@ -98,6 +100,7 @@ impl Default for Options {
             idle_after: Span::from_secs(5),
             snapshot_interval: Span::from_mins(1),
             snapshot_piece: 512 << 10,
+            object_piece: 16 << 20,
             snapshot_stride: 4 << 20,
             batch_records: 8_192,
             queue: 8,

@@ -17,7 +17,7 @@ use suture_log::{
 use tracing::{error, info, warn};
 
 use crate::{
-    Clock, Error, Folds, Metrics, Options,
+    Clock, Error, Folds, Metrics, Objects, Options,
     clock::duration,
     host::{self, Board},
     mailbox::{Ending, Mailbox},
@@ -54,6 +54,8 @@ pub struct Plane {
     pub log: Arc<dyn Log>,
     /// What makes its folds.
     pub folds: Arc<dyn Folds>,
+    /// Where snapshots go instead of the state topic, which keeps those that begin an epoch.
+    pub objects: Option<Arc<dyn Objects>>,
     /// How it is run.
     pub options: Options,
     /// Its time.
@@ -188,6 +190,7 @@ impl Plane {
         Ok(Arc::new(Env {
             log: Arc::clone(&self.log),
             folds: Arc::clone(&self.folds),
+            objects: self.objects.clone(),
             options: self.options.clone(),
             clock: Arc::clone(&self.clock),
             member: OnceLock::new(),

@@ -1,16 +1,17 @@
 //! From a lease to a live shard: newest snapshot, replay with outputs dropped, comparison.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use suture_log::{Batch, Isolation, Offset, TopicPartition};
 use tracing::{error, info, warn};
 
 use crate::{
-    EpochCause, Error, Fold, FoldError, Outputs,
+    EpochCause, Error, Fold, FoldError, ObjectsError, Outputs,
     error::Failure,
     lease::{Lease, Origin},
     mark::Mark,
     metrics::{Phase, ShardMetrics},
+    objects,
     shard::{Env, Shard, Times, fingerprint_hash},
     state::{Inventory, Manifest, SnapshotId, StateStore},
     writer::{Kept, Writer},
@@ -50,19 +51,40 @@ pub(crate) fn restore(
             .copied(),
         Origin::New | Origin::Cold { .. } => None,
     };
-    let inventory = store.inventory(log, from, newest).map_err(config)?;
+    let mut inventory = store.inventory(log, from, newest).map_err(config)?;
+    if let (Some(objects), Origin::Resumed(mark) | Origin::Repartitioned(mark)) = (&env.objects, &lease.origin) {
+        for id in &mark.snapshots {
+            if inventory.manifests.contains_key(id) {
+                continue;
+            }
+            let found = objects::manifest(objects.as_ref(), &store, *id).map_err(|error| unanswered(at, error))?;
+            if let Some(manifest) = found {
+                inventory.away.insert(*id, manifest);
+            }
+        }
+    }
     let base = base(env, at, metrics, &lease, &store, &inventory)?;
 
     let (mark_epoch, last, listed) = match &lease.origin {
         Origin::Resumed(mark) | Origin::Repartitioned(mark) => (Some(mark.epoch), mark.last, mark.snapshots.clone()),
         Origin::New | Origin::Cold { .. } => (None, None, Vec::new()),
     };
-    let kept = listed.iter().filter_map(|id| inventory.manifests.get(id));
-    let mut writer = Writer::new(kept.map(|manifest| Kept {
-        id: manifest.id(),
-        pieces: manifest.pieces,
-        from,
-    }));
+    let kept = listed.iter().filter_map(|id| {
+        let (manifest, away) = match inventory.manifests.get(id) {
+            Some(manifest) => (manifest, false),
+            None => (inventory.away.get(id)?, true),
+        };
+        Some(Kept {
+            id: manifest.id(),
+            pieces: manifest.pieces,
+            from,
+            away,
+        })
+    });
+    let mut writer = Writer::new(kept);
+    if let Some(objects) = &env.objects {
+        objects::tidy(Arc::clone(objects), store.clone(), listed.clone());
+    }
     for (id, pieces) in inventory.others(&listed) {
         writer.push(store.tombstones(id, pieces));
     }
@@ -79,6 +101,7 @@ pub(crate) fn restore(
         producer: lease.producer,
         store,
         writer,
+        upload: None,
         fingerprint: env.folds.fingerprint(),
         epoch,
         partitions: lease.partitions,
@@ -96,6 +119,14 @@ pub(crate) fn restore(
     metrics.end.set(lease.range.end);
     shard.go_live();
     Ok(shard)
+}
+
+/// A store that does not answer may have the snapshot: it is asked again, as a broker is.
+fn unanswered(at: &TopicPartition, source: ObjectsError) -> Failure {
+    Failure::Restart(Error::Objects {
+        shard: at.clone(),
+        source,
+    })
 }
 
 /// A log that fails is tried again; a topic that is missing is not.
@@ -152,19 +183,27 @@ fn base(
     let next = mark.epoch.max(inventory.last_epoch().unwrap_or(0)) + 1;
     let to = env.folds.fingerprint();
     let changed = fingerprint_hash(&to) != mark.fingerprint;
-    let candidates = inventory
-        .manifests
-        .values()
+    let all: BTreeMap<SnapshotId, &Manifest> = inventory
+        .away
+        .iter()
+        .chain(&inventory.manifests)
+        .map(|(id, manifest)| (*id, manifest))
+        .collect();
+    let candidates = all
+        .into_values()
         .rev()
         .filter(|m| m.epoch == mark.epoch && m.offset <= lease.start);
-    let mut reason = "there is no snapshot of it in the state topic".to_owned();
+    let mut reason = match env.objects {
+        Some(_) => "there is no snapshot of it in the object store or the state topic".to_owned(),
+        None => "there is no snapshot of it in the state topic".to_owned(),
+    };
     for manifest in candidates {
         debug_assert!(
             manifest.offset <= lease.start,
             "a snapshot is never ahead of the commit that lists it"
         );
         let mut fold = create(env, at)?;
-        match usable(env, manifest, lease, store, inventory, fold.as_mut(), changed).map_err(config)? {
+        match usable(env, at, manifest, lease, (store, inventory), fold.as_mut(), changed)? {
             Ok(()) => {}
             Err(Unusable::Shape(why)) if changed => {
                 warn!(shard = %at, why, "the state does not fit the changed pipeline or engine");
@@ -223,13 +262,13 @@ enum Unusable {
 
 fn usable(
     env: &Env,
+    at: &TopicPartition,
     manifest: &Manifest,
     lease: &Lease,
-    store: &StateStore,
-    inventory: &Inventory,
+    (store, inventory): (&StateStore, &Inventory),
     fold: &mut dyn Fold,
     changed: bool,
-) -> Result<Result<(), Unusable>, Error> {
+) -> Result<Result<(), Unusable>, Failure> {
     if manifest.offset < lease.range.start && manifest.offset < lease.start {
         let why = format!(
             "it is of offset {}, and the log begins at {}: the snapshot is older than what the topic retains",
@@ -237,7 +276,13 @@ fn usable(
         );
         return Ok(Err(Unusable::Bytes(why)));
     }
-    let state = match store.load(env.log.as_ref(), inventory, manifest)? {
+    let loaded = match &env.objects {
+        Some(objects) if !inventory.manifests.contains_key(&manifest.id()) => {
+            objects::load(objects.as_ref(), store, manifest).map_err(|error| unanswered(at, error))?
+        }
+        _ => store.load(env.log.as_ref(), inventory, manifest).map_err(config)?,
+    };
+    let state = match loaded {
         Ok(state) => state,
         Err(why) => return Ok(Err(Unusable::Bytes(why))),
     };

@@ -12,11 +12,12 @@ use suture_log::{
 use tracing::{debug, error, info, warn};
 
 use crate::{
-    Clock, Epoch, EpochCause, Error, Fingerprint, Fold, FoldError, Folds, Options, Outputs, Tick,
+    Clock, Epoch, EpochCause, Error, Fingerprint, Fold, FoldError, Folds, Objects, Options, Outputs, Tick,
     clock::duration,
     error::Failure,
     mark::{Mark, record_hash},
     metrics::{Phase, ShardMetrics},
+    objects::{self, Upload},
     state::{SnapshotId, StateStore, Subject},
     writer::{Kept, Writer},
 };
@@ -25,6 +26,7 @@ use crate::{
 pub(crate) struct Env {
     pub(crate) log: Arc<dyn Log>,
     pub(crate) folds: Arc<dyn Folds>,
+    pub(crate) objects: Option<Arc<dyn Objects>>,
     pub(crate) options: Options,
     pub(crate) clock: Arc<dyn Clock>,
     /// The member whose standing goes with each commit; set before the first poll.
@@ -59,6 +61,8 @@ pub(crate) struct Shard {
     pub(crate) producer: Box<dyn Producer>,
     pub(crate) store: StateStore,
     pub(crate) writer: Writer,
+    /// A snapshot on its way to the object store.
+    pub(crate) upload: Option<Upload>,
     pub(crate) fingerprint: Fingerprint,
     pub(crate) epoch: u32,
     pub(crate) partitions: i32,
@@ -134,6 +138,7 @@ impl Shard {
     pub(crate) fn advance(&mut self, drained: bool) -> Result<(), Failure> {
         let now = self.env.clock.now();
         self.look_around(now)?;
+        self.collect(Duration::ZERO);
         let options = &self.env.options;
         if options.ticks && now.saturating_sub(self.times.tick) >= duration(options.tick_interval) {
             self.tick(now, drained)?;
@@ -145,6 +150,9 @@ impl Shard {
                 self.tick(now, drained)?;
             }
             self.commit()?;
+            self.snapshot_if_due()?;
+        } else if self.times.snapshot == Duration::ZERO {
+            // one that cannot wait for the next commit
             self.snapshot_if_due()?;
         }
         Ok(())
@@ -171,7 +179,7 @@ impl Shard {
         if options.ticks {
             due = due.min(self.times.tick + duration(options.tick_interval));
         }
-        if !self.outputs.records().is_empty() || !self.writer.is_empty() {
+        if !self.outputs.records().is_empty() || !self.writer.is_empty() || self.upload.is_some() {
             due = due.min(self.times.commit + duration(options.commit_interval));
         } else if self.position != self.committed {
             due = due.min(self.times.commit + duration(options.position_interval));
@@ -314,8 +322,39 @@ impl Shard {
             self.metrics.snapshot_at.set(self.env.clock.wall().as_millis());
             debug!(shard = %self.at, offset = complete.id.offset, "snapshot complete");
         }
-        if let Some(dropped) = dropped {
-            self.writer.push(self.store.tombstones(dropped.id, dropped.pieces));
+        match (dropped, &self.env.objects) {
+            (Some(dropped), Some(objects)) if dropped.away => {
+                objects::discard(
+                    Arc::clone(objects),
+                    self.store.clone(),
+                    vec![(dropped.id, dropped.pieces)],
+                );
+            }
+            (Some(dropped), _) if !dropped.away => {
+                self.writer.push(self.store.tombstones(dropped.id, dropped.pieces));
+            }
+            _ => {}
+        }
+    }
+
+    /// Looks how the snapshot on its way to the object store fares, waiting no longer than that.
+    fn collect(&mut self, wait: Duration) {
+        let Some(ended) = self.upload.as_ref().and_then(|upload| upload.ended(wait)) else {
+            return;
+        };
+        self.upload = None;
+        match ended {
+            Ok(manifest) => {
+                self.metrics
+                    .snapshot_bytes
+                    .set(i64::try_from(manifest.compressed).unwrap_or(i64::MAX));
+                self.writer.arrived(manifest.pieces);
+            }
+            Err(why) => {
+                warn!(shard = %self.at, why, "the object store did not take a snapshot; the next one is tried when it is due");
+                self.metrics.snapshot_failures.add(1);
+                self.writer.failed();
+            }
         }
     }
 
@@ -339,8 +378,27 @@ impl Shard {
         }
     }
 
-    /// Takes a snapshot of the state as it is and queues it for the next commits.
+    /// Takes a snapshot of the state as it is, and sends it off to the object store, or queues it for the next commits.
     fn start_snapshot(&mut self) -> Result<(), Failure> {
+        let Some(objects) = self.env.objects.clone() else {
+            return self.start_snapshot_in_topic();
+        };
+        let from = self.store.end(self.env.log.as_ref()).map_err(Failure::Restart)?;
+        let state = self.fold.snapshot().map_err(|error| self.fold_error(error))?;
+        let id = self.snapshot_id();
+        self.writer.start_away(Kept {
+            id,
+            pieces: 0,
+            from,
+            away: true,
+        });
+        let subject = (id, self.fold.digest(), self.fingerprint.clone(), self.partitions);
+        let piece = self.env.options.object_piece;
+        self.upload = Some(Upload::start(objects, self.store.clone(), subject, state, piece));
+        Ok(())
+    }
+
+    fn start_snapshot_in_topic(&mut self) -> Result<(), Failure> {
         let from = self.store.end(self.env.log.as_ref()).map_err(Failure::Restart)?;
         let state = self.fold.snapshot().map_err(|error| self.fold_error(error))?;
         let subject = Subject {
@@ -360,6 +418,7 @@ impl Shard {
                 id: manifest.id(),
                 pieces: manifest.pieces,
                 from,
+                away: false,
             },
             records,
         );
@@ -385,7 +444,8 @@ impl Shard {
             cause => warn!(shard = %self.at, offset = self.position, epoch = self.epoch, ?cause, "a new epoch begins"),
         }
         self.fold.epoch(&epoch, &mut self.outputs);
-        self.start_snapshot()?;
+        // always to the topic: an epoch and its first snapshot are there together, whatever an object store does
+        self.start_snapshot_in_topic()?;
         loop {
             let stride = self.writer.stride(self.env.options.snapshot_stride).len();
             if self.writer.is_last(stride) {
@@ -406,6 +466,9 @@ impl Shard {
         let news = self.writer.newest() != Some(self.snapshot_id());
         if news && !self.writer.is_busy() && self.env.clock.now() < deadline {
             self.start_snapshot()?;
+        }
+        while self.upload.is_some() && self.env.clock.now() < deadline {
+            self.collect(Duration::from_millis(20));
         }
         while !self.writer.is_empty() && self.env.clock.now() < deadline {
             self.commit()?;

@@ -186,6 +186,7 @@ impl Worker {
             isolation: Isolation::ReadCommitted,
         };
         let env = Arc::new(Env {
+            objects: None,
             log: Arc::new(log.clone()),
             folds,
             options,

@@ -76,6 +76,8 @@ pub(crate) struct StateStore {
 #[derive(Debug, Default)]
 pub(crate) struct Inventory {
     pub(crate) manifests: BTreeMap<SnapshotId, Manifest>,
+    /// Snapshots in the object store that a mark lists.
+    pub(crate) away: BTreeMap<SnapshotId, Manifest>,
     /// Offsets of the pieces, by snapshot and number.
     pieces: BTreeMap<SnapshotId, BTreeMap<u32, Offset>>,
     /// The pieces of the snapshot that is looked for, so that they need not be read a second time.
@@ -176,8 +178,25 @@ impl StateStore {
         state: &[u8],
         piece: usize,
     ) -> std::io::Result<(Manifest, Vec<OutRecord>)> {
+        let (manifest, compressed) = self.pack(subject, state, piece)?;
+        let mut records: Vec<OutRecord> = compressed
+            .chunks(piece.max(1))
+            .enumerate()
+            .map(|(n, bytes)| self.record(self.key(subject.id, &n.to_string()), Some(bytes.to_vec())))
+            .collect();
+        let text = serde_json::to_vec(&manifest).map_err(std::io::Error::other)?;
+        records.push(self.record(self.key(subject.id, "manifest"), Some(text)));
+        Ok((manifest, records))
+    }
+
+    /// Compresses a state, which is then cut into pieces of that size, and says what it is.
+    pub(crate) fn pack(
+        &self,
+        subject: &Subject<'_>,
+        state: &[u8],
+        piece: usize,
+    ) -> std::io::Result<(Manifest, Vec<u8>)> {
         let compressed = zstd::bulk::compress(state, LEVEL)?;
-        let pieces: Vec<&[u8]> = compressed.chunks(piece.max(1)).collect();
         let manifest = Manifest {
             version: VERSION,
             shard: self.prefix.trim_end_matches('@').to_owned(),
@@ -186,19 +205,37 @@ impl StateStore {
             digest: hex16(subject.digest),
             fingerprint: subject.fingerprint.clone(),
             partitions: subject.partitions,
-            pieces: u32::try_from(pieces.len()).unwrap_or(u32::MAX),
+            pieces: u32::try_from(compressed.len().div_ceil(piece.max(1))).unwrap_or(u32::MAX),
             bytes: state.len() as u64,
             compressed: compressed.len() as u64,
             checksum: hex16(stable_hash([compressed.as_slice()])),
         };
-        let mut records: Vec<OutRecord> = pieces
-            .iter()
-            .enumerate()
-            .map(|(n, bytes)| self.record(self.key(subject.id, &n.to_string()), Some(bytes.to_vec())))
-            .collect();
-        let text = serde_json::to_vec(&manifest).map_err(std::io::Error::other)?;
-        records.push(self.record(self.key(subject.id, "manifest"), Some(text)));
-        Ok((manifest, records))
+        Ok((manifest, compressed))
+    }
+
+    /// The state of what its pieces, put together, hold; an inner error says in words why there is none.
+    pub(crate) fn unpack(manifest: &Manifest, compressed: &[u8]) -> Result<Vec<u8>, String> {
+        if manifest.version > VERSION {
+            return Err(format!(
+                "it has layout {}, and this program reads up to {VERSION}",
+                manifest.version
+            ));
+        }
+        if hex16(stable_hash([compressed])) != manifest.checksum {
+            return Err("its checksum does not fit its contents".to_owned());
+        }
+        let size = usize::try_from(manifest.bytes).unwrap_or(usize::MAX);
+        zstd::bulk::decompress(compressed, size).map_err(|error| format!("it does not decompress: {error}"))
+    }
+
+    /// Where an object store keeps the shard's snapshots.
+    pub(crate) fn folder(&self) -> String {
+        format!("{}/", self.prefix.trim_end_matches('@'))
+    }
+
+    /// Name of a part of a snapshot in an object store.
+    pub(crate) fn object(&self, id: SnapshotId, part: &str) -> String {
+        format!("{}{}-{}/{part}", self.folder(), id.epoch, id.offset)
     }
 
     /// What deletes a snapshot, its manifest first.
@@ -262,12 +299,6 @@ impl StateStore {
         inventory: &Inventory,
         manifest: &Manifest,
     ) -> Result<Result<Vec<u8>, String>, Error> {
-        if manifest.version > VERSION {
-            return Ok(Err(format!(
-                "it has layout {}, and this program reads up to {VERSION}",
-                manifest.version
-            )));
-        }
         // of a piece that was written twice, by a writer that began anew, the newest counts
         let wanted: BTreeMap<Offset, u32> = inventory
             .pieces
@@ -300,11 +331,7 @@ impl StateStore {
             )));
         }
         let compressed = pieces.concat();
-        if hex16(stable_hash([compressed.as_slice()])) != manifest.checksum {
-            return Ok(Err("its checksum does not fit its contents".to_owned()));
-        }
-        let size = usize::try_from(manifest.bytes).unwrap_or(usize::MAX);
-        Ok(zstd::bulk::decompress(&compressed, size).map_err(|error| format!("it does not decompress: {error}")))
+        Ok(Self::unpack(manifest, &compressed))
     }
 
     /// Reads to the end, or until `sink` has enough.

@@ -16,6 +16,8 @@ pub(crate) struct Kept {
     pub(crate) pieces: u32,
     /// Its records lie at or after this offset of the state topic.
     pub(crate) from: Offset,
+    /// It is in the object store, and not in the state topic.
+    pub(crate) away: bool,
 }
 
 /// What is still to be written to the state topic.
@@ -24,6 +26,8 @@ pub(crate) struct Writer {
     queue: VecDeque<OutRecord>,
     /// The snapshot that is complete once the queue is empty.
     writing: Option<Kept>,
+    /// That one is on its way to the object store.
+    under_way: bool,
     kept: VecDeque<Kept>,
 }
 
@@ -33,6 +37,7 @@ impl Writer {
         Self {
             queue: VecDeque::new(),
             writing: None,
+            under_way: false,
             kept: kept.into_iter().collect(),
         }
     }
@@ -44,6 +49,27 @@ impl Writer {
         self.writing = Some(snapshot);
     }
 
+    /// A snapshot goes to the object store. Only where [`Self::is_busy`] is false.
+    pub(crate) fn start_away(&mut self, snapshot: Kept) {
+        debug_assert!(self.writing.is_none(), "one snapshot at a time");
+        self.writing = Some(snapshot);
+        self.under_way = true;
+    }
+
+    /// It has arrived there in so many pieces: the next commit lists it.
+    pub(crate) fn arrived(&mut self, pieces: u32) {
+        self.under_way = false;
+        if let Some(writing) = &mut self.writing {
+            writing.pieces = pieces;
+        }
+    }
+
+    /// It will not.
+    pub(crate) fn failed(&mut self) {
+        self.under_way = false;
+        self.writing = None;
+    }
+
     /// Records to be written with no snapshot to be complete after them.
     pub(crate) fn push(&mut self, records: Vec<OutRecord>) {
         self.queue.extend(records);
@@ -53,8 +79,9 @@ impl Writer {
         self.writing.is_some()
     }
 
+    /// Whether a commit would write nothing, and list nothing new.
     pub(crate) fn is_empty(&self) -> bool {
-        self.queue.is_empty()
+        self.queue.is_empty() && (self.writing.is_none() || self.under_way)
     }
 
     /// The records of the next stride: at least one, if there is any, and no more than `bytes` otherwise.
@@ -71,14 +98,14 @@ impl Writer {
 
     /// Whether that stride is the last.
     pub(crate) fn is_last(&self, stride: usize) -> bool {
-        stride == self.queue.len()
+        stride == self.queue.len() && !self.under_way
     }
 
     /// The first `count` records are committed. Gives the snapshot that is complete with them, and the one that is no
     /// longer kept.
     pub(crate) fn done(&mut self, count: usize) -> (Option<Kept>, Option<Kept>) {
         self.queue.drain(..count.min(self.queue.len()));
-        if !self.queue.is_empty() {
+        if !self.queue.is_empty() || self.under_way {
             return (None, None);
         }
         let Some(complete) = self.writing.take() else {
@@ -120,6 +147,7 @@ mod tests {
             id: SnapshotId { epoch: 0, offset },
             pieces: 2,
             from: offset * 10,
+            away: false,
         }
     }
 
@@ -145,6 +173,29 @@ mod tests {
             (writer.from(), writer.newest().map(|id| id.offset)),
             (Some(20), Some(3))
         );
+    }
+
+    #[test]
+    fn a_snapshot_elsewhere_is_listed_once_it_has_arrived() {
+        let mut writer = Writer::new([kept(1), kept(2)]);
+        let ids = |ids: Vec<SnapshotId>| ids.iter().map(|id| id.offset).collect::<Vec<_>>();
+        writer.start_away(Kept { away: true, ..kept(3) });
+        writer.push(vec![OutRecord::new("state", "key", "")]);
+        assert_eq!((writer.stride(100).len(), ids(writer.listed(1))), (1, vec![1, 2]));
+        assert_eq!(writer.done(1), (None, None));
+        assert!(
+            writer.is_busy() && writer.is_empty(),
+            "nothing to commit until it is there"
+        );
+        writer.arrived(7);
+        assert!(!writer.is_empty());
+        assert_eq!(ids(writer.listed(0)), [2, 3]);
+        let (complete, dropped) = writer.done(0);
+        assert_eq!((complete.map(|kept| kept.pieces), dropped), (Some(7), Some(kept(1))));
+        assert!(writer.is_empty() && !writer.is_busy());
+        writer.start_away(kept(4));
+        writer.failed();
+        assert_eq!((writer.is_busy(), ids(writer.listed(0))), (false, vec![2, 3]));
     }
 
     #[test]

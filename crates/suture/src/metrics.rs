@@ -174,6 +174,11 @@ const METRICS: &[Metric] = &[
     gauge("snapshot_bytes", "Compressed size of the newest snapshot", |s| {
         whole(s.shard.snapshot_bytes.get())
     }),
+    counter(
+        "snapshot_failures",
+        "Snapshots that the object store did not take",
+        |s| Some(Value::Counter(s.shard.snapshot_failures.get())),
+    ),
     gauge("series", "Series known", |s| {
         s.count(count::SERIES).map(|n| Value::Gauge(n as f64))
     }),

@@ -7,7 +7,7 @@ use suture_config::Pipeline;
 use suture_engine::Source;
 use suture_event::Span;
 use suture_log::Log;
-use suture_runtime::{Clock, Metrics, Options, Plane, Shutdown};
+use suture_runtime::{Clock, Metrics, Objects, Options, Plane, Shutdown};
 
 #[cfg(feature = "kafka")]
 use crate::load;
@@ -169,6 +169,18 @@ impl Planes {
             _ => Some(self.observe_plane(loaded)?),
         };
         let decide = (which != PlaneChoice::Observe).then(|| self.decide_plane(loaded));
+        let objects = {
+            let pipeline = loaded.pipeline.clone();
+            let opened = tokio::task::spawn_blocking(move || objects(&pipeline)).await;
+            opened.context("opening the object store")??
+        };
+        let (observe, decide) = (
+            observe.map(|plane| Plane {
+                objects: objects.clone(),
+                ..plane
+            }),
+            decide.map(|plane| Plane { objects, ..plane }),
+        );
         if !self.assign.is_empty() {
             let planes: Vec<(&str, &[String])> = [("observe", &observe), ("decide", &decide)]
                 .into_iter()
@@ -247,11 +259,35 @@ impl Planes {
         Plane {
             log: self.log.clone(),
             folds,
+            objects: None,
             options,
             clock: self.clock.clone(),
             metrics: metrics.clone(),
             shutdown: self.shutdown.clone(),
         }
+    }
+}
+
+/// Where snapshots go instead of the state topic, if the pipeline says so.
+#[cfg(feature = "store")]
+fn objects(pipeline: &Pipeline) -> anyhow::Result<Option<Arc<dyn Objects>>> {
+    let Some(address) = &pipeline.kafka.state.store else {
+        return Ok(None);
+    };
+    let store = suture_store::Store::open(address, std::env::vars()).context("kafka.state.store")?;
+    match store.probe() {
+        Ok(()) => tracing::info!(?store, "snapshots go to an object store"),
+        // what it has is enough to start from; what it does not take is counted
+        Err(error) => tracing::warn!(?store, %error, "the object store takes no snapshots at present"),
+    }
+    Ok(Some(Arc::new(store)))
+}
+
+#[cfg(not(feature = "store"))]
+fn objects(pipeline: &Pipeline) -> anyhow::Result<Option<Arc<dyn Objects>>> {
+    match pipeline.kafka.state.store {
+        Some(_) => bail!("kafka.state.store: this build has no object stores; build it with the feature `store`"),
+        None => Ok(None),
     }
 }
 

@@ -13,7 +13,7 @@ use suture_log::{
 
 use super::sample::{SampleFolds, by_shard, read, sample_log, sample_options, undisturbed};
 use crate::{
-    Clock, Error, OnRepartition, Options, Start,
+    Clock, Error, Objects, OnRepartition, Options, Start,
     error::Failure,
     lease::lease,
     metrics::ShardMetrics,
@@ -37,9 +37,10 @@ pub(super) struct Rig {
     pub(super) clock: Arc<HandClock>,
     pub(super) at: TopicPartition,
     pub(super) options: Options,
+    pub(super) objects: Option<Arc<dyn Objects>>,
     folds: Arc<SampleFolds>,
     member: Arc<dyn Consumer>,
-    metrics: Arc<ShardMetrics>,
+    pub(super) metrics: Arc<ShardMetrics>,
 }
 
 impl Rig {
@@ -66,6 +67,7 @@ impl Rig {
             clock,
             at,
             options,
+            objects: None,
             folds,
             member,
             metrics,
@@ -90,6 +92,7 @@ impl Rig {
     pub(super) fn open_on(&self, log: Arc<dyn Log>) -> Result<Shard, Failure> {
         let clock: Arc<dyn Clock> = Arc::<HandClock>::clone(&self.clock);
         let env = Arc::new(Env {
+            objects: self.objects.clone(),
             log,
             folds: Arc::<SampleFolds>::clone(&self.folds),
             options: self.options.clone(),
@@ -506,6 +509,26 @@ fn ticks_leave_no_trace_in_the_state() {
     rig.feed(7);
     rig.work(&mut shard);
     rig.assert_undisturbed();
+}
+
+#[test]
+fn a_snapshot_is_taken_at_once_when_the_log_no_longer_reaches_back_to_the_last() {
+    let rig = Rig::new();
+    let mut shard = rig.live();
+    rig.feed(20);
+    rig.work(&mut shard);
+    rig.snapshot(&mut shard);
+    rig.feed(20);
+    rig.work(&mut shard);
+    rig.log.trim(&rig.at, 30).unwrap();
+    // a quiet shard notices when it looks around, and writes the snapshot with the commits after that
+    for _ in 0..3 {
+        rig.clock.advance(11_000);
+        shard.advance(true).unwrap_or_else(|failure| panic!("{failure:?}"));
+    }
+    drop(shard);
+    let shard = rig.live();
+    assert_eq!((shard.position, shard.epoch, rig.metrics.cold_starts.get()), (40, 0, 0));
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 mod cases;
 mod hanging;
+mod objects;
 mod sample;
 mod simulation;
 mod snapshots;

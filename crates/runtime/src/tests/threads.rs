@@ -45,6 +45,7 @@ impl Process {
         let log = log.client(name, faults);
         let (metrics, shutdown) = (Arc::new(Metrics::default()), Shutdown::new());
         let plane = Plane {
+            objects: None,
             log: Arc::new(log.clone()),
             folds: Arc::new(SampleFolds::default()),
             options,

@@ -379,6 +379,7 @@ fn plane(
     names: &Topics,
 ) -> anyhow::Result<JoinHandle<anyhow::Result<()>>> {
     let plane = Plane {
+        objects: None,
         log: log.clone(),
         folds,
         options: Options {
