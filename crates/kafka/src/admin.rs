@@ -41,11 +41,17 @@ fn wait<T>(future: impl Future<Output = T>) -> T {
 }
 
 impl KafkaLog {
-    fn admin(&self) -> Result<AdminClient<Quiet>, Error> {
-        self.options
+    fn admin(&self) -> Result<&AdminClient<Quiet>, Error> {
+        if let Some(admin) = self.admin.get() {
+            return Ok(admin);
+        }
+        let admin = self
+            .options
             .admin()
             .create_with_context(Quiet)
-            .map_err(|error| self.error("making a client", &error))
+            .map_err(|error| self.error("making a client", &error))?;
+        // two at once may make one each; the first stays
+        Ok(self.admin.get_or_init(|| admin))
     }
 
     pub(crate) fn describe(&self, name: &str) -> Result<Option<TopicInfo>, Error> {

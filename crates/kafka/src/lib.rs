@@ -13,12 +13,13 @@ mod reader;
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     time::Duration,
 };
 
 use rdkafka::{
     Offset as KafkaOffset, TopicPartitionList,
+    admin::AdminClient,
     consumer::{BaseConsumer, Consumer as _},
     error::RDKafkaErrorCode,
 };
@@ -39,6 +40,9 @@ pub struct KafkaLog {
     options: Arc<Options>,
     /// Clients that ask for metadata (under the empty name) and for groups' offsets.
     askers: Arc<Mutex<BTreeMap<String, Arc<BaseConsumer<Quiet>>>>>,
+    /// The client for topics' settings, once there is one: a start asks for a dozen of topics, and to make a client and
+    /// its connections for each takes most of a second.
+    admin: Arc<OnceLock<AdminClient<Quiet>>>,
     outage: Arc<error::Outage>,
 }
 
@@ -51,6 +55,7 @@ impl KafkaLog {
         let log = Self {
             options: Arc::new(options),
             askers: Arc::default(),
+            admin: Arc::default(),
             outage: Arc::default(),
         };
         log.asker("")?;
