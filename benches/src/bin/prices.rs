@@ -35,6 +35,10 @@ use suture_detect::{
         Adwin, Baseline, BaselineOptions, Cusum, Drift, DriftOptions, Kswin, MixtureCusum, PageHinkley, Population,
         Sides,
     },
+    several::{
+        Components, ComponentsOptions, Covariance, CovarianceOptions, Measured, Peers, PeersOptions, Together,
+        TogetherOptions,
+    },
 };
 use suture_event::{SignalKind, Span, Timestamp};
 use suture_window::{Aggregate, Options as WindowOptions, Windows};
@@ -112,6 +116,7 @@ fn main() -> Answer<()> {
     table.banks()?;
     table.windows()?;
     table.drift()?;
+    table.several()?;
     if !table.allocating.is_empty() {
         return Err(format!("allocates in the steady state: {}", table.allocating.join(", ")).into());
     }
@@ -578,4 +583,85 @@ impl Table {
         )?;
         Ok(())
     }
+}
+
+/// Groups of so many members each, of one kind; a series' price is a member's.
+const MEMBERS: usize = 32;
+
+struct Groups<G, F> {
+    groups: Vec<G>,
+    judge: F,
+    found: f64,
+}
+
+impl<G, F: Fn(&mut G, &[f64]) -> f64> Subject for Groups<G, F> {
+    fn round(&mut self, _: usize, values: &[f64]) {
+        for (group, values) in self.groups.iter_mut().zip(values.chunks(MEMBERS)) {
+            self.found += (self.judge)(group, values);
+        }
+    }
+}
+
+impl Table {
+    /// Groups of [`MEMBERS`] that have learned for long enough to be judged.
+    fn grouped<G>(
+        &mut self,
+        name: &str,
+        empty: impl Fn() -> G,
+        judge: impl Fn(&mut G, &[f64]) -> f64 + Copy,
+    ) -> Answer<()> {
+        let noise = self.noise.clone();
+        self.row(name, 100_000, |n| {
+            let mut groups: Vec<G> = (0..n / MEMBERS).map(|_| empty()).collect();
+            for group in &mut groups {
+                for window in 0..600 {
+                    let from = window * 61 % (NOISE - MEMBERS);
+                    judge(group, &noise[from..from + MEMBERS]);
+                }
+            }
+            Ok(Groups {
+                groups,
+                judge,
+                found: 0.0,
+            })
+        })?;
+        Ok(())
+    }
+
+    fn several(&mut self) -> Answer<()> {
+        let (peers, together) = (PeersOptions::default(), TogetherOptions::default());
+        let (covariance, components) = (CovarianceOptions::default(), ComponentsOptions::default());
+        let far = |measured: Option<Measured>| measured.map_or(0.0, |measured| measured.distance);
+        self.grouped(
+            "several: Peers, of 32",
+            || full(Peers::add),
+            |group, values| {
+                let mut sum = 0.0;
+                group.judge(&peers, values, &|_| false, &mut |_, measured| sum += measured.distance);
+                sum
+            },
+        )?;
+        self.grouped(
+            "several: Together, of 32",
+            || full(Together::add),
+            |group, values| far(group.judge(&together, values, false)),
+        )?;
+        self.grouped(
+            "several: Covariance, of 32",
+            || full(Covariance::add),
+            |group, values| far(group.judge(&covariance, values, false)),
+        )?;
+        self.grouped(
+            "several: Components, 3 of 32",
+            || full(Components::add),
+            |group, values| far(group.judge(&components, values, false)),
+        )?;
+        Ok(())
+    }
+}
+
+fn full<G: Default>(add: fn(&mut G, usize)) -> G {
+    let mut group = G::default();
+    (0..MEMBERS).for_each(|at| add(&mut group, at));
+    group
 }

@@ -7,10 +7,10 @@
 //!
 //! | detector | paper | an update, by member | state, by member |
 //! | --- | --- | --- | --- |
-//! | [`Peers`] | Hampel, JASA 1974; Rousseeuw and Croux, JASA 1993 (median and its absolute deviation) | 60 ns | 24 bytes |
-//! | [`Together`] | Fisher, Biometrika 1915 and 1921 (the transform of a correlation) | 0.2 µs of 16, 0.4 µs of 32 | 40 bytes and 10 a pair |
-//! | [`Covariance`] | Mahalanobis 1936; Ledoit and Wolf, JMVA 2004 (shrinkage); Wilson and Hilferty, PNAS 1931 | 0.1 µs of 16, 0.3 µs of 32 | 32 bytes and 4 a pair |
-//! | [`Components`] | Weng, Zhang and Hwang, PAMI 2003 (CCIPCA); Jackson and Mudholkar, Technometrics 1979 | 50 ns for 3 | 24 bytes and 8 a component |
+//! | [`Peers`] | Hampel, JASA 1974; Rousseeuw and Croux, JASA 1993 (median and its absolute deviation) | 40 ns | 24 bytes |
+//! | [`Together`] | Fisher, Biometrika 1915 and 1921 (the transform of a correlation) | 0.1 µs of 32 | 48 bytes and 24 a pair |
+//! | [`Covariance`] | Mahalanobis 1936; Ledoit and Wolf, JMVA 2004 (shrinkage); Wilson and Hilferty, PNAS 1931 | 0.3 µs of 32 | 24 bytes and 8 a pair |
+//! | [`Components`] | Weng, Zhang and Hwang, PAMI 2003 (CCIPCA); Jackson and Mudholkar, Technometrics 1979 | 40 ns for 3 | 24 bytes and 8 a component |
 //! | [`Distances`] | Hill, Annals of Statistics 1975 | 40 ns a row | 70 bytes a row |
 //!
 //! No detector looks ahead, and none cares in which order members are given but for the last bit of a sum: whoever keeps
