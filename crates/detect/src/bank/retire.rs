@@ -5,7 +5,9 @@ use suture_event::{AnomalyPhase, EndReason, Timestamp};
 use super::{Bank, SeriesHints, side_of};
 use crate::{
     Column, Episode,
+    character::Looks,
     episode::{OUTSIDE, SILENT},
+    watch,
 };
 
 impl Bank {
@@ -42,6 +44,7 @@ impl Bank {
             self.forget(row);
             self.given.side[row] = side_of(self.options.direction, hints.kind);
             self.given.derived[row] = u8::from(hints.kind.is_symptom());
+            self.given.counter[row] = u8::from(hints.counter);
         }
     }
 
@@ -52,6 +55,16 @@ impl Bank {
         self.sequence.reset(row);
         self.standing.close(row);
         self.standing.resting.reset(row);
+        // what these know of a series is theirs alone: it is replaced by what one knows of a new series
+        for (watched, mut fresh) in self.watched.iter_mut().zip(watch::all(&self.options)) {
+            fresh.watcher.push();
+            watched.watcher.adopt(row, fresh.watcher.as_ref(), 0);
+        }
+        if let Some(looks) = &mut self.looks {
+            let mut fresh = Looks::default();
+            fresh.push();
+            looks.adopt(row, &fresh, 0);
+        }
         if let Some(white) = &mut self.white {
             white.reset(row);
         }
