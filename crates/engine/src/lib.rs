@@ -23,4 +23,4 @@ pub use observe::{Band, DeadLetter, Observe, ObserveCounters, ObserveOut, Record
 pub use source::{Source, SourceKind};
 
 /// The version of the folds. A snapshot of another one is carried over where its shape fits, and opens a new epoch.
-pub const ENGINE_VERSION: u32 = 2;
+pub const ENGINE_VERSION: u32 = 3;
