@@ -191,12 +191,16 @@ const METRICS: &[Metric] = &[
     counter("samples_refused", "Samples of series beyond `limits.series`", |s| {
         s.count(count::SERIES_REFUSED).map(Value::Counter)
     }),
-    counter("series_evicted", "Series given up for new ones at `limits.series`", |s| {
-        s.count(count::SERIES_EVICTED).map(Value::Counter)
-    }),
-    counter("samples_future", "Samples from further ahead than `limits.future`", |s| {
-        s.count(count::FUTURE).map(Value::Counter)
-    }),
+    counter(
+        "series_evicted",
+        "Series given up for new ones at `limits.series`",
+        |s| s.count(count::SERIES_EVICTED).map(Value::Counter),
+    ),
+    counter(
+        "samples_future",
+        "Samples from further ahead than `limits.future`",
+        |s| s.count(count::FUTURE).map(Value::Counter),
+    ),
     counter(
         "series_left_out_of_groups",
         "Series that found no place in a group of a derive rule",
