@@ -18,6 +18,8 @@ use crate::{
 const DRIFT: f32 = 0.5;
 const CLIP: f32 = 4.0;
 const MOST: f32 = 500.0;
+/// Growth of a distance in one window that is too fast to be learned from: of a residual of one and a half deviations.
+const FAST: f32 = 0.25;
 /// What an excursion that raised an alarm and came back weighs, in windows: those in which it grew were not learned.
 const EXCURSION: u32 = 4;
 /// A sum below the first number has not begun to rise; one below the second that falls begins anew.
@@ -117,11 +119,12 @@ impl Shift {
             let some = if judged.residual[i].is_nan() { 0.0 } else { 1.0 };
             let p = out.probability[i];
             out.probability[i] = pick(some, p, 1.0);
-            // a sum is learned once it no longer grows: one on its way up, as after a shift, must not make itself usual
+            // a sum that grows fast, as after a shift, must not make itself usual on its way up: it is learned once it falls.
+            // One that grows by little at a time, as on a wave which is not foretold well, is learned as it is
             let before = most(most(up[i] * peak[i], -(down[i] * peak[i])), 0.0);
-            let grows = if counted[i] > before { 1.0 } else { 0.0 };
+            let grows = if counted[i] > before + FAST { 1.0 } else { 0.0 };
             takes[i] *= some * (1.0 - grows);
-            counted[i] = least(before, reach[i]);
+            counted[i] = least(counted[i], reach[i]);
         }
         self.tail.learn(&counted, &takes, n);
         self.sums.write(place, &self.lanes);
