@@ -1,26 +1,25 @@
 //! The detectors of many series under one set of options.
 
 mod retire;
+mod save;
+mod tell;
 mod vote;
 
-use suture_event::{AnomalyPhase, Direction, EndReason, SignalKind, Timestamp};
+use suture_event::{AnomalyPhase, EndReason, SignalKind, Timestamp};
 
 use crate::{
     Budget, DetectorName, Detectors, Episode, Error, Options, Side, Suppressed, Thresholds,
     character::Looks,
     discovery::Discoveries,
     episode::{CALM, GONE, OUTSIDE, Resting, SILENT, Standing, Turn, Window},
-    seasonal::{FORECASTERS, Seasonal, band, sided},
-    sequence::{FEATURE_NAMES, Sequence},
+    seasonal::{Seasonal, band, sided},
+    sequence::Sequence,
     shift::Shift,
-    state::{Columns, LANES, Lanes, columns},
+    state::{LANES, Lanes, columns},
     watch::{self, Block, Watched},
     whiten::Whitening,
     words::number,
 };
-
-/// Version of the snapshot's columns.
-const VERSION: u32 = 3;
 
 /// What is known of a series before its first sample.
 #[derive(Debug, Clone, Copy)]
@@ -656,168 +655,6 @@ impl Bank {
         episode.detail = format!("sends nothing since {gone} windows; its longest gap of late was {longest}");
         episodes.push(episode);
         score
-    }
-
-    /// An episode of what is open, with the band of the believed forecaster.
-    fn episode(&self, row: usize, column: &Column<'_>, phase: AnomalyPhase, value: Option<f64>) -> Episode {
-        let s = self.standing.open(row);
-        let detector = s.detector;
-        let (expected, lower, upper) = self.seasonal.band(row, column.end.as_millis());
-        let direction = match (detector, s.side) {
-            (SILENCE, _) => Direction::Absent,
-            (_, 2) => Direction::Down,
-            _ => Direction::Up,
-        };
-        Episode {
-            row: u32::try_from(row).unwrap_or(u32::MAX),
-            phase,
-            end: None,
-            at: column.at,
-            onset: Timestamp::from_millis(s.onset),
-            detector: name_of(detector),
-            score: 0.0,
-            deviation: s.told,
-            value,
-            expected,
-            lower,
-            upper,
-            direction,
-            detail: String::new(),
-        }
-    }
-
-    fn words(&self, row: usize, e: &Episode, probability: f64) -> String {
-        let value = e.value.map_or_else(|| "nothing".to_owned(), number);
-        let band = format!(
-            "expected {} within {} to {}",
-            number(e.expected),
-            number(e.lower),
-            number(e.upper)
-        );
-        let model = FORECASTERS[usize::from(self.seasonal.levels.chosen[row])];
-        let count = self.seasonal.levels.count[row];
-        let code = self.standing.open(row).detector;
-        if e.phase != AnomalyPhase::Ended
-            && let Some(by) = self.watched.iter().find(|by| by.code == code)
-        {
-            let words = by.watcher.words(row, e.value.unwrap_or(f64::NAN));
-            return format!("{words}; {band}; probability {probability:.1e} ({count} windows learned)");
-        }
-        match (e.phase, code) {
-            (AnomalyPhase::Ended, _) => format!("{value} now; {band}"),
-            (_, THRESHOLD) => format!(
-                "{value} is beyond the fixed threshold; within {} to {}",
-                number(e.lower),
-                number(e.upper)
-            ),
-            (_, SHIFT) => format!(
-                "the level has shifted: {value} now, {band}; the sum of residuals stands at {}, probability {probability:.1e} (model: {model}, {count} windows learned)",
-                number(4.0 * e.deviation)
-            ),
-            (_, RESIDUAL) => format!(
-                "{value} is {} standard deviations from what the window before foretold: {band}; probability {probability:.1e} (model: {model}, {count} windows learned)",
-                number(e.deviation)
-            ),
-            (_, SEQUENCE) => format!(
-                "{} is unlike what came before, at {value}: {band}; joint probability {probability:.1e} ({count} values learned)",
-                FEATURE_NAMES[self.oddest]
-            ),
-            _ => format!(
-                "{value} is {} standard deviations off: {band}; probability {probability:.1e} (model: {model}, {count} windows learned)",
-                number(e.deviation)
-            ),
-        }
-    }
-
-    /// What is known of a series and which models were picked for it, in words.
-    #[must_use]
-    pub fn explain(&self, row: u32) -> String {
-        let row = row as usize;
-        if row >= self.len() {
-            return "no such series".into();
-        }
-        let seasonal = self.seasonal.explain(row);
-        let Some(looks) = &self.looks else { return seasonal };
-        let index = self.seasonal.tails.index[row];
-        let given = (self.given.counter[row] != 0, self.given.derived[row] != 0);
-        let mut voters = vec!["seasonal", if self.shapes { "sequence" } else { "shift" }];
-        voters.extend(self.runs.threshold.then_some("threshold"));
-        voters.extend(self.options.limit.map(|_| "run_out"));
-        let look = looks.explain(row, given, self.seasonal.season(row), index, &voters);
-        format!("{look}; {seasonal}")
-    }
-
-    /// The whole state, as one Arrow IPC stream of one record batch with one row a series.
-    ///
-    /// # Errors
-    /// [`Error::Arrow`] where Arrow refuses to write.
-    pub fn snapshot(&self) -> Result<Vec<u8>, Error> {
-        let mut out = Columns::default();
-        self.given.save("given", &mut out);
-        self.seasonal.save(&mut out);
-        self.shift.save(&mut out);
-        self.sequence.save(&mut out)?;
-        self.standing.save(&mut out)?;
-        for watched in &self.watched {
-            watched.watcher.save(&mut out)?;
-        }
-        if let Some(looks) = &self.looks {
-            looks.save(&mut out);
-        }
-        if let Some(white) = &self.white {
-            white.save(&mut out);
-        }
-        let account = self.budget.as_ref().map(Budget::save);
-        out.encode(
-            VERSION,
-            account.or_else(|| self.discoveries.as_ref().map(Discoveries::save)),
-        )
-    }
-
-    /// Takes the state over from a snapshot, with all of its series: what was registered before is forgotten.
-    ///
-    /// # Errors
-    /// [`Error::Arrow`] or [`Error::Snapshot`] where the bytes are no snapshot of this version and shape; the bank is
-    /// then as it was before.
-    pub fn restore(&mut self, bytes: &[u8]) -> Result<(), Error> {
-        let (from, rows, account) = Columns::decode(bytes, VERSION)?;
-        let mut next = Self::new(&self.options)?;
-        if self.white.is_some() {
-            let mut white = Whitening::default();
-            white.load(&from)?;
-            next.white = Some(white);
-        }
-        if let Some(alarms) = &self.options.alarms {
-            let account = account
-                .clone()
-                .ok_or_else(|| Error::Snapshot("it has no account of alarms".into()))?;
-            next.budget = Some(Budget::load(alarms, &account)?);
-        }
-        if let Some(options) = self.options.discoveries {
-            let account = account.ok_or_else(|| Error::Snapshot("it has no account of discoveries".into()))?;
-            next.discoveries = Some(Discoveries::load(options, &account)?);
-        }
-        next.given.load("given", &from)?;
-        next.seasonal.load(&from)?;
-        next.shift.load(&from)?;
-        next.sequence.load(&from)?;
-        next.standing.load(&from)?;
-        // what a snapshot was written without begins as new
-        for watched in &mut next.watched {
-            match from.has(watched.prefix()) {
-                true => watched.watcher.load(&from, rows)?,
-                false => (0..rows).for_each(|_| watched.watcher.push()),
-            }
-        }
-        if let Some(looks) = &mut next.looks {
-            match from.has("traits") {
-                true => looks.load(&from)?,
-                false => (0..rows).for_each(|_| looks.push()),
-            }
-        }
-        debug_assert_eq!(next.len(), rows);
-        *self = next;
-        Ok(())
     }
 }
 
