@@ -3,7 +3,12 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Measured, Parts, bounded, largest, member::Level, usable};
+use super::{
+    Measured, Parts, bounded, largest,
+    member::Level,
+    triangle::{self, place},
+    usable,
+};
 use crate::Problem;
 
 /// A window whose distance is beyond so many standard deviations is learned from as if it were there.
@@ -97,10 +102,6 @@ pub struct Covariance {
     factor: Vec<f64>,
 }
 
-fn place(n: usize, i: usize, j: usize) -> usize {
-    i * n - i * i.saturating_sub(1) / 2 - i + j
-}
-
 // one index into several arrays of the same length, as it stands in the textbook; each within the group's size
 #[allow(clippy::needless_range_loop)]
 impl Covariance {
@@ -109,8 +110,7 @@ impl Covariance {
         let n = self.levels.len();
         let at = at.min(n);
         self.levels.insert(at, Level::default());
-        let old = |k: usize| if k > at { k - 1 } else { k };
-        self.rearrange(n, |i, j| (i != at && j != at).then(|| (old(i), old(j))));
+        self.shape = triangle::with(&self.shape, n, at, |itself| if itself { 1.0 } else { 0.0 });
     }
 
     /// The `at`-th member leaves.
@@ -120,20 +120,7 @@ impl Covariance {
             return;
         }
         self.levels.remove(at);
-        let old = |k: usize| if k >= at { k + 1 } else { k };
-        self.rearrange(n, |i, j| Some((old(i), old(j))));
-    }
-
-    fn rearrange(&mut self, n: usize, from: impl Fn(usize, usize) -> Option<(usize, usize)>) {
-        let m = self.levels.len();
-        let mut shape = Vec::with_capacity(m * (m + 1) / 2);
-        for i in 0..m {
-            for j in i..m {
-                let known = from(i, j).and_then(|(i, j)| self.shape.get(place(n, i, j)));
-                shape.push(known.copied().unwrap_or(if i == j { 1.0 } else { 0.0 }));
-            }
-        }
-        self.shape = shape;
+        self.shape = triangle::without(&self.shape, n, at);
     }
 
     /// Judges one window of all members; learns from it unless `held`. `None` while there is too little to go by.

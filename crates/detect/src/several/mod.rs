@@ -22,6 +22,7 @@ mod distances;
 mod member;
 mod peers;
 mod together;
+mod triangle;
 
 pub use components::{Components, ComponentsOptions};
 pub use covariance::{Covariance, CovarianceOptions};

@@ -3,7 +3,12 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Measured, Parts, bounded, largest, member::Movement, usable};
+use super::{
+    Measured, Parts, bounded, largest,
+    member::Movement,
+    triangle::{self, place},
+    usable,
+};
 use crate::Problem;
 
 /// Correlations count as at most this, either way: nearer to 1 their transform has no end.
@@ -128,19 +133,14 @@ pub struct Together {
     moved: Vec<f64>,
 }
 
-/// Where the pair of `i <= j` stands in the triangle of `n`.
-fn place(n: usize, i: usize, j: usize) -> usize {
-    i * n - i * i.saturating_sub(1) / 2 - i + j
-}
-
 impl Together {
     /// A member that comes in before the `at`-th.
     pub fn add(&mut self, at: usize) {
         let n = self.members.len();
         let at = at.min(n);
         self.members.insert(at, Movement::default());
-        let old = |k: usize| if k > at { k - 1 } else { k };
-        self.rearrange(n, |i, j| (i != at && j != at).then(|| (old(i), old(j))));
+        self.products = triangle::with(&self.products, n, at, |_| Product::default());
+        self.choose_anew();
     }
 
     /// The `at`-th member leaves.
@@ -150,21 +150,12 @@ impl Together {
             return;
         }
         self.members.remove(at);
-        let old = |k: usize| if k >= at { k + 1 } else { k };
-        self.rearrange(n, |i, j| Some((old(i), old(j))));
+        self.products = triangle::without(&self.products, n, at);
+        self.choose_anew();
     }
 
-    /// The triangle after members have changed: `from` says which pair of before, of `n` members, a pair was.
-    fn rearrange(&mut self, n: usize, from: impl Fn(usize, usize) -> Option<(usize, usize)>) {
-        let m = self.members.len();
-        let mut products = Vec::with_capacity(m * (m + 1) / 2);
-        for i in 0..m {
-            for j in i..m {
-                let known = from(i, j).and_then(|(i, j)| self.products.get(place(n, i, j)));
-                products.push(known.copied().unwrap_or_default());
-            }
-        }
-        self.products = products;
+    /// Pairs are chosen by places, which members that come and go change.
+    fn choose_anew(&mut self) {
         self.chosen.clear();
         self.since = REVIEW;
     }
