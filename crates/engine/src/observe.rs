@@ -12,7 +12,8 @@ use serde::{Deserialize, Serialize};
 use suture_config::{Pipeline, SignalMatcher, SignalRule};
 use suture_detect::Bank;
 use suture_event::{
-    Change, EpochNote, Fact, FactBody, Labels, Progress, SeriesKey, ShardId, Span, Timestamp, codec::Limits,
+    Change, EpochNote, Fact, FactBody, Labels, Progress, SeriesKey, ShardId, Span, Timestamp,
+    codec::{Limits, json::Outlines},
     stable_hash,
 };
 use suture_window::{Counters as WindowCounters, Windows};
@@ -155,6 +156,7 @@ pub struct Observe {
     taken: Taken,
     table: SeriesTable,
     raw: RawSlots,
+    outlines: Outlines,
     windows: Windows,
     judge: Judge,
     /// What series begin with, where it is known of them.
@@ -225,6 +227,7 @@ impl Observe {
         };
         Ok(Self {
             raw: RawSlots::new(pipeline.limits.series),
+            outlines: Outlines::default(),
             pipeline,
             shard,
             source,

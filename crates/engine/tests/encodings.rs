@@ -132,6 +132,88 @@ fn every_encoding_leads_to_the_same_facts() {
     }
 }
 
+/// A record of one of many kinds, known and unknown, good and bad.
+fn odd_record(n: i64, turn: i64) -> (Option<Timestamp>, String) {
+    let ts = START + 100 * n;
+    let of = |series: i64| format!(r#"{{"ts":{ts},"metric":"m","value":{n}.5,"labels":{{"n":"{series}"}}}}"#);
+    let text = match turn {
+        // series that come in turn, in no order, and for the first time
+        0..=60 => of(n % 40),
+        61..=80 => of(n * 7_919 % 97),
+        81..=85 => of(1_000 + n),
+        // written otherwise, several at once, too large, and no sample at all
+        86..=88 => format!(
+            r#"{{"ts":{ts},"metric":"m","value":{n}e0,"labels":{{"n":"{}"}}}}"#,
+            n % 40
+        ),
+        89..=92 => format!("[{}, {}]", of(n % 40), of(n % 7)),
+        93 => format!("[{}, {{}}, {}]", of(n % 40), of(n % 7)),
+        94 => " ".repeat(3_000),
+        95 => format!("{} x", of(1)),
+        _ => of(n % 13).replace(".5", ".5, "),
+    };
+    // now and then the sample is from the future
+    let stamp = (n % 31 != 0).then(|| Timestamp::from_millis(ts - 3_000_000 * i64::from(n % 29 == 0)));
+    (stamp, text)
+}
+
+#[test]
+fn records_taken_together_lead_to_what_each_by_itself_leads_to() {
+    let pipeline = |policy: &str| {
+        let text = format!(
+            "version: 1\nname: test\nclock: event\nscope: {{label: environment, default: prod}}\n\
+             telemetry: [{{topic: telemetry, format: json}}]\nwindow: {{size: 1s}}\n\
+             limits: {{series: 120, at_series: {policy}, record_bytes: 2000}}\ndetect: {{warm_up: 10, alarm: 0.01}}\n"
+        );
+        Arc::new(Pipeline::parse("test.yaml", &text, &|_| None).unwrap_or_else(|problems| panic!("{problems}")))
+    };
+    let mut state = 1_u64;
+    let mut draw = move || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        i64::try_from(state >> 33).unwrap()
+    };
+    let written: Vec<_> = (0..6_000).map(|n| odd_record(n, draw() % 100)).collect();
+    let records: Vec<RecordRef<'_>> = (0..)
+        .zip(&written)
+        .map(|(offset, (timestamp, text))| RecordRef {
+            offset,
+            timestamp: *timestamp,
+            key: None,
+            headers: &[],
+            value: Some(text.as_bytes()),
+        })
+        .collect();
+    for policy in ["refuse", "evict"] {
+        let fold = || {
+            let pipeline = pipeline(policy);
+            let source = Source::all(&pipeline, &NoExpressions).unwrap().remove(0);
+            let topic = "telemetry".into();
+            Observe::new(pipeline, ShardId { topic, partition: 0 }, source).unwrap()
+        };
+        let (mut single, mut expected) = (fold(), ObserveOut::default());
+        for record in &records {
+            single.record(*record, &mut expected);
+        }
+        single.flush(&mut expected);
+        let counters = single.counters();
+        assert!(counters.future > 0 && !expected.dead_letters.is_empty());
+        assert!(counters.series_evicted > 0 || counters.series_refused > 0);
+        for together in [1, 7, 300, 6_000] {
+            let (mut fold, mut out) = (fold(), ObserveOut::default());
+            for records in records.chunks(together) {
+                fold.records(records, &mut out);
+            }
+            fold.flush(&mut out);
+            assert_eq!(
+                (out.facts, out.dead_letters),
+                (expected.facts.clone(), expected.dead_letters.clone())
+            );
+            assert_eq!((fold.digest(), fold.counters()), (single.digest(), counters));
+            assert_eq!(fold.snapshot().unwrap(), single.snapshot().unwrap());
+        }
+    }
+}
+
 #[test]
 fn series_beyond_the_bound_stay_refused_when_they_are_known_by_their_bytes() {
     let sample = |series: usize, at: i64| {

@@ -173,29 +173,38 @@ struct ObserveFold {
     out: ObserveOut,
 }
 
+/// Records that are taken in together.
+const TOGETHER: usize = 256;
+
 impl ObserveFold {
-    fn take(&mut self, record: suture_log::RecordRef<'_>, outputs: &mut Outputs) {
-        let headers: Vec<(&str, &[u8])> = record
-            .headers
-            .iter()
-            .map(|(name, value)| (name, value.unwrap_or_default()))
-            .collect();
-        let engine = RecordRef {
-            offset: record.offset,
-            timestamp: record.timestamp,
-            key: record.key,
-            headers: &headers,
-            value: record.value,
-        };
-        self.observe.record(engine, &mut self.out);
+    fn take(&mut self, records: &[suture_log::RecordRef<'_>], outputs: &mut Outputs) {
+        let names = records.iter().flat_map(|record| record.headers.iter());
+        let headers: Vec<(&str, &[u8])> = names.map(|(name, value)| (name, value.unwrap_or_default())).collect();
+        let mut rest = headers.as_slice();
+        let mut engine = Vec::with_capacity(records.len());
+        for record in records {
+            let (own, others) = rest.split_at(record.headers.iter().count().min(rest.len()));
+            rest = others;
+            engine.push(RecordRef {
+                offset: record.offset,
+                timestamp: record.timestamp,
+                key: record.key,
+                headers: own,
+                value: record.value,
+            });
+        }
+        self.observe.records(&engine, &mut self.out);
         for letter in self.out.dead_letters.drain(..) {
-            outputs.push_dead_letter(dead_letter(
-                &self.topics,
-                self.observe.shard(),
-                record,
-                &letter.reason,
-                letter.samples,
-            ));
+            let at = records.binary_search_by_key(&letter.offset, |record| record.offset);
+            if let Some(record) = at.ok().and_then(|at| records.get(at)) {
+                outputs.push_dead_letter(dead_letter(
+                    &self.topics,
+                    self.observe.shard(),
+                    *record,
+                    &letter.reason,
+                    letter.samples,
+                ));
+            }
         }
     }
 
@@ -236,15 +245,21 @@ impl ObserveFold {
 
 impl Fold for ObserveFold {
     fn record(&mut self, record: suture_log::RecordRef<'_>, out: &mut Outputs) {
-        self.take(record, out);
+        self.take(&[record], out);
         self.observe.flush(&mut self.out);
         self.say(out);
     }
 
     fn batch(&mut self, batch: &Batch, out: &mut Outputs) {
+        let mut records = Vec::with_capacity(batch.len().min(TOGETHER));
         for record in batch.iter() {
-            self.take(record, out);
+            records.push(record);
+            if records.len() == TOGETHER {
+                self.take(&records, out);
+                records.clear();
+            }
         }
+        self.take(&records, out);
         self.observe.flush(&mut self.out);
         self.say(out);
     }

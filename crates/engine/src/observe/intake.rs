@@ -10,7 +10,7 @@ use suture_event::{
 };
 use suture_window::Aggregate;
 
-use super::{Observe, ObserveOut, Pending, RecordRef};
+use super::{Observe, ObserveOut, PENDING, Pending, RecordRef};
 use crate::{
     Rows, SourceKind,
     series::{Series, Slot},
@@ -204,6 +204,73 @@ impl Intake<'_> {
 }
 
 impl Observe {
+    /// Takes records in order, each as [`Self::record`] does. Where they are JSON of a sample each, their series are looked
+    /// up together, and each waits for memory but once.
+    pub fn records(&mut self, records: &[RecordRef<'_>], out: &mut ObserveOut) {
+        let mut outlines = std::mem::take(&mut self.outlines);
+        for run in records.chunks(RUN) {
+            self.run(run, &mut outlines, out);
+        }
+        self.outlines = outlines;
+    }
+
+    fn run(&mut self, records: &[RecordRef<'_>], outlines: &mut codec::json::Outlines, out: &mut ObserveOut) {
+        let mut at = 0;
+        while let Some(rest) = records.get(at..).filter(|rest| !rest.is_empty()) {
+            outlines.clear();
+            if self.is_bare() {
+                let most = self.pipeline.limits.record_bytes;
+                let values = rest.iter().map(|record| record.value.unwrap_or_default());
+                let _ = values
+                    .take_while(|value| value.len() <= most && outlines.push(value))
+                    .count();
+            }
+            let mut done = 0;
+            while let Some(record) = rest.get(done).filter(|_| done < outlines.len()) {
+                let known = self.known(rest, outlines, done);
+                done += known;
+                if known == 0 {
+                    self.record(*record, out);
+                    done += 1;
+                }
+            }
+            // the one that ended the run
+            if let Some(record) = rest.get(done) {
+                self.record(*record, out);
+                done += 1;
+            }
+            at += done;
+            if self.pending.rows.len() >= PENDING {
+                self.flush(out);
+            }
+        }
+    }
+
+    /// Whether samples are JSON and their values are taken as they are.
+    fn is_bare(&self) -> bool {
+        let source = &self.source;
+        source.kind == SourceKind::Telemetry(TelemetryFormat::Json)
+            && source.value.is_none()
+            && source.filter.as_ref().is_none_or(|filter| !filter.reads_sample())
+    }
+
+    /// Takes outlined samples from one on, up to the first that is from the future, or whose series is unknown or has no row.
+    fn known(&mut self, records: &[RecordRef<'_>], outlines: &codec::json::Outlines, from: usize) -> usize {
+        let future = self.pipeline.limits.future;
+        let times = outlines.ts().iter().zip(records).skip(from);
+        let timely = times.take_while(|(ts, record)| record.timestamp.is_none_or(|at| **ts <= at.plus(future)));
+        let to = from + timely.count();
+        let keys = outlines.keys().get(from..to).unwrap_or_default();
+        let known = self.raw.rows(keys, &mut self.pending.rows);
+        let taken = from..from + known;
+        let (ts, values) = (outlines.ts().get(taken.clone()), outlines.values().get(taken));
+        self.pending.ts.extend_from_slice(ts.unwrap_or_default());
+        self.pending.values.extend_from_slice(values.unwrap_or_default());
+        self.counters.records += known as u64;
+        self.counters.samples += known as u64;
+        known
+    }
+
     /// Takes the samples of one record in. The decoders are lent out while their samples are looked up.
     pub(super) fn telemetry(&mut self, format: TelemetryFormat, record: RecordRef<'_>, out: &mut ObserveOut) {
         let bytes = record.value.unwrap_or_default();

@@ -23,6 +23,7 @@
 //! `\u00e9`) or one of its label values is a number: each such text is one allocation. A rejected sample allocates its
 //! report.
 
+mod ahead;
 mod draft;
 mod elements;
 mod outline;
@@ -31,6 +32,7 @@ use std::str;
 
 use serde::de::DeserializeSeed;
 
+pub use self::ahead::Outlines;
 use self::{
     draft::{Draft, ElementSeed, Record},
     elements::{Elements, Step, unfinite_literal},
@@ -42,11 +44,15 @@ use super::{
 };
 use crate::Sample;
 
+/// Elements of an array whose series are asked for together.
+const TOGETHER: usize = 64;
+
 /// Decodes records of samples. Keep one a shard: it holds the memory that is used again.
 #[derive(Debug, Default)]
 pub struct Decoder {
     limits: Limits,
     scratch: Scratch,
+    ahead: Outlines,
 }
 
 impl Decoder {
@@ -56,6 +62,7 @@ impl Decoder {
         Self {
             limits,
             scratch: Scratch::default(),
+            ahead: Outlines::default(),
         }
     }
 
@@ -99,7 +106,7 @@ impl Decoder {
             b'{' => one(bytes, 0, &mut draft, record.limits)
                 .and_then(|()| record.finish(&mut draft, outline.and_then(|o| o.sound_key()))),
             b'[' => {
-                array(bytes, start, &mut draft, &mut record);
+                array(bytes, start, &mut draft, &mut record, &mut self.ahead);
                 Ok(())
             }
             _ => Err(malformed(
@@ -141,8 +148,8 @@ fn is_blank(bytes: &[u8], from: usize) -> bool {
 
 /// Reads an array: by outlines as far as they go, then quickly where it is valid JSON throughout, and element by element
 /// from where it is not.
-fn array<'a>(bytes: &'a [u8], start: usize, draft: &mut Draft<'a>, record: &mut Record<'_>) {
-    if outlined(bytes, start, draft, record) {
+fn array<'a>(bytes: &'a [u8], start: usize, draft: &mut Draft<'a>, record: &mut Record<'_>, ahead: &mut Outlines) {
+    if outlined(bytes, start, draft, record, ahead) {
         return locate(bytes, start, &mut record.decoded.rejected);
     }
     if record.index == 0
@@ -158,35 +165,75 @@ fn array<'a>(bytes: &'a [u8], start: usize, draft: &mut Draft<'a>, record: &mut 
     locate(bytes, start, &mut record.decoded.rejected);
 }
 
-/// Reads elements as long as each has an outline; `true` where that was the whole array.
-fn outlined<'a>(bytes: &'a [u8], start: usize, draft: &mut Draft<'a>, record: &mut Record<'_>) -> bool {
-    let mut at = start + 1;
+/// Reads elements as long as each has an outline; `true` where that was the whole array. Outlines are made of several
+/// elements before their series are asked for, so that these can be looked up together.
+fn outlined<'a>(
+    bytes: &'a [u8],
+    start: usize,
+    draft: &mut Draft<'a>,
+    record: &mut Record<'_>,
+    ahead: &mut Outlines,
+) -> bool {
+    let (mut at, mut spans) = (start + 1, [(0, 0); TOGETHER]);
     loop {
-        at += bytes[at..].iter().take_while(|b| b.is_ascii_whitespace()).count();
-        let Some(found) = outline(&bytes[at..]) else {
-            return false;
-        };
-        if record.is_full() {
-            return true;
+        ahead.clear();
+        let mut next = Next::Element;
+        while next == Next::Element && ahead.len() < TOGETHER {
+            at += bytes[at..].iter().take_while(|b| b.is_ascii_whitespace()).count();
+            let Some(found) = outline(&bytes[at..]) else {
+                next = Next::Otherwise;
+                break;
+            };
+            let end = at + found.end;
+            spans[ahead.len()] = (at, end);
+            ahead.put(&found);
+            at = end + bytes[end..].iter().take_while(|b| b.is_ascii_whitespace()).count();
+            next = match bytes.get(at) {
+                Some(b',') => Next::Element,
+                Some(b']') if is_blank(bytes, at + 1) => Next::End,
+                _ => Next::Otherwise,
+            };
+            at += 1;
         }
-        let end = at + found.end;
-        if record.sink.known(found.key, found.ts, found.value) {
-            record.decoded.accepted += 1;
-            record.index += 1;
-        } else {
-            draft.clear();
-            if one(&bytes[at..end], at, draft, record.limits).is_err() {
-                return false;
+        let room = record.limits.samples.saturating_sub(record.index);
+        let (mut done, fit) = (0, ahead.len().min(room));
+        while done < fit {
+            let known = record.sink.known_run(
+                &ahead.keys()[done..fit],
+                &ahead.ts()[done..fit],
+                &ahead.values()[done..fit],
+            );
+            record.decoded.accepted += known;
+            record.index += known;
+            done += known;
+            if done < fit {
+                let (from, to) = spans[done];
+                draft.clear();
+                if one(&bytes[from..to], from, draft, record.limits).is_err() {
+                    return false;
+                }
+                let key = outline(&bytes[from..to]).and_then(|found| found.sound_key());
+                record.take(draft, key);
+                done += 1;
             }
-            record.take(draft, found.sound_key());
         }
-        at = end + bytes[end..].iter().take_while(|b| b.is_ascii_whitespace()).count();
-        match bytes.get(at) {
-            Some(b',') => at += 1,
-            Some(b']') if is_blank(bytes, at + 1) => return true,
-            _ => return false,
+        if fit < ahead.len() {
+            return record.is_full();
+        }
+        match next {
+            Next::Element => {}
+            Next::End => return true,
+            Next::Otherwise => return false,
         }
     }
+}
+
+/// What comes after an element of an array: another, nothing, or what has no outline.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Next {
+    Element,
+    End,
+    Otherwise,
 }
 
 /// Reads what is left of an array from element `record.index` on.
