@@ -2,7 +2,7 @@
 
 use sketches_ddsketch::{Config, DDSketch};
 
-use crate::Aggregate;
+use crate::{Aggregate, windows::Series};
 
 /// How a cell folds a sample in: the aggregate without its parameter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -136,14 +136,18 @@ pub(crate) fn growth(earlier: f64, later: f64) -> (f64, bool) {
 impl Pane {
     /// Makes room for rows that were added since the pane was last used.
     #[cold]
-    pub(crate) fn grow(&mut self, folds: &[Fold], counters: usize, sketches: usize, config: Config) {
-        let known = self.cells.len();
-        self.cells.extend(folds.iter().skip(known).map(|&fold| Cell::new(fold)));
-        if self.counters.len() < counters {
-            self.counters.resize(counters, CounterCell::default());
+    pub(crate) fn grow(&mut self, series: &Series, config: Config) {
+        let new = self.cells.len()..series.len();
+        // by an eighth and not to twice the length: with many series the difference is megabytes
+        if self.cells.capacity() < series.len() {
+            self.cells.reserve_exact(new.len().max(self.cells.len() / 8).max(64));
         }
-        if self.sketches.len() < sketches {
-            self.sketches.resize_with(sketches, || DDSketch::new(config));
+        self.cells.extend(new.map(|row| Cell::new(series.fold(row))));
+        if self.counters.len() < series.carried.len() {
+            self.counters.resize(series.carried.len(), CounterCell::default());
+        }
+        if self.sketches.len() < series.sketches {
+            self.sketches.resize_with(series.sketches, || DDSketch::new(config));
         }
     }
 

@@ -200,8 +200,8 @@ impl Windows {
 
     fn series_columns(&self) -> Columns {
         let series = &self.series;
-        let rows = series.fold.len();
-        let counter = |row: usize| (series.fold[row] == Fold::Counter).then(|| series.side[row] as usize);
+        let rows = series.len();
+        let counter = |row: usize| (series.fold(row) == Fold::Counter).then(|| series.side(row));
         let (kind, first) = (0..rows).map(|row| encode(series.aggregate(row))).unzip();
         Columns {
             pane: vec![None; rows],
@@ -228,15 +228,16 @@ impl Windows {
         let mut panes: Vec<_> = self.panes.iter().filter(|pane| pane.used).collect();
         panes.sort_unstable_by_key(|pane| pane.index);
         for pane in panes {
-            for ((row, cell), &side) in (0..).zip(&pane.cells).zip(&self.series.side) {
+            for (row, cell) in (0_u32..).zip(&pane.cells) {
                 if cell.is_empty() {
                     continue;
                 }
+                let side = self.series.side(row as usize);
                 let counter = match cell.fold() {
-                    Fold::Counter => pane.counters.get(side as usize).copied().unwrap_or_default(),
+                    Fold::Counter => pane.counters.get(side).copied().unwrap_or_default(),
                     _ => CounterCell::default(),
                 };
-                let sketch = match (cell.fold(), pane.sketches.get(side as usize)) {
+                let sketch = match (cell.fold(), pane.sketches.get(side)) {
                     (Fold::Sketch, Some(sketch)) => {
                         Some(rmp_serde::to_vec(sketch).map_err(|e| Error::Damaged(e.to_string()))?)
                     }
@@ -281,7 +282,7 @@ impl Windows {
             self.series.newest[row] = at.value(row);
             self.series.show(row, value.value(row));
             if aggregate.reads_a_counter() {
-                let side = self.series.side[row] as usize;
+                let side = self.series.side(row);
                 self.series.carried[side] = newest.value(row);
                 self.series.carried_at[side] = first_at.value(row);
             }
@@ -297,12 +298,7 @@ impl Windows {
         let slot = self.slot(shape, index);
         let pane = &mut self.panes[slot];
         (pane.index, pane.start, pane.used) = (index, index * shape.slide, true);
-        pane.grow(
-            &self.series.fold,
-            self.series.carried.len(),
-            self.series.sketches,
-            self.config,
-        );
+        pane.grow(&self.series, self.config);
         Ok(())
     }
 
@@ -332,7 +328,7 @@ impl Windows {
             cell.acc = value.value(i);
             cell.last = u32::try_from(at.value(i) - pane.start).map_err(|_| damaged())?;
             cell.set_count(count.value(i));
-            let side = self.series.side[row] as usize;
+            let side = self.series.side(row);
             match cell.fold() {
                 Fold::Counter => {
                     pane.counters[side] = CounterCell {

@@ -28,11 +28,32 @@ pub struct Closed<'a> {
     pub values: &'a [f64],
     /// How many samples of this window went in.
     pub counts: &'a [u32],
-    /// Time of the row's newest sample up to the window's end.
-    pub last: &'a [Timestamp],
+    /// Time of the newest sample up to the window's end: see [`Self::last`].
+    newest: Newest<'a>,
     /// Rows that passed `forget_after` just now, ascending. They are absent from `rows` until they send again, and may
     /// be given to another series with [`Windows::reuse`].
     pub forgotten: &'a [u32],
+}
+
+/// Where the times of newest samples are: of all rows, or of the only one there is.
+#[derive(Debug, Clone, Copy)]
+enum Newest<'a> {
+    Rows(&'a [i64]),
+    One(Timestamp),
+}
+
+impl Closed<'_> {
+    /// Time of the newest sample of entry `i` up to the window's end; of an entry that is not there, the earliest time.
+    #[must_use]
+    pub fn last(&self, i: usize) -> Timestamp {
+        match self.newest {
+            Newest::One(at) => at,
+            Newest::Rows(newest) => {
+                let row = self.rows.get(i).map_or(usize::MAX, |row| *row as usize);
+                Timestamp::from_millis(newest.get(row).copied().unwrap_or(i64::MIN))
+            }
+        }
+    }
 }
 
 /// What happened to samples and windows since the start; kept in snapshots.
@@ -82,10 +103,9 @@ pub(crate) enum Life {
 #[derive(Debug, Default)]
 pub(crate) struct Series {
     kind: Vec<u16>,
-    pub(crate) fold: Vec<Fold>,
     /// The aggregates that there are, by kind: rows of a shard have few.
     kinds: Vec<Aggregate>,
-    /// Place among the counters or sketches; 0 for other folds.
+    /// Place among the counters or sketches; 0 for other folds. As long as there are neither, nothing.
     pub(crate) side: Vec<u32>,
     pub(crate) life: Vec<Life>,
     /// Time of the newest sample up to the last closed pane.
@@ -102,12 +122,9 @@ pub(crate) struct Series {
 
 impl Series {
     pub(crate) fn push(&mut self, aggregate: Aggregate, gaps: Gaps) {
-        let fold = Fold::from(aggregate);
-        let side = self.side_for(fold);
         let kind = self.kind_of(aggregate);
         self.kind.push(kind);
-        self.fold.push(fold);
-        self.side.push(side);
+        self.sit(self.kind.len() - 1, Fold::from(aggregate));
         self.life.push(Life::Unseen);
         self.newest.push(i64::MIN);
         if gaps == Gaps::Carry {
@@ -115,8 +132,32 @@ impl Series {
         }
     }
 
+    pub(crate) fn len(&self) -> usize {
+        self.kind.len()
+    }
+
     pub(crate) fn aggregate(&self, row: usize) -> Aggregate {
         self.kinds[self.kind[row] as usize]
+    }
+
+    pub(crate) fn fold(&self, row: usize) -> Fold {
+        Fold::from(self.aggregate(row))
+    }
+
+    /// A row's place among the counters or sketches.
+    pub(crate) fn side(&self, row: usize) -> usize {
+        self.side.get(row).copied().unwrap_or(0) as usize
+    }
+
+    /// Gives a row its place among the counters or sketches, where it needs one. From then on all rows have one.
+    fn sit(&mut self, row: usize, fold: Fold) {
+        if matches!(fold, Fold::Counter | Fold::Sketch) || !self.side.is_empty() {
+            let side = self.side_for(fold);
+            if self.side.len() <= row {
+                self.side.resize(self.kind.len(), 0);
+            }
+            self.side[row] = side;
+        }
     }
 
     fn kind_of(&mut self, aggregate: Aggregate) -> u16 {
@@ -157,16 +198,16 @@ impl Series {
     }
 
     fn replace(&mut self, row: usize, aggregate: Aggregate) {
-        match self.fold[row] {
+        let side = self.side(row);
+        match self.fold(row) {
             Fold::Counter => {
-                self.carried[self.side[row] as usize] = f64::NAN;
-                self.free_counters.push(self.side[row]);
+                self.carried[side] = f64::NAN;
+                self.free_counters.push(narrow(side));
             }
-            Fold::Sketch => self.free_sketches.push(self.side[row]),
+            Fold::Sketch => self.free_sketches.push(narrow(side)),
             _ => {}
         }
-        self.fold[row] = Fold::from(aggregate);
-        self.side[row] = self.side_for(self.fold[row]);
+        self.sit(row, Fold::from(aggregate));
         self.kind[row] = self.kind_of(aggregate);
         self.life[row] = Life::Unseen;
         self.newest[row] = i64::MIN;
@@ -186,7 +227,6 @@ struct Buffers {
     rows: Vec<u32>,
     values: Vec<f64>,
     counts: Vec<u32>,
-    last: Vec<Timestamp>,
     forgotten: Vec<u32>,
 }
 
@@ -290,7 +330,7 @@ impl Windows {
     /// Adds a series and gives its row: 0, 1, 2 and so on.
     pub fn add_series(&mut self, aggregate: Aggregate) -> u32 {
         self.series.push(aggregate, self.options.gaps);
-        narrow(self.series.fold.len() - 1)
+        narrow(self.series.len() - 1)
     }
 
     /// Gives a forgotten row to another series, so that series that come and go need no more rows than live at a time.
@@ -304,22 +344,17 @@ impl Windows {
             Some(_) => return Err(Error::Row { row, state: "in use" }),
             None => return Err(Error::Row { row, state: "unknown" }),
         }
-        let was_sketch = self.series.fold[at] == Fold::Sketch;
-        let side = self.series.side[at] as usize;
+        let was_sketch = self.series.fold(at) == Fold::Sketch;
+        let side = self.series.side(at);
         self.series.replace(at, aggregate);
         for pane in &mut self.panes {
             if was_sketch && let Some(sketch) = pane.sketches.get_mut(side) {
                 *sketch = DDSketch::new(self.config);
             }
             if let Some(cell) = pane.cells.get_mut(at) {
-                *cell = Cell::new(self.series.fold[at]);
+                *cell = Cell::new(self.series.fold(at));
             }
-            pane.grow(
-                &self.series.fold,
-                self.series.carried.len(),
-                self.series.sketches,
-                self.config,
-            );
+            pane.grow(&self.series, self.config);
         }
         Ok(())
     }
@@ -330,7 +365,7 @@ impl Windows {
     /// Costs a pass over all rows.
     #[must_use]
     pub fn idle(&self, most: usize) -> Vec<(Timestamp, u32)> {
-        let rows = 0..self.series.fold.len();
+        let rows = 0..self.series.len();
         let mut idle: Vec<(i64, u32)> = rows
             .filter(|row| self.is_idle(*row))
             .map(|row| (self.series.newest[row], narrow(row)))
@@ -369,13 +404,13 @@ impl Windows {
     /// How many rows were added.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.series.fold.len()
+        self.series.len()
     }
 
     /// Whether no row was added.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.series.fold.is_empty()
+        self.series.len() == 0
     }
 
     /// The newest event time seen; [`Timestamp::MIN`] before the first sample.
@@ -436,7 +471,7 @@ impl Windows {
             at += 1;
             if !value.is_finite() {
                 self.counters.not_finite += 1;
-            } else if row >= self.series.fold.len() {
+            } else if row >= self.series.len() {
                 self.counters.unknown_row += 1;
             } else if let Some(shape) = shape {
                 self.take(shape, row, ts, value, sink);
@@ -506,12 +541,7 @@ impl Windows {
         }
         let pane = &mut self.panes[self.current.slot];
         if row >= pane.cells.len() {
-            pane.grow(
-                &self.series.fold,
-                self.series.carried.len(),
-                self.series.sketches,
-                self.config,
-            );
+            pane.grow(&self.series, self.config);
         }
         match pane.take(row, &self.series.side, ts, value) {
             Some(Taken::Between) => self.counters.counter_between += 1,
@@ -599,13 +629,14 @@ impl Windows {
             rows: &[narrow(row)],
             values: &[value],
             counts: &[1],
-            last: &[at],
+            newest: Newest::One(at),
             forgotten: &[],
         });
     }
 
     fn pass_counter(&mut self, row: usize, ts: i64, value: f64, before: i64) -> f64 {
-        let carried = std::mem::replace(&mut self.series.carried[self.series.side[row] as usize], value);
+        let side = self.series.side(row);
+        let carried = std::mem::replace(&mut self.series.carried[side], value);
         if carried.is_nan() || ts - before > self.options.forget_after.as_millis() {
             return f64::NAN;
         }

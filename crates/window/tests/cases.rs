@@ -76,7 +76,7 @@ fn run(case: &Case, batch: usize, restart: bool) -> String {
                     " {name}={} ({}, {})",
                     closed.values[i],
                     closed.counts[i],
-                    span(closed.last[i])
+                    span(closed.last(i))
                 )
                 .unwrap();
             }

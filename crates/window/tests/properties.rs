@@ -44,7 +44,7 @@ impl Told {
             rows: closed.rows.to_vec(),
             values: closed.values.iter().map(|v| v.to_bits()).collect(),
             counts: closed.counts.to_vec(),
-            last: closed.last.iter().map(|t| t.as_millis()).collect(),
+            last: (0..closed.rows.len()).map(|i| closed.last(i).as_millis()).collect(),
             forgotten: closed.forgotten.to_vec(),
         }
     }

@@ -224,13 +224,9 @@ impl Derive {
     /// Brings the window's values to the members of groups; seats those that have no seat yet.
     fn take_in(&mut self, closed: &Closed<'_>, table: &SeriesTable) {
         let end = closed.end.as_millis();
-        for (((&row, &value), &count), &last) in closed
-            .rows
-            .iter()
-            .zip(closed.values)
-            .zip(closed.counts)
-            .zip(closed.last)
-        {
+        let entries = closed.rows.iter().zip(closed.values).zip(closed.counts);
+        for (i, ((&row, &value), &count)) in entries.enumerate() {
+            let last = closed.last(i);
             let Some(series) = table.get(row) else { continue };
             let seat = self.seat(row);
             if !seat.taken || seat.hash != series.hash {

@@ -136,8 +136,8 @@ impl Judge {
     }
 
     fn judge(&mut self, closed: &Closed<'_>, table: &SeriesTable, mut scores: Option<&mut Vec<ScoreRow>>) {
-        self.split(closed, table);
         let scored = scores.is_some();
+        self.split(closed, table, scored);
         for rule in &mut self.banks {
             if rule.bank_rows.is_empty() {
                 continue;
@@ -183,21 +183,23 @@ impl Judge {
         );
     }
 
-    /// Deals the window's entries out to the banks.
-    fn split(&mut self, closed: &Closed<'_>, table: &SeriesTable) {
+    /// Deals the window's entries out to the banks; the times of their samples only where they are written with scores.
+    fn split(&mut self, closed: &Closed<'_>, table: &SeriesTable, scored: bool) {
         for rule in &mut self.banks {
             rule.bank_rows.clear();
             rule.values.clear();
             rule.last.clear();
         }
-        for ((&row, &value), &last) in closed.rows.iter().zip(closed.values).zip(closed.last) {
+        for (i, (&row, &value)) in closed.rows.iter().zip(closed.values).enumerate() {
             let Some(series) = table.get(row) else { continue };
             let Some(rule) = self.banks.get_mut(series.rule as usize) else {
                 continue;
             };
             rule.bank_rows.push(series.bank_row);
             rule.values.push(value);
-            rule.last.push(last);
+            if scored {
+                rule.last.push(closed.last(i));
+            }
         }
     }
 

@@ -5,7 +5,7 @@ use std::ops::Range;
 use sketches_ddsketch::DDSketch;
 use suture_event::{Span, Timestamp};
 
-use super::{BLOCK, Block, Closed, Life, Windows, finite, narrow};
+use super::{BLOCK, Block, Closed, Life, Newest, Windows, finite, narrow};
 use crate::{
     Aggregate, Gaps,
     options::Shape,
@@ -33,7 +33,7 @@ impl Windows {
             rows: &out.rows,
             values: &out.values,
             counts: &out.counts,
-            last: &out.last,
+            newest: Newest::Rows(&self.series.newest),
             forgotten: &out.forgotten,
         });
     }
@@ -100,11 +100,10 @@ impl Windows {
         out.rows.clear();
         out.values.clear();
         out.counts.clear();
-        out.last.clear();
         out.forgotten.clear();
         let filled_from = start - i64::from(self.options.gap_limit) * shape.slide;
         let forgotten_from = end - self.options.forget_after.as_millis();
-        let rows = self.series.fold.len();
+        let rows = self.series.len();
         for row in 0..rows {
             let place = row % BLOCK;
             if place == 0 {
@@ -141,7 +140,6 @@ impl Windows {
             out.rows.push(narrow(row));
             out.values.push(value);
             out.counts.push(count);
-            out.last.push(Timestamp::from_millis(self.series.newest[row]));
         }
         self.buffers = out;
     }
@@ -176,8 +174,7 @@ impl Windows {
         let mut sum = (0.0, 0);
         for index in self.next - shape.per_window + 1..=self.next {
             let Some(pane) = self.pane(shape, index) else { continue };
-            let (Some(cell), Some(counter)) = (pane.cells.get(row), pane.counters.get(self.series.side[row] as usize))
-            else {
+            let (Some(cell), Some(counter)) = (pane.cells.get(row), pane.counters.get(self.series.side(row))) else {
                 continue;
             };
             if !cell.is_empty() && counter.elapsed > 0 {
@@ -188,7 +185,7 @@ impl Windows {
     }
 
     fn quantile(&self, shape: Shape, row: usize, share: f64) -> f64 {
-        let side = self.series.side[row] as usize;
+        let side = self.series.side(row);
         let mut merged: Option<DDSketch> = None;
         let mut only: Option<&DDSketch> = None;
         for index in self.next - shape.per_window + 1..=self.next {
