@@ -21,6 +21,8 @@
     clippy::cast_sign_loss
 )]
 
+mod path;
+
 use std::{
     alloc::{GlobalAlloc, Layout, System},
     env,
@@ -117,6 +119,7 @@ fn main() -> Answer<()> {
     table.windows()?;
     table.drift()?;
     table.several()?;
+    table.paths()?;
     if !table.allocating.is_empty() {
         return Err(format!("allocates in the steady state: {}", table.allocating.join(", ")).into());
     }
