@@ -293,6 +293,15 @@ impl Bank {
         true
     }
 
+    /// Whether a series was registered as the increase or rate of a counter.
+    #[must_use]
+    pub fn is_counter(&self, row: u32) -> bool {
+        self.given
+            .counter
+            .get(row as usize)
+            .is_some_and(|counter| *counter != 0)
+    }
+
     /// Series registered.
     #[must_use]
     pub fn len(&self) -> usize {

@@ -71,6 +71,44 @@ impl Columns {
         writer.into_inner().map_err(Error::arrow)
     }
 
+    /// Some rows of a snapshot, in this order.
+    pub(crate) fn select(&self, rows: &[u32]) -> Result<Self, Error> {
+        if let Some(row) = rows.iter().find(|row| **row as usize >= self.rows) {
+            return Err(Error::Snapshot(format!("it has no row {row}")));
+        }
+        let rows = PrimitiveArray::<UInt32Type>::from_iter_values(rows.iter().copied());
+        let take = |array: &ArrayRef| arrow_select::take::take(array, &rows, None).map_err(Error::arrow);
+        Ok(Self {
+            names: self.names.clone(),
+            arrays: self.arrays.iter().map(take).collect::<Result<_, _>>()?,
+            rows: rows.len(),
+        })
+    }
+
+    /// The rows of several snapshots one after the other, with how many there are; `None` of none. A column that one of
+    /// them lacks is left out.
+    pub(crate) fn join(parts: Vec<Self>) -> Result<Option<(Self, usize)>, Error> {
+        let Some(first) = parts.first() else { return Ok(None) };
+        let mut all = Self {
+            rows: parts.iter().map(|part| part.rows).sum(),
+            ..Self::default()
+        };
+        for name in &first.names {
+            let of = |part: &Self| {
+                let at = part.names.iter().position(|known| known == name);
+                at.and_then(|at| part.arrays.get(at).cloned())
+            };
+            let arrays: Option<Vec<ArrayRef>> = parts.iter().map(of).collect();
+            let Some(arrays) = arrays else { continue };
+            let arrays: Vec<&dyn Array> = arrays.iter().map(AsRef::as_ref).collect();
+            all.names.push(name.clone());
+            all.arrays
+                .push(arrow_select::concat::concat(&arrays).map_err(Error::arrow)?);
+        }
+        let rows = all.rows;
+        Ok(Some((all, rows)))
+    }
+
     pub(crate) fn decode(bytes: &[u8], version: u32) -> Result<(Self, usize, Option<String>), Error> {
         let mut reader = StreamReader::try_new(Cursor::new(bytes), None).map_err(Error::arrow)?;
         let found = reader

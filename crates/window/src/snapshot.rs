@@ -112,6 +112,19 @@ impl Windows {
     /// [`Error::Shape`] where size, slide, lateness or the quantiles' error differ, [`Error::Damaged`] and
     /// [`Error::Arrow`] where it can't be read.
     pub fn restore(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        self.restore_some(bytes, None)
+    }
+
+    /// As [`Self::restore`], of these rows of the snapshot alone, in this order: the first is row 0. What was taken in of
+    /// the others is dropped; counts and time stay as they were.
+    ///
+    /// # Errors
+    /// As [`Self::restore`], and [`Error::Damaged`] where a row is not there.
+    pub fn restore_rows(&mut self, bytes: &[u8], rows: &[u32]) -> Result<(), Error> {
+        self.restore_some(bytes, Some(rows))
+    }
+
+    fn restore_some(&mut self, bytes: &[u8], rows: Option<&[u32]>) -> Result<(), Error> {
         let whole = bytes
             .split_last_chunk()
             .filter(|(stream, sum)| stable_hash([*stream]) == u64::from_le_bytes(**sum));
@@ -136,7 +149,11 @@ impl Windows {
         fresh.next_close = known.get("next_close")?;
         fresh.empty_run = known.get("empty_run")?;
         fresh.counters = known.counters()?;
-        fresh.read_series(series)?;
+        let all: Vec<u32> = match rows {
+            Some(rows) => rows.to_vec(),
+            None => (0..).take(series.num_rows()).collect(),
+        };
+        fresh.read_series(series, &all)?;
         let used: String = known.get("panes")?;
         for index in used.split_terminator(',') {
             let index = index
@@ -144,7 +161,13 @@ impl Windows {
                 .map_err(|_| Error::Damaged(format!("pane {index:?} is no number")))?;
             fresh.open_pane(index)?;
         }
-        fresh.read_cells(cells)?;
+        let mut places = vec![None; series.num_rows()];
+        for (place, row) in all.iter().enumerate() {
+            if let Some(slot) = places.get_mut(*row as usize) {
+                *slot = Some(place);
+            }
+        }
+        fresh.read_cells(cells, &places)?;
         fresh.current = NOWHERE;
         *self = fresh;
         Ok(())
@@ -260,7 +283,7 @@ impl Windows {
         Ok(columns)
     }
 
-    fn read_series(&mut self, batch: &RecordBatch) -> Result<(), Error> {
+    fn read_series(&mut self, batch: &RecordBatch, rows: &[u32]) -> Result<(), Error> {
         let kind = batch.column(2).as_primitive::<UInt8Type>();
         let life = batch.column(3).as_primitive::<UInt8Type>();
         let at = batch.column(5).as_primitive::<Int64Type>();
@@ -268,23 +291,26 @@ impl Windows {
         let first = batch.column(7).as_primitive::<Float64Type>();
         let first_at = batch.column(8).as_primitive::<Int64Type>();
         let newest = batch.column(9).as_primitive::<Float64Type>();
-        for row in 0..batch.num_rows() {
-            let aggregate = decode(kind.value(row), first.value(row))
-                .ok_or_else(|| Error::Damaged(format!("row {row} has an unknown aggregate")))?;
+        for (row, from) in rows.iter().map(|from| *from as usize).enumerate() {
+            if from >= batch.num_rows() {
+                return Err(Error::Damaged(format!("it has no row {from}")));
+            }
+            let aggregate = decode(kind.value(from), first.value(from))
+                .ok_or_else(|| Error::Damaged(format!("row {from} has an unknown aggregate")))?;
             self.series.push(aggregate, self.options.gaps);
-            self.series.life[row] = match life.value(row) {
+            self.series.life[row] = match life.value(from) {
                 0 => Life::Unseen,
                 1 => Life::Live,
                 2 => Life::Forgotten,
-                other => return Err(Error::Damaged(format!("row {row} is in the unknown state {other}"))),
+                other => return Err(Error::Damaged(format!("row {from} is in the unknown state {other}"))),
             };
             self.live += usize::from(self.series.life[row] == Life::Live);
-            self.series.newest[row] = at.value(row);
-            self.series.show(row, value.value(row));
+            self.series.newest[row] = at.value(from);
+            self.series.show(row, value.value(from));
             if aggregate.reads_a_counter() {
                 let side = self.series.side(row);
-                self.series.carried[side] = newest.value(row);
-                self.series.carried_at[side] = first_at.value(row);
+                self.series.carried[side] = newest.value(from);
+                self.series.carried_at[side] = first_at.value(from);
             }
         }
         Ok(())
@@ -302,7 +328,8 @@ impl Windows {
         Ok(())
     }
 
-    fn read_cells(&mut self, batch: &RecordBatch) -> Result<(), Error> {
+    /// `places` says which row each of the snapshot's became, if any.
+    fn read_cells(&mut self, batch: &RecordBatch, places: &[Option<usize>]) -> Result<(), Error> {
         let pane_of = batch.column(0).as_primitive::<Int64Type>();
         let row_of = batch.column(1).as_primitive::<UInt32Type>();
         let kind = batch.column(2).as_primitive::<UInt8Type>();
@@ -315,8 +342,11 @@ impl Windows {
         let elapsed = batch.column(10).as_primitive::<Int64Type>();
         let sketch = batch.column(11).as_binary::<i32>();
         for i in 0..batch.num_rows() {
-            let (index, row) = (pane_of.value(i), row_of.value(i) as usize);
-            let damaged = || Error::Damaged(format!("a cell of pane {index} and row {row} fits no series"));
+            let (index, from) = (pane_of.value(i), row_of.value(i) as usize);
+            let damaged = || Error::Damaged(format!("a cell of pane {index} and row {from} fits no series"));
+            let Some(row) = *places.get(from).ok_or_else(damaged)? else {
+                continue;
+            };
             let slot = self.shape.map(|shape| self.slot(shape, index)).ok_or_else(damaged)?;
             let pane = &mut self.panes[slot];
             let known = pane.used && pane.index == index && !pane_of.is_null(i);

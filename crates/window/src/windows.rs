@@ -333,6 +333,13 @@ impl Windows {
         narrow(self.series.len() - 1)
     }
 
+    /// What a row's windows are made to; `None` for a row that was never added.
+    #[must_use]
+    pub fn aggregate(&self, row: u32) -> Option<Aggregate> {
+        let at = row as usize;
+        (at < self.len()).then(|| self.series.aggregate(at))
+    }
+
     /// Gives a forgotten row to another series, so that series that come and go need no more rows than live at a time.
     ///
     /// # Errors

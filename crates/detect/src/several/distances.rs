@@ -157,6 +157,21 @@ impl Distances {
         }
     }
 
+    /// Gives a row up: what is open on it ends, as nothing more will be known of it. It must not be read again before it
+    /// stands for another, by [`Self::reuse`].
+    pub fn retire(&mut self, row: u32, at: Timestamp) -> Option<Episode> {
+        let place = row as usize;
+        if !self.holds(row) {
+            return None;
+        }
+        let moment = Moment { start: at, end: at, at };
+        let mut episode = self.episode(place, moment, AnomalyPhase::Ended);
+        episode.end = Some(EndReason::Silent);
+        episode.detail = "is no longer watched in its group: what became of it is not known".to_owned();
+        self.reuse(row, self.given.side[place]);
+        Some(episode)
+    }
+
     /// Rows there are.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -480,7 +495,11 @@ impl Distances {
         let (from, rows, account) = Columns::decode(bytes, VERSION)?;
         let mut next = Self::new(&self.options, self.nature, self.name, self.white.is_some())?;
         if let Some(white) = &mut next.white {
-            white.load(&from)?;
+            // what a snapshot was written without begins as new
+            match from.has("white") {
+                true => white.load(&from)?,
+                false => (0..rows).for_each(|_| white.push()),
+            }
         }
         if let Some(alarms) = &self.options.alarms {
             let account = account.ok_or_else(|| Error::Snapshot("it has no account of alarms".into()))?;
