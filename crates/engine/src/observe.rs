@@ -1,5 +1,6 @@
 //! The first fold: from the records of one input partition to facts.
 
+mod carry;
 mod derive;
 mod evict;
 mod intake;
@@ -20,6 +21,7 @@ use suture_window::{Counters as WindowCounters, Windows};
 
 pub(crate) use self::state::Blob;
 use self::{
+    carry::Account,
     evict::Ranking,
     intake::{Decoded, Decoders, Taken},
     judge::Judge,
@@ -176,6 +178,8 @@ pub struct Observe {
     ranking: Ranking,
     counters: ObserveCounters,
     with_scores: bool,
+    /// What became of a state that was taken over, until an epoch puts it on record.
+    account: Option<Account>,
 }
 
 /// Samples that wait to be judged, as columns.
@@ -249,6 +253,7 @@ impl Observe {
             ranking: Ranking::default(),
             counters: ObserveCounters::default(),
             with_scores: false,
+            account: None,
         })
     }
 
@@ -382,17 +387,21 @@ impl Observe {
         });
     }
 
-    /// Says that the shard began anew. Like a mark it uses up no number: it is written once, with a snapshot behind it.
-    pub fn epoch(&mut self, note: EpochNote, out: &mut ObserveOut) {
+    /// Says that the shard began anew, and what of its state went on; what ended with the rest follows. Like a mark the note
+    /// uses up no number: it is written once, with a snapshot behind it.
+    pub fn epoch(&mut self, mut note: EpochNote, out: &mut ObserveOut) {
         self.flush(out);
+        let place = out.facts.len();
+        note.carried = self.settle_account(out);
         let (at, shard) = (self.watermark(), self.shard.clone());
-        out.facts.push(Fact {
+        let fact = Fact {
             scope: "".into(),
             at,
             shard,
-            seq: self.seq,
+            seq: out.facts.get(place).map_or(self.seq, |first| first.seq),
             body: FactBody::Epoch(note),
-        });
+        };
+        out.facts.insert(place, fact);
     }
 
     /// Event time before which everything was said.

@@ -469,3 +469,42 @@ fn a_snapshot_from_before_there_were_rules_starts_the_groups_anew() {
         .restore(&bytes)
         .unwrap();
 }
+
+#[test]
+fn what_is_open_on_a_member_that_is_given_up_ends() {
+    let text = "name: test\nclock: event\nscope: {label: environment, default: prod}\ntelemetry: [{topic: telemetry}]\n\
+                window: {size: 1m}\nlimits: {series: 8, at_series: evict}\n\
+                derive:\n  - {name: peers, match: {metric: 'request_*'}, peers: {among: [instance]}}\n";
+    let pipeline =
+        Arc::new(Pipeline::parse("test.yaml", text, &|_| None).unwrap_or_else(|problems| panic!("{problems}")));
+    let mut minutes = instances(620, 600);
+    // the slow one sends nothing more while its anomaly is open, and a new one takes its place
+    for (minute, samples) in minutes.iter_mut().enumerate().skip(606) {
+        samples.remove(5);
+        if minute > 607 {
+            let mut other = samples[0].clone();
+            other.1 = other.1.replace("cart-0", "cart-9");
+            samples.push(other);
+        }
+    }
+    for restart in [0, 1] {
+        let how = How {
+            restart,
+            ..How::default()
+        };
+        let (anomalies, fold) = run(&pipeline, &minutes, how);
+        let told: Vec<_> = by(&anomalies, "peers")
+            .iter()
+            .filter(|anomaly| anomaly.labels.get("instance") == Some("cart-5"))
+            .map(|anomaly| (anomaly.phase, anomaly.end))
+            .collect();
+        assert_eq!(
+            told,
+            [
+                (AnomalyPhase::Opened, None),
+                (AnomalyPhase::Ended, Some(EndReason::Silent))
+            ]
+        );
+        assert_eq!(fold.counters().series, 8);
+    }
+}

@@ -51,6 +51,20 @@ pub struct EpochNote {
     pub cause: String,
     /// Whether its state was lost.
     pub cold: bool,
+    /// What of its series went on, where its state was taken over from before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub carried: Option<Carried>,
+}
+
+/// What became of the series of a shard whose state was taken over, counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Carried {
+    /// Series that go on as if nothing had happened.
+    pub kept: u64,
+    /// Series that begin anew, as the pipeline makes other values of them, watches them otherwise or calls them otherwise.
+    pub anew: u64,
+    /// Series that the pipeline's condition leaves out from now on.
+    pub left_out: u64,
 }
 
 /// One fact: a value in `suture.facts`, keyed by `scope`.

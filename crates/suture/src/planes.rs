@@ -5,7 +5,7 @@ use std::sync::Arc;
 use suture_config::Pipeline;
 use suture_engine::{Decide, DecideOut, ENGINE_VERSION, EngineError, Model, Observe, ObserveOut, RecordRef, Source};
 use suture_event::{
-    Edge, Fact, FactBody, ShardId, Timestamp,
+    Carried, Edge, Fact, FactBody, ShardId, Timestamp,
     codec::{Message, cdevents, records},
 };
 use suture_log::{Batch, HeadersBuf, OutRecord};
@@ -271,6 +271,13 @@ impl Fold for ObserveFold {
 
     fn epoch(&mut self, epoch: &Epoch, out: &mut Outputs) {
         self.observe.epoch(epoch_note(epoch), &mut self.out);
+        let carried = self.out.facts.iter().find_map(|fact| match &fact.body {
+            FactBody::Epoch(note) => note.carried,
+            _ => None,
+        });
+        if let Some(Carried { kept, anew, left_out }) = carried {
+            tracing::info!(shard = %epoch.shard, kept, anew, left_out, "series carried over");
+        }
         self.say(out);
     }
 
@@ -471,5 +478,6 @@ fn epoch_note(epoch: &Epoch) -> suture_event::EpochNote {
         wall: epoch.wall,
         cause,
         cold,
+        carried: None,
     }
 }

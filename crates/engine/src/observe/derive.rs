@@ -18,12 +18,12 @@ use suture_detect::{
     mix::Measure,
     several::{Distances, Moment, Nature, Reading},
 };
-use suture_event::{Anomaly, AnomalyPhase, EndReason, Labels, SeriesKey, SignalKind};
+use suture_event::{Anomaly, AnomalyPhase, EndReason, Labels, SeriesKey, SignalKind, Timestamp};
 use suture_window::{Aggregate, Closed};
 
 use self::{
     group::{Group, Member},
-    state::Seat,
+    state::{Place, Seat},
 };
 use super::{
     ScoreRow, SuppressedAlarm,
@@ -35,7 +35,7 @@ use crate::{
 };
 
 /// No row of the windows.
-const NOBODY: u32 = u32::MAX;
+pub(super) const NOBODY: u32 = u32::MAX;
 
 /// What the first fold makes of series together.
 #[derive(Default)]
@@ -44,12 +44,27 @@ pub(super) struct Derive {
     /// By row in the windows.
     seats: Vec<Seat>,
     context: Context,
+    /// Whether alarms are drawn on a budget of the whole pipeline.
+    shared: bool,
     left_out: u64,
+    /// Rules that are newer than some seats: who is due for one takes it with the next window.
+    newer: Vec<u32>,
     readings: Vec<Reading>,
     /// Group and member of each reading.
     about: Vec<(u32, u32)>,
     episodes: Vec<Episode>,
     scores: Vec<f64>,
+    /// What ended because whom it was about lost its seat, with the scopes.
+    ended: Vec<(Anomaly, Arc<str>)>,
+}
+
+/// When seats are given and taken, and who is who.
+#[derive(Clone, Copy)]
+struct Then<'a> {
+    table: &'a SeriesTable,
+    at: Timestamp,
+    /// End of the window at hand, in milliseconds.
+    end: i64,
 }
 
 /// What of the pipeline concerns every rule.
@@ -134,24 +149,17 @@ impl Derive {
     pub(super) fn new(pipeline: &Pipeline) -> Result<Self, EngineError> {
         let mut rules = Vec::with_capacity(pipeline.derive.len());
         for spec in &pipeline.derive {
-            let wrong = |reason: String| EngineError::Detect {
+            let rule = Rule::new(spec, pipeline.alarms.is_some()).map_err(|reason| EngineError::Detect {
                 signal: spec.name.clone(),
                 reason,
-            };
-            rules.push(Rule {
-                matcher: DeriveMatcher::new(spec).map_err(|e| wrong(e.to_string()))?,
-                judge: By::new(spec, pipeline.alarms.is_some()).map_err(|e| wrong(e.to_string()))?,
-                spec: Arc::new(spec.clone()),
-                groups: Vec::new(),
-                found: BTreeMap::new(),
-                owners: Vec::new(),
-                free: Vec::new(),
-            });
+            })?;
+            rules.push(rule);
         }
         let size = pipeline.window.size.map_or(1.0, |size| size.as_secs_f64());
         let slide = pipeline.window.slide.map_or(size, |slide| slide.as_secs_f64());
         Ok(Self {
             rules,
+            shared: pipeline.alarms.is_some(),
             context: Context {
                 scope: pipeline.scope.label.clone(),
                 entity: pipeline.entity.clone(),
@@ -202,6 +210,7 @@ impl Derive {
             return;
         }
         self.take_in(closed, table);
+        said.append(&mut self.ended);
         let moment = Moment {
             start: closed.start,
             end: closed.end,
@@ -224,14 +233,21 @@ impl Derive {
     /// Brings the window's values to the members of groups; seats those that have no seat yet.
     fn take_in(&mut self, closed: &Closed<'_>, table: &SeriesTable) {
         let end = closed.end.as_millis();
+        let then = Then {
+            table,
+            at: closed.at,
+            end,
+        };
         let entries = closed.rows.iter().zip(closed.values).zip(closed.counts);
         for (i, ((&row, &value), &count)) in entries.enumerate() {
             let last = closed.last(i);
             let Some(series) = table.get(row) else { continue };
             let seat = self.seat(row);
             if !seat.taken || seat.hash != series.hash {
-                self.leave(row);
-                self.sit(row, series, end);
+                self.leave(row, then);
+                self.sit(row, series, then, false);
+            } else if seat.due {
+                self.sit(row, series, then, true);
             }
             let Some(seat) = self.seats.get(row as usize) else {
                 continue;
@@ -249,26 +265,35 @@ impl Derive {
     }
 
     /// Takes a row's seats away.
-    fn leave(&mut self, row: u32) {
+    fn leave(&mut self, row: u32, then: Then<'_>) {
         let places = std::mem::take(&mut self.seat(row).places);
         for place in places {
-            self.vacate(place.rule, place.group, place.member);
+            self.vacate(place.rule, place.group, place.member, then);
         }
     }
 
-    /// Takes the seats of a row away whose series was given up.
-    pub(super) fn forget(&mut self, row: u32) {
+    /// Takes the seats of a row away whose series is given up, and says what ends with that.
+    pub(super) fn forget(&mut self, row: u32, table: &SeriesTable, at: Timestamp) -> Vec<(Anomaly, Arc<str>)> {
         if !self.rules.is_empty() {
-            self.leave(row);
+            let end = at.as_millis();
+            self.leave(row, Then { table, at, end });
             self.seat(row).taken = false;
         }
+        std::mem::take(&mut self.ended)
     }
 
-    /// Removes a member from its group; those behind it move up.
-    fn vacate(&mut self, rule: u32, group: u32, member: u32) {
+    /// Removes a member from its group; those behind it move up. What is open on it ends.
+    fn vacate(&mut self, rule: u32, group: u32, member: u32, then: Then<'_>) {
         let Some(of) = self.rules.get_mut(rule as usize) else {
             return;
         };
+        let sits = of
+            .groups
+            .get(group as usize)
+            .and_then(|at| at.members.get(member as usize));
+        if let Some(judged) = sits.map(|member| member.judged) {
+            self.ended.extend(of.end(judged, then.table, then.at));
+        }
         let Some(place) = of.groups.get_mut(group as usize) else {
             return;
         };
@@ -302,12 +327,17 @@ impl Derive {
         }
     }
 
-    /// Seats a series in a group of every rule that it is part of.
-    fn sit(&mut self, row: u32, series: &Series, end: i64) {
+    /// Seats a series in a group of every rule that it is part of, or of those alone that are newer than its seats.
+    fn sit(&mut self, row: u32, series: &Series, then: Then<'_>, newer: bool) {
         let seat = self.seat(row);
-        (seat.taken, seat.hash) = (true, series.hash);
+        (seat.taken, seat.hash, seat.due) = (true, series.hash, false);
         let weight = seat.weight;
         for rule in 0..self.rules.len() {
+            let sits = |place: &Place| place.rule as usize == rule;
+            let known = !self.newer.iter().any(|newer| *newer as usize == rule);
+            if newer && (known || self.seat(row).places.iter().any(sits)) {
+                continue;
+            }
             let Some(part) = self.rules[rule].matcher.part(&series.key) else {
                 continue;
             };
@@ -316,18 +346,18 @@ impl Derive {
             };
             #[allow(clippy::cast_possible_truncation)] // as many as the pipeline file has rules
             let number = rule as u32;
-            let Some(group) = self.group(number, identity, series, end) else {
+            let Some(group) = self.group(number, identity, series, then) else {
                 self.left_out += 1;
                 continue;
             };
-            if !self.room(number, group, end) {
+            if !self.room(number, group, then) {
                 self.left_out += 1;
                 continue;
             }
             let member = Member {
                 row,
                 hash: series.hash,
-                last: end,
+                last: then.end,
                 told: part.told,
                 total: part.total,
                 weight,
@@ -342,7 +372,7 @@ impl Derive {
     }
 
     /// The group of that identity, made where there is none and there is room.
-    fn group(&mut self, rule: u32, key: SeriesKey, series: &Series, end: i64) -> Option<u32> {
+    fn group(&mut self, rule: u32, key: SeriesKey, series: &Series, then: Then<'_>) -> Option<u32> {
         let hash = key.hash64();
         let of = self.rules.get(rule as usize)?;
         if let Some(group) = of.found.get(&hash) {
@@ -353,7 +383,7 @@ impl Derive {
             let next = of.groups.len() as u32;
             next
         } else {
-            self.give_way(rule, end)?
+            self.give_way(rule, then)?
         };
         let of = self.rules.get_mut(rule as usize)?;
         let made = Series {
@@ -382,20 +412,21 @@ impl Derive {
     }
 
     /// The place of a group whose members are all silent for long, which is then nobody's.
-    fn give_way(&mut self, rule: u32, end: i64) -> Option<u32> {
+    fn give_way(&mut self, rule: u32, then: Then<'_>) -> Option<u32> {
         let of = self.rules.get(rule as usize)?;
         if matches!(of.judge, By::Bank(_)) {
             // a bank's rows stay whose they are
             return None;
         }
-        let oldest = end.saturating_sub(self.context.forget);
+        let oldest = then.end.saturating_sub(self.context.forget);
         let silent = |group: &Group| group.members.iter().all(|member| member.last < oldest);
         let (place, group) = (0..).zip(&of.groups).find(|(_, group)| silent(group))?;
         let (hash, judged) = (group.series.hash, group.judged);
         for _ in 0..group.members.len() {
-            self.vacate(rule, place, 0);
+            self.vacate(rule, place, 0, then);
         }
         let of = self.rules.get_mut(rule as usize)?;
+        self.ended.extend(of.end(judged, then.table, then.at));
         of.found.remove(&hash);
         if judged != NOBODY {
             of.free.push(judged);
@@ -404,8 +435,8 @@ impl Derive {
     }
 
     /// Whether a group has room for one more, by one that was silent for long giving way if need be.
-    fn room(&mut self, rule: u32, group: u32, end: i64) -> bool {
-        let oldest = end.saturating_sub(self.context.forget);
+    fn room(&mut self, rule: u32, group: u32, then: Then<'_>) -> bool {
+        let oldest = then.end.saturating_sub(self.context.forget);
         let Some(of) = self.rules.get(rule as usize) else {
             return false;
         };
@@ -419,7 +450,7 @@ impl Derive {
         let Some((member, _)) = silent.min_by_key(|(_, member)| (member.last, member.hash)) else {
             return false;
         };
-        self.vacate(rule, group, member);
+        self.vacate(rule, group, member, then);
         true
     }
 
@@ -514,6 +545,19 @@ impl Derive {
 }
 
 impl Rule {
+    /// One with no group yet.
+    fn new(spec: &DeriveRule, shared: bool) -> Result<Self, String> {
+        Ok(Self {
+            matcher: DeriveMatcher::new(spec).map_err(|e| e.to_string())?,
+            judge: By::new(spec, shared).map_err(|e| e.to_string())?,
+            spec: Arc::new(spec.clone()),
+            groups: Vec::new(),
+            found: BTreeMap::new(),
+            owners: Vec::new(),
+            free: Vec::new(),
+        })
+    }
+
     /// What makes the group of a series, and what the series is called within it; `None` where it has none.
     fn identity(&self, key: &SeriesKey, context: &Context) -> Option<(SeriesKey, Arc<str>)> {
         let kept = |keep: &dyn Fn(&str) -> bool| {
@@ -608,6 +652,19 @@ impl Rule {
             (Side::Down, _) | (Side::Auto, SignalKind::Availability) => 2,
             _ => 3,
         }
+    }
+
+    /// Ends what is open on a row of the judge, which is about to stand for nobody.
+    fn end(&mut self, judged: u32, table: &SeriesTable, at: Timestamp) -> Option<(Anomaly, Arc<str>)> {
+        if judged == NOBODY {
+            return None;
+        }
+        let episode = match &mut self.judge {
+            By::Distances(distances) => distances.retire(judged, at),
+            By::Bank(bank) => bank.retire(judged, at),
+        }?;
+        let series = self.owner(judged, table)?;
+        Some((anomaly(&series, episode), series.scope.clone()))
     }
 
     /// The series that a row of the judge stands for.

@@ -50,8 +50,11 @@ impl Observe {
     fn give_up(&mut self, row: u32, out: &mut ObserveOut) {
         self.counters.series_evicted += 1;
         self.raw.forget(row);
-        self.judge.derive.forget(row);
         let at = self.windows.newest();
+        for (anomaly, scope) in self.judge.derive.forget(row, &self.table, at) {
+            let at = anomaly.at;
+            self.say(scope, at, FactBody::Anomaly(anomaly), out);
+        }
         let Some(series) = self.table.give_up(row) else { return };
         if let Some(anomaly) = self.judge.retire(series, at) {
             let (scope, at) = (series.scope.clone(), anomaly.at);

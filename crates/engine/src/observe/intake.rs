@@ -370,12 +370,7 @@ impl Observe {
         let bank_row = self.judge.add(rule, row, hints, known);
         self.judge.derive.note(row, aggregate);
         self.edge(&key, sample.ts, out);
-        let scope = key
-            .labels
-            .get(&self.pipeline.scope.label)
-            .unwrap_or(&self.pipeline.scope.default)
-            .into();
-        let service = key.labels.get(&self.pipeline.entity).map(Arc::from);
+        let (scope, service) = self.place_of(&key);
         let series = Series {
             key,
             hash: sample.hash,
@@ -393,6 +388,13 @@ impl Observe {
         Slot::Row(row)
     }
 
+    /// The scope and the service of a series.
+    pub(super) fn place_of(&self, key: &SeriesKey) -> (Arc<str>, Option<Arc<str>>) {
+        let scope = key.labels.get(&self.pipeline.scope.label);
+        let scope = scope.unwrap_or(&self.pipeline.scope.default);
+        (scope.into(), key.labels.get(&self.pipeline.entity).map(Arc::from))
+    }
+
     /// Whether the pipeline's condition keeps a series, as far as that can be told from its name and labels.
     fn identity_kept(&self, key: &SeriesKey, sample: &SampleRef<'_>) -> bool {
         let Some(filter) = self.source.filter.as_ref().filter(|filter| !filter.reads_sample()) else {
@@ -408,7 +410,7 @@ impl Observe {
     }
 
     /// Says an edge of the call graph where a series' labels name both ends.
-    fn edge(&mut self, key: &SeriesKey, at: Timestamp, out: &mut ObserveOut) {
+    pub(super) fn edge(&mut self, key: &SeriesKey, at: Timestamp, out: &mut ObserveOut) {
         for pair in 0..self.pipeline.topology.from_labels.len() {
             let Some(ends) = self.pipeline.topology.from_labels.get(pair) else {
                 continue;
@@ -421,6 +423,8 @@ impl Observe {
                 continue;
             }
             self.edges.insert(ends.clone());
+            // what came before is said before, however records come in batches
+            self.flush(out);
             let scope = key
                 .labels
                 .get(&self.pipeline.scope.label)
@@ -449,6 +453,8 @@ impl Observe {
         if first {
             return;
         }
+        // as with edges
+        self.flush(out);
         self.change(
             Change {
                 id: format!("version-{}-{}", seen.service, seen.version).into(),

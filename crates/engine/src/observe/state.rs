@@ -6,34 +6,37 @@ use serde::{Deserialize, Serialize};
 use suture_detect::Budget;
 use suture_event::{Timestamp, codec::otlp::Histograms, stable_hash};
 
-use super::{Judge, Observe, evict::Ranking};
+use super::{Judge, Observe, carry::Terms, evict::Ranking};
 use crate::{
     ENGINE_VERSION, EngineError,
     series::{Series, SeriesTable},
 };
 
 #[derive(Serialize, Deserialize)]
-struct Snapshot {
+pub(super) struct Snapshot {
     engine: u32,
-    /// What the columns depend on: the window options, then each signal rule.
-    shape: Vec<u64>,
+    /// What the columns depend on: the window options, then each signal rule, then the budget.
+    pub(super) shape: Vec<u64>,
+    /// The same in full, so that what fits can be told from what does not. Absent in snapshots of earlier programs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    terms: Option<Blob>,
     seq: u64,
-    taken_digest: u64,
+    pub(super) taken_digest: u64,
     said_digest: u64,
     newest: Timestamp,
-    series: Vec<Series>,
+    pub(super) series: Vec<Series>,
     #[serde(with = "blob")]
-    windows: Vec<u8>,
-    banks: Vec<Blob>,
+    pub(super) windows: Vec<u8>,
+    pub(super) banks: Vec<Blob>,
     /// The account of the pipeline's own budget of alarms.
     #[serde(default)]
-    budget: Option<String>,
+    pub(super) budget: Option<String>,
     histograms: Histograms,
     versions: Vec<(Arc<str>, Arc<str>)>,
     edges: Vec<(Arc<str>, Arc<str>)>,
     /// What is made of several series together.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    derive: Option<Blob>,
+    pub(super) derive: Option<Blob>,
     /// Silent series in the order in which they would be given up.
     #[serde(default)]
     ranking: Ranking,
@@ -58,6 +61,7 @@ impl Observe {
         let snapshot = Snapshot {
             engine: ENGINE_VERSION,
             shape: self.shape(),
+            terms: self.terms().encode(),
             seq: self.seq,
             taken_digest: self.taken_digest,
             said_digest: self.said_digest,
@@ -84,11 +88,14 @@ impl Observe {
         rmp_serde::to_vec_named(&snapshot).map_err(|e| self.snapshot_error(&e))
     }
 
-    /// Continues from a snapshot of the same engine version, made under the same window options and signal rules; whatever
-    /// else the pipeline says may have changed.
+    /// Continues from a snapshot of the same engine version. Where the pipeline has changed since, what fits goes on: each
+    /// series whose rule makes the same values of its samples and watches them in the same way, whatever the rule is called
+    /// and wherever it stands. The others begin anew; [`Observe::epoch`] tells how many, and the digest is then another
+    /// than the snapshot's.
     ///
     /// # Errors
-    /// [`EngineError::Snapshot`] where it does not, or where the bytes are no snapshot; the fold must then not be used on.
+    /// [`EngineError::Snapshot`] where nothing fits, as windows are others or of other values, or where the bytes are no
+    /// snapshot; the fold must then not be used on.
     pub fn restore(&mut self, bytes: &[u8]) -> Result<(), EngineError> {
         let snapshot: Snapshot = rmp_serde::from_slice(bytes).map_err(|e| self.snapshot_error(&e))?;
         if snapshot.engine != ENGINE_VERSION {
@@ -97,11 +104,34 @@ impl Observe {
                 snapshot.engine
             )));
         }
-        if snapshot.shape != self.shape() {
-            return Err(
-                self.snapshot_error(&"it was made with other windows or signal rules, so its columns do not fit")
-            );
+        let former = snapshot.terms.as_ref().and_then(Terms::decode);
+        let same = match &former {
+            Some(former) => *former == self.terms(),
+            None => snapshot.shape == self.shape(),
+        };
+        if let Some(decoders) = &mut self.decoders {
+            decoders.otlp.restore(snapshot.histograms.clone());
         }
+        self.raw.clear();
+        self.pending.clear();
+        self.roster.clear();
+        self.seq = snapshot.seq;
+        self.taken_digest = snapshot.taken_digest;
+        self.said_digest = snapshot.said_digest;
+        self.newest = snapshot.newest;
+        self.versions = snapshot.versions.iter().cloned().collect();
+        self.edges = snapshot.edges.iter().cloned().collect();
+        if same {
+            self.go_on(snapshot)
+        } else {
+            // rows are others then, so they are ranked anew
+            self.ranking = Ranking::default();
+            self.carry_over(snapshot, former.as_ref())
+        }
+    }
+
+    /// Takes over the whole of a snapshot.
+    fn go_on(&mut self, snapshot: Snapshot) -> Result<(), EngineError> {
         let mut judge = Judge::new(&self.matcher, &self.pipeline)?;
         for (bank, Blob(bytes)) in judge.banks_mut().zip(&snapshot.banks) {
             bank.restore(bytes).map_err(|e| self.snapshot_error(&e))?;
@@ -110,54 +140,60 @@ impl Observe {
             judge.budget = Some(Budget::load(alarms, account).map_err(|e| self.snapshot_error(&e))?);
         }
         judge.link(snapshot.series.iter());
+        let at = self.restore_windows(&snapshot.windows, None)?;
+        self.table = SeriesTable::of(snapshot.series);
+        let mut ended = Vec::new();
         if let Some(Blob(bytes)) = &snapshot.derive {
-            judge.derive.restore(bytes).map_err(|e| self.snapshot_error(&e))?;
-        }
-        self.windows
-            .restore(&snapshot.windows)
-            .map_err(|e| self.snapshot_error(&e))?;
-        if let Some(decoders) = &mut self.decoders {
-            decoders.otlp.restore(snapshot.histograms);
+            let places: Vec<u32> = (0..).take(self.table.len()).collect();
+            let said = judge.derive.restore(bytes, true, &places, &self.table, at);
+            ended = said.map_err(|e| self.snapshot_error(&e))?;
         }
         self.judge = judge;
-        self.table = SeriesTable::of(snapshot.series);
-        self.raw.clear();
-        self.pending.clear();
-        self.seq = snapshot.seq;
-        self.taken_digest = snapshot.taken_digest;
-        self.said_digest = snapshot.said_digest;
-        self.newest = snapshot.newest;
-        self.versions = snapshot.versions.into_iter().collect();
-        self.edges = snapshot.edges.into_iter().collect();
         self.ranking = snapshot.ranking;
-        self.roster.clear();
+        self.note_aggregates();
+        self.account_for_all(ended);
         Ok(())
     }
 
+    /// Takes over the windows, or these rows of them, and tells how far they are.
+    pub(super) fn restore_windows(&mut self, bytes: &[u8], rows: Option<&[u32]>) -> Result<Timestamp, EngineError> {
+        let done = match rows {
+            Some(rows) => self.windows.restore_rows(bytes, rows),
+            None => self.windows.restore(bytes),
+        };
+        done.map_err(|e| self.snapshot_error(&e))?;
+        Ok(self.windows.newest())
+    }
+
+    /// Tells derive rules what windows make of each series: a snapshot from before there were any does not.
+    pub(super) fn note_aggregates(&mut self) {
+        for row in (0..).take(self.table.len()) {
+            if let Some(aggregate) = self.windows.aggregate(row) {
+                self.judge.derive.note(row, aggregate);
+            }
+        }
+    }
+
     fn shape(&self) -> Vec<u64> {
-        let hash = |json: Result<Vec<u8>, serde_json::Error>| stable_hash([json.unwrap_or_default().as_slice()]);
-        let rules = self
-            .matcher
-            .rules()
-            .iter()
-            .map(|rule| hash(serde_json::to_vec(rule.as_ref())));
-        let alarms = self
-            .pipeline
-            .alarms
-            .iter()
-            .map(|alarms| hash(serde_json::to_vec(alarms)));
-        std::iter::once(hash(serde_json::to_vec(&self.pipeline.window)))
+        let rules = self.matcher.rules().iter().map(|rule| shape_of(rule.as_ref()));
+        let alarms = self.pipeline.alarms.iter().map(shape_of);
+        std::iter::once(shape_of(&self.pipeline.window))
             .chain(rules)
             .chain(alarms)
             .collect()
     }
 
-    fn snapshot_error(&self, reason: &dyn std::fmt::Display) -> EngineError {
+    pub(super) fn snapshot_error(&self, reason: &dyn std::fmt::Display) -> EngineError {
         EngineError::Snapshot {
             shard: self.shard.to_string(),
             reason: reason.to_string(),
         }
     }
+}
+
+/// What stands for a part of the pipeline in a snapshot's shape.
+pub(super) fn shape_of<T: Serialize>(part: &T) -> u64 {
+    stable_hash([serde_json::to_vec(part).unwrap_or_default().as_slice()])
 }
 
 /// Bytes as bytes: serde would write a list of numbers.
