@@ -409,10 +409,8 @@ fn edges_versions_and_anomalies_come_in_the_same_order_however_records_are_batch
         "topology: {from_labels: [{from: service, to: peer}]}\nlimits:",
     );
     let pipeline = Arc::new(Pipeline::parse("test.yaml", &text, &|_| None).unwrap_or_else(|p| panic!("{p}")));
-    let run = |each: usize| {
-        let mut fold = observe(&pipeline, "telemetry");
-        let (mut out, mut said) = (ObserveOut::default(), Vec::new());
-        for minute in 0..400_i64 {
+    let lines: Vec<String> = (0..400_i64)
+        .flat_map(|minute| {
             let ts = 1_780_272_000_000 + minute * 60_000;
             let noise = (minute * 7_919 % 101) as f64 / 101.0;
             let value = if (300..305).contains(&minute) {
@@ -420,29 +418,44 @@ fn edges_versions_and_anomalies_come_in_the_same_order_however_records_are_batch
             } else {
                 10.0 + noise
             };
-            let one = format!(r#"{{"ts":{ts},"metric":"latency","value":{value},"labels":{{"service":"cart"}}}}"#);
+            let sample = |metric: &str, value: f64, labels: &str| {
+                format!(r#"{{"ts":{ts},"metric":"{metric}","value":{value},"labels":{{{labels}}}}}"#)
+            };
             // a service that is met, with whom it calls, right after the sample that closes a window
-            let two =
-                format!(r#"{{"ts":{ts},"metric":"calls","value":1,"labels":{{"service":"s{minute}","peer":"cart"}}}}"#);
-            for (offset, value) in [(2 * minute, one), (2 * minute + 1, two)] {
-                fold.record(record_of(offset as usize, value.as_bytes()), &mut out);
-                if (offset as usize + 1).is_multiple_of(each) {
-                    fold.flush(&mut out);
-                }
+            let met = format!(r#""service":"s{minute}","peer":"cart""#);
+            [
+                sample("latency", value, r#""service":"cart""#),
+                sample("calls", 1.0, &met),
+            ]
+        })
+        .collect();
+    let records: Vec<RecordRef<'_>> = (0..)
+        .zip(&lines)
+        .map(|(offset, line)| record_of(offset, line.as_bytes()))
+        .collect();
+    let run = |each: usize, together: bool| {
+        let (mut fold, mut out) = (observe(&pipeline, "telemetry"), ObserveOut::default());
+        for batch in records.chunks(each) {
+            match together {
+                true => fold.records(batch, &mut out),
+                false => batch.iter().for_each(|record| fold.record(*record, &mut out)),
             }
+            fold.flush(&mut out);
         }
-        fold.flush(&mut out);
-        for fact in &out.facts {
-            said.push(serde_json::to_string(fact).unwrap());
-        }
+        let said: Vec<_> = out
+            .facts
+            .iter()
+            .map(|fact| serde_json::to_string(fact).unwrap())
+            .collect();
         (said, fold.digest())
     };
-    let (one_by_one, digest) = run(1);
+    let (one_by_one, digest) = run(1, false);
     assert!(
         one_by_one.iter().any(|fact| fact.contains("\"opened\"")),
         "{one_by_one:?}"
     );
-    for each in [2, 7, 100_000] {
-        assert_eq!(run(each), (one_by_one.clone(), digest), "{each} records a batch");
+    for (each, together) in [(2, false), (7, true), (100_000, false), (100_000, true)] {
+        let expected = (one_by_one.clone(), digest);
+        assert_eq!(run(each, together), expected, "{each} records a batch");
     }
 }
