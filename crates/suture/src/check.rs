@@ -73,6 +73,11 @@ pub fn check(args: &Args) -> anyhow::Result<ExitCode> {
                 eprintln!("{}: model: {error:#}", path.display());
             }
         }
+        if let Err(error) = crate::run::can_store(&pipeline) {
+            // the file may well be right, and be meant for another build
+            bad |= args.strict;
+            eprintln!("{}: {error:#}", path.display());
+        }
         if args.explain {
             print!("{}", pipeline.explain());
         }

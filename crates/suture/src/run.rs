@@ -268,6 +268,23 @@ impl Planes {
     }
 }
 
+/// Whether this build has a client for the store that the pipeline names; asks nobody.
+#[cfg(feature = "store")]
+pub(crate) fn can_store(pipeline: &Pipeline) -> anyhow::Result<()> {
+    match &pipeline.kafka.state.store {
+        Some(address) => suture_store::check(address).context("kafka.state.store"),
+        None => Ok(()),
+    }
+}
+
+#[cfg(not(feature = "store"))]
+pub(crate) fn can_store(pipeline: &Pipeline) -> anyhow::Result<()> {
+    match pipeline.kafka.state.store {
+        Some(_) => bail!("kafka.state.store: this build has no object stores: build it with `--features store`"),
+        None => Ok(()),
+    }
+}
+
 /// Where snapshots go instead of the state topic, if the pipeline says so.
 #[cfg(feature = "store")]
 fn objects(pipeline: &Pipeline) -> anyhow::Result<Option<Arc<dyn Objects>>> {
@@ -285,10 +302,7 @@ fn objects(pipeline: &Pipeline) -> anyhow::Result<Option<Arc<dyn Objects>>> {
 
 #[cfg(not(feature = "store"))]
 fn objects(pipeline: &Pipeline) -> anyhow::Result<Option<Arc<dyn Objects>>> {
-    match pipeline.kafka.state.store {
-        Some(_) => bail!("kafka.state.store: this build has no object stores; build it with the feature `store`"),
-        None => Ok(None),
-    }
+    can_store(pipeline).map(|()| None)
 }
 
 fn options(pipeline: &Pipeline, names: &Topics) -> Options {
