@@ -16,10 +16,10 @@ use arrow_ipc::reader::StreamDecoder;
 use arrow_schema::{ArrowError, DataType, Schema, TimeUnit};
 use suture_event::{
     Timestamp,
-    codec::{DecodeError, Decoded, Format, Limits, PointKind, RawKey, Rejected, SampleRef, Sink, seal},
+    codec::{DecodeError, Decoded, Format, Limits, RawKey, Rejected, SampleRef, Sink, seal},
 };
 
-use crate::{labels::Names, text::is_text};
+use crate::{labels::Names, point, text::is_text};
 
 /// Decodes records of samples.
 #[derive(Debug, Default)]
@@ -30,6 +30,9 @@ pub struct Decoder {
     ts: Vec<Timestamp>,
     values: Vec<f64>,
     keys: Vec<RawKey>,
+    /// Whether the column that says what values stand for is read: what another program writes under its name is not.
+    own: bool,
+    points: Vec<u8>,
 }
 
 /// Samples of one record so far.
@@ -53,6 +56,15 @@ impl Decoder {
         Self {
             limits,
             ..Self::default()
+        }
+    }
+
+    /// The same for records that [`Encoder`](crate::Encoder) wrote, with what their values stand for.
+    #[must_use]
+    pub fn of_own(limits: Limits) -> Self {
+        Self {
+            own: true,
+            ..Self::new(limits)
         }
     }
 
@@ -118,6 +130,12 @@ impl Decoder {
         })?;
         read_times(times, &mut self.millis)?;
         read_values(values, &mut self.values)?;
+        self.points.clear();
+        if let Some(points) = column(point::COLUMN).filter(|_| self.own)
+            && let Some(points) = points.as_primitive_opt::<UInt8Type>()
+        {
+            self.points.extend_from_slice(points.values());
+        }
         let nulls = Nulls {
             times: times.nulls().filter(|nulls| nulls.null_count() > 0),
             values: values.nulls().filter(|nulls| nulls.null_count() > 0),
@@ -249,6 +267,7 @@ impl Decoder {
         let mut labels = Vec::new();
         names.labels(row, &mut labels);
         let hash = seal(metric, &mut labels, &self.limits, &mut self.identity)?;
+        let (kind, signal) = point::read(self.points.get(row).copied().unwrap_or(0));
         let sample = SampleRef {
             ts,
             metric,
@@ -256,9 +275,9 @@ impl Decoder {
             labels: &labels,
             hash,
             identity: &self.identity,
-            kind: PointKind::Unspecified,
+            kind,
             start: None,
-            signal: None,
+            signal,
         };
         record.sink.sample(sample, self.keys.get(row).copied());
         record.decoded.accepted += 1;

@@ -22,7 +22,10 @@
 //! that the sink knows costs one hash over its names' hashes and what the sink does.
 
 mod decode;
+mod encode;
 mod labels;
+mod point;
 mod text;
 
 pub use decode::Decoder;
+pub use encode::{Encoder, Samples};
