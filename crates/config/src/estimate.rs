@@ -50,6 +50,10 @@ pub struct Estimate {
     pub dearest_rule: String,
     /// One shard.
     pub shard: Bytes,
+    /// One shard of the repartition stage, of which a process is taken to have as many as of the others; absent where there
+    /// is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rekey: Option<Bytes>,
     /// Facts held back to be ordered, where the clock is `event`.
     pub decide: Bytes,
     /// The process.
@@ -95,7 +99,9 @@ impl Pipeline {
             .saturating_add(derive_bytes as u64)
             .saturating_add(SHARD as u64);
         let decide = (self.limits.pending_facts as u64).saturating_mul(FACT as u64);
+        let rekey = self.rekey.as_ref().map(|_| (self.rekey_bytes() + SHARD) as u64);
         let total = shard
+            .saturating_add(rekey.unwrap_or_default())
             .saturating_mul(shards as u64)
             .saturating_add(decide)
             .saturating_add(PROCESS as u64);
@@ -110,6 +116,7 @@ impl Pipeline {
             bytes_per_series,
             dearest_rule: dearest.to_owned(),
             shard: Bytes(shard),
+            rekey: rekey.map(Bytes),
             decide: Bytes(decide),
             total: Bytes(total),
         }

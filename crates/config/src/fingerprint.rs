@@ -3,7 +3,7 @@
 use serde_json::Value;
 use suture_event::stable_hash;
 
-use crate::{Limits, Pipeline};
+use crate::{Limits, Pipeline, Rekey};
 
 impl Pipeline {
     /// A hash of everything in the file that decides what comes out: two files with the same fingerprint give the same
@@ -20,6 +20,13 @@ impl Pipeline {
         deciding.model = None;
         deciding.limits.shards = Limits::default().shards;
         deciding.limits.memory = None;
+        if let Some(rekey) = &mut deciding.rekey {
+            *rekey = Rekey {
+                partitions: rekey.partitions,
+                by: std::mem::take(&mut rekey.by),
+                ..Rekey::default()
+            };
+        }
         for rule in &mut deciding.signals {
             rule.name = String::new();
             // already part of `detect`

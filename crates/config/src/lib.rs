@@ -20,6 +20,7 @@ mod pipeline;
 mod problem;
 mod read;
 mod reference;
+mod rekey;
 mod schema;
 mod secret;
 mod shape;
@@ -40,5 +41,6 @@ pub use pipeline::{
 pub use problem::{Level, Look, Problem, Problems};
 pub use read::{Checked, decode};
 pub use reference::reference;
+pub use rekey::Rekey;
 pub use schema::schema;
 pub use signal::{GlobError, Match, SignalMatcher, SignalRule};

@@ -110,11 +110,14 @@ pub(crate) fn check(
     if sure(&["telemetry"]) {
         meaning.expressions(sql);
     }
-    if sure(&["telemetry", "changes", "kafka"]) {
+    if sure(&["telemetry", "changes", "kafka", "rekey"]) {
         meaning.topics();
     }
     if sure(&["signals"]) {
         meaning.signals();
+    }
+    if sure(&["rekey", "window", "derive"]) {
+        meaning.rekey();
     }
     if sure(&["derive"]) {
         meaning.derive(sure(&["detect", "window"]));
@@ -130,7 +133,7 @@ pub(crate) fn check(
         let help = "incidents never span scopes: name a label that several services share, such as `environment`";
         meaning.warn("scope", "scope.label", message, help);
     }
-    if sure(&["window", "limits", "signals", "detect", "derive"]) {
+    if sure(&["window", "limits", "signals", "detect", "derive", "rekey"]) {
         meaning.memory();
     }
 }
@@ -306,9 +309,68 @@ impl Meaning<'_> {
         entry.map_or_else(|| mapping.span(), |entry| entry.key_span.clone())
     }
 
+    /// What follows from samples of several partitions coming together in one.
+    fn rekey(&mut self) {
+        let pipeline = self.pipeline;
+        let Some(rekey) = &pipeline.rekey else { return };
+        if rekey.retention < Span::from_hours(1) {
+            let message = format!("`rekey.retention` cannot be {}", rekey.retention);
+            let help = "write at least 1h: a restart of observe reads its records again";
+            self.error("rekey", "rekey.retention", message, help);
+        }
+        for (index, label) in rekey.by.iter().enumerate() {
+            let place = format!("rekey.by[{index}]");
+            if label.is_empty() {
+                self.error("rekey", &place, format!("`{place}` is empty"), "name a label");
+            } else if rekey.by.iter().take(index).any(|earlier| earlier == label) {
+                let message = format!("`{place}`: the label `{label}` is named twice");
+                self.error("rekey", &place, message, "name each label once");
+            }
+        }
+        if pipeline.window.size.is_none() {
+            let message =
+                "samples of several partitions come together in one, out of order, and there is no `window.size`";
+            let help = "a sample that comes after a later one of its series is dropped: add `window: {size: 1m, lateness: 30s}`";
+            self.warn("rekey", "rekey", message, help);
+        } else if pipeline.window.lateness <= Span::ZERO {
+            let message = "samples of several partitions come together in one, and `window.lateness` is 0";
+            let help = "what a slower partition holds comes after its window has closed and is dropped: set \
+                        `window.lateness` to as much as partitions may be apart, such as 30s";
+            let place = if self.root.locate("window.lateness").whole {
+                "window.lateness"
+            } else {
+                "rekey"
+            };
+            self.warn("rekey", place, message, help);
+        }
+        if rekey.by.is_empty() && !pipeline.derive.is_empty() {
+            let message =
+                "series are put into partitions one by one, and a group under `derive` sees only those of its own";
+            let help = "set `rekey.by` to what the groups are made by, such as `by: [service]`";
+            self.warn("rekey", "rekey", message, help);
+        }
+    }
+
+    /// Whether the name of the topic in between can be.
+    fn rekeyed_topic(&mut self) {
+        let Some(topic) = self.pipeline.rekey.as_ref().and_then(|rekey| rekey.topic.as_deref()) else {
+            return;
+        };
+        let of_program = self.pipeline.owned_topics();
+        if topic == "." || topic == ".." {
+            let message = format!("no topic can be called `{topic}`");
+            self.error("topic", "rekey.topic", message, "name the topic, or remove the key");
+        } else if of_program.iter().filter(|name| *name == topic).count() > 1 {
+            let message = format!("the topic `{topic}` is one that the program writes something else to");
+            let help = "name another topic, or remove the key for one of its own";
+            self.error("topic_owned", "rekey.topic", message, help);
+        }
+    }
+
     fn topics(&mut self) {
         let pipeline = self.pipeline;
         let owned = pipeline.owned_topics();
+        self.rekeyed_topic();
         let telemetry = pipeline.telemetry.iter().map(|source| source.topic.as_str());
         let changes = pipeline.changes.iter().map(|source| source.topic.as_str());
         let at = |section: &'static str| move |(i, topic)| (format!("{section}[{i}].topic"), topic);

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use suture_event::Span;
 
-use crate::{Bytes, derive::DeriveRule, kafka::Kafka, signal::SignalRule};
+use crate::{Bytes, derive::DeriveRule, kafka::Kafka, rekey::Rekey, signal::SignalRule};
 
 /// A pipeline: where telemetry and changes come from, how they are watched, and what may be done about it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -33,6 +33,10 @@ pub struct Pipeline {
     /// Topics that carry telemetry. At least one.
     #[schemars(length(min = 1))]
     pub telemetry: Vec<TelemetrySource>,
+    /// Puts telemetry into partitions anew, by series, in a topic between it and observe: for producers that do not key by
+    /// series. Absent: telemetry is taken from the partitions that it is in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rekey: Option<Rekey>,
     /// Topics that carry changes, such as deploys.
     #[serde(default)]
     pub changes: Vec<ChangeSource>,
@@ -295,7 +299,7 @@ impl Pipeline {
             .unwrap_or_else(|| format!("{}-{}", self.kafka.prefix, self.name))
     }
 
-    /// Every topic that is read as an input of observe, in the order of the file, without repeats.
+    /// Every topic of others that is read as an input, in the order of the file, without repeats.
     #[must_use]
     pub fn input_topics(&self) -> Vec<&str> {
         let mut topics: Vec<&str> = Vec::new();
@@ -314,8 +318,8 @@ impl Pipeline {
 
     /// The topics that the program owns, by their full names: those it writes and those on which it is told things.
     #[must_use]
-    pub fn owned_topics(&self) -> [String; 8] {
-        [
+    pub fn owned_topics(&self) -> Vec<String> {
+        let always = [
             "facts",
             "incidents",
             "remediations",
@@ -324,8 +328,9 @@ impl Pipeline {
             "ledger",
             "state",
             "dead-letters",
-        ]
-        .map(|topic| format!("{}.{topic}", self.kafka.prefix))
+        ];
+        let always = always.map(|topic| format!("{}.{topic}", self.kafka.prefix));
+        always.into_iter().chain(self.rekeyed_topic()).collect()
     }
 
     /// The edges written in the file itself, as pairs of caller and callee.

@@ -5,10 +5,11 @@ use serde_json::Value as Json;
 use crate::schema::{Guide, quoted, schema};
 
 /// Top-level sections in the order in which a file is best read; any other follows by name.
-const ORDER: [&str; 11] = [
+const ORDER: [&str; 12] = [
     "scope",
     "kafka",
     "telemetry",
+    "rekey",
     "changes",
     "topology",
     "window",

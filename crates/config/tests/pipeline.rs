@@ -348,3 +348,30 @@ fn columns_count_characters_where_letters_have_several_bytes() {
         .collect();
     assert_eq!(places, [(2, 1), (3, 21)]);
 }
+
+#[test]
+fn a_repartition_stage_owns_a_topic_and_decides_by_where_series_go_alone() {
+    let least = parsed(LEAST);
+    assert_eq!((least.rekeyed_topic(), least.owned_topics().len()), (None, 8));
+    let usual = parsed(&format!("{LEAST}rekey: {{}}\n"));
+    assert_eq!(usual.rekeyed_topic().as_deref(), Some("suture.rekeyed"));
+    assert_eq!(usual.rekey_group(), "suture-shop-rekey");
+    assert!(usual.owned_topics().contains(&"suture.rekeyed".to_owned()));
+    assert!(usual.explain().contains("batch_samples: 8192"));
+    let with = |keys: &str| parsed(&format!("{LEAST}rekey: {{{keys}}}\n"));
+    assert_eq!(with("topic: spread").rekeyed_topic().as_deref(), Some("spread"));
+    assert_ne!(usual.fingerprint(), least.fingerprint());
+    for same in [
+        "topic: spread",
+        "retention: 2d",
+        "batch_samples: 10, batch_bytes: 20000",
+    ] {
+        assert_eq!(with(same).fingerprint(), usual.fingerprint(), "{same}");
+    }
+    for other in ["partitions: 7", "by: [service]"] {
+        assert_ne!(with(other).fingerprint(), usual.fingerprint(), "{other}");
+    }
+    let (estimate, without) = (usual.estimate(), least.estimate());
+    assert_eq!(without.rekey, None);
+    assert_eq!(estimate.total.0 - without.total.0, estimate.rekey.unwrap().0);
+}
