@@ -7,6 +7,7 @@
 pub mod broker;
 pub mod disk;
 pub mod kafka;
+pub mod memory;
 pub mod program;
 pub mod proxy;
 pub mod shop;

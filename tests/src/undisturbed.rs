@@ -23,7 +23,7 @@ pub struct Undisturbed {
 #[must_use]
 pub fn folds(loaded: &Loaded) -> (ObserveFolds, DecideFolds) {
     let topics = Topics::of(&loaded.pipeline);
-    let sources = Source::all(&loaded.pipeline, loaded.expressions.as_ref()).expect("sources that can be");
+    let sources = Source::of_observe(&loaded.pipeline, loaded.expressions.as_ref()).expect("sources that can be");
     let observe = ObserveFolds {
         pipeline: loaded.pipeline.clone(),
         sources,

@@ -75,6 +75,7 @@ fn pipeline(path: &Path, clock: Arc<OffClock>, shutdown: Shutdown) {
         log: suture::run::connect(&loaded.pipeline).expect("settings that are right"),
         clock,
         shutdown: shutdown.clone(),
+        rekey: Arc::default(),
         observe: Arc::default(),
         decide: Arc::default(),
         assign: Vec::new(),

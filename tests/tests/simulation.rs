@@ -8,10 +8,7 @@
 // the helpers of tests: what goes wrong in them is a failed test
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
-use std::{
-    sync::{Arc, OnceLock},
-    time::Duration,
-};
+use std::sync::{Arc, OnceLock};
 
 use rand::RngExt;
 use suture::{
@@ -22,14 +19,17 @@ use suture::{
 use suture_config::Pipeline;
 use suture_event::{Fact, FactBody, LedgerRecord, ShardId, Span, codec::records, stable_hash, verify_chain};
 use suture_log::{
-    Isolation, Log, OutRecord, TopicPartition, TopicSpec,
+    Log, OutRecord, TopicPartition, TopicSpec,
     memory::{MemoryLog, MemoryOptions},
 };
 use suture_runtime::{
     Clock, Options,
     simulation::{ChaCha8Rng, HandClock, Scenario, SimulatedPlane, seeds},
 };
-use suture_tests::undisturbed::{Undisturbed, folds};
+use suture_tests::{
+    memory,
+    undisturbed::{Undisturbed, folds},
+};
 
 const PIPELINE: &str = "
 version: 1
@@ -292,21 +292,9 @@ impl Scenario for Shop {
 
 /// What is visible in the only partition of a topic: keys and values.
 fn read(log: &MemoryLog, topic: &str) -> Vec<(Option<String>, String)> {
-    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
-    let at = TopicPartition::new(topic, 0);
-    let mut reader = log.reader(&at, 0, Isolation::ReadCommitted).unwrap();
-    let mut said = Vec::new();
-    loop {
-        let before = said.len();
-        reader
-            .read(Duration::ZERO, 1_000, &mut |record| {
-                said.push((record.key.map(text), record.value.map(text).unwrap_or_default()));
-            })
-            .unwrap();
-        if said.len() == before {
-            return said;
-        }
-    }
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    let said = memory::read(log, &TopicPartition::new(topic, 0)).into_iter();
+    said.map(|(key, value)| (key.map(text), text(value))).collect()
 }
 
 #[test]

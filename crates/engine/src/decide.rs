@@ -99,7 +99,10 @@ impl Decide {
     /// every scope starts with it.
     #[must_use]
     pub fn new(pipeline: Arc<Pipeline>, edges: Vec<Edge>) -> Self {
-        let telemetry = pipeline.telemetry.iter().map(|source| source.topic.clone()).collect();
+        let telemetry = match pipeline.rekeyed_topic() {
+            Some(topic) => vec![topic],
+            None => pipeline.telemetry.iter().map(|source| source.topic.clone()).collect(),
+        };
         let changes = pipeline.changes.iter().map(|source| source.topic.clone()).collect();
         let reorder = Reorder::new(telemetry, changes, pipeline.limits.pending_facts);
         Self {

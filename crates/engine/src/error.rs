@@ -33,6 +33,9 @@ pub enum EngineError {
     /// A model file could not be written or read, or does not fit the pipeline.
     #[error("model: {0}")]
     Model(String),
+    /// A repartition stage was asked for, and the pipeline has none.
+    #[error("the pipeline has no `rekey`")]
+    NoRekey,
     /// A snapshot could not be written or read.
     #[error("snapshot of {shard}: {reason}; start the shard cold if this persists")]
     Snapshot {

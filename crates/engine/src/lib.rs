@@ -1,8 +1,9 @@
-//! The two folds of Suture and their snapshots.
+//! The folds of Suture and their snapshots.
 //!
 //! [`Observe`] is the fold over one input partition: it decodes, windows and detects, and says what it found as facts.
 //! [`Decide`] is the fold over one facts partition: it diagnoses, remediates, and writes incidents, action requests and
-//! the ledger. Neither knows a clock, a network or a file: time arrives in the records, and so the same records give the
+//! the ledger. [`Rekey`] is the fold in front of both where producers did not key by series: from the records of one
+//! telemetry partition to records for the partitions that their series belong in. None of them knows a clock, a network or a file: time arrives in the records, and so the same records give the
 //! same outputs on every run, however they are cut into batches.
 
 mod decide;
@@ -11,6 +12,7 @@ mod expression;
 mod model;
 mod observe;
 mod raw;
+mod rekey;
 mod reorder;
 mod series;
 mod source;
@@ -20,6 +22,7 @@ pub use error::EngineError;
 pub use expression::{Expressions, Filter, NoExpressions, Rows, ValueOf};
 pub use model::{Model, ModelAbout};
 pub use observe::{Band, DeadLetter, Observe, ObserveCounters, ObserveOut, RecordRef, ScoreRow, SuppressedAlarm};
+pub use rekey::{Rekey, RekeyCounters, RekeyOut, Routed, VERSIONS_HEADER};
 pub use source::{Source, SourceKind};
 
 /// The version of the folds. A snapshot of another one is carried over where its shape fits, and opens a new epoch.

@@ -3,7 +3,7 @@
 mod carry;
 mod derive;
 mod evict;
-mod intake;
+pub(crate) mod intake;
 mod judge;
 mod state;
 
@@ -13,8 +13,7 @@ use serde::{Deserialize, Serialize};
 use suture_config::{Pipeline, SignalMatcher, SignalRule};
 use suture_detect::Bank;
 use suture_event::{
-    Change, EpochNote, Fact, FactBody, Labels, Progress, SeriesKey, ShardId, Span, Timestamp,
-    codec::{Limits, json::Outlines},
+    Change, EpochNote, Fact, FactBody, Labels, Progress, SeriesKey, ShardId, Span, Timestamp, codec::json::Outlines,
     stable_hash,
 };
 use suture_window::{Counters as WindowCounters, Windows};
@@ -223,12 +222,7 @@ impl Observe {
         })?;
         let windows = Windows::new(&pipeline.window).map_err(|e| EngineError::Window(e.to_string()))?;
         let judge = Judge::new(&matcher, &pipeline)?;
-        let limits = Limits {
-            labels: pipeline.limits.labels,
-            value_bytes: pipeline.limits.label_bytes,
-            histograms: pipeline.limits.series,
-            ..Limits::default()
-        };
+        let decoders = Decoders::new(&pipeline, source.kind == SourceKind::Rekeyed);
         Ok(Self {
             raw: RawSlots::new(pipeline.limits.series),
             outlines: Outlines::default(),
@@ -236,7 +230,7 @@ impl Observe {
             shard,
             source,
             matcher,
-            decoders: Some(Box::new(Decoders::new(limits))),
+            decoders: Some(Box::new(decoders)),
             taken: Taken::default(),
             table: SeriesTable::default(),
             windows,
@@ -293,8 +287,8 @@ impl Observe {
     pub fn record(&mut self, record: RecordRef<'_>, out: &mut ObserveOut) {
         self.counters.records += 1;
         match self.source.kind {
-            SourceKind::Telemetry(format) => {
-                self.telemetry(format, record, out);
+            SourceKind::Telemetry(_) | SourceKind::Rekeyed => {
+                self.telemetry(record, out);
                 if self.pending.rows.len() >= PENDING {
                     self.flush(out);
                 }
@@ -408,8 +402,10 @@ impl Observe {
     #[must_use]
     pub fn watermark(&self) -> Timestamp {
         match self.source.kind {
-            SourceKind::Telemetry(_) if self.windows.watermark() == Timestamp::MIN => Timestamp::MIN,
-            SourceKind::Telemetry(_) => {
+            SourceKind::Telemetry(_) | SourceKind::Rekeyed if self.windows.watermark() == Timestamp::MIN => {
+                Timestamp::MIN
+            }
+            SourceKind::Telemetry(_) | SourceKind::Rekeyed => {
                 let lateness = if self.pipeline.window.size.is_some() {
                     self.pipeline.window.lateness
                 } else {

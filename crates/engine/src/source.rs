@@ -11,6 +11,8 @@ use crate::{EngineError, Expressions, Filter, ValueOf};
 pub enum SourceKind {
     /// Samples in a telemetry format.
     Telemetry(TelemetryFormat),
+    /// Samples that the repartition stage took from telemetry topics and put into partitions anew.
+    Rekeyed,
     /// CDEvents, in a CloudEvents envelope or plain.
     Changes,
     /// What executors did.
@@ -33,7 +35,41 @@ pub struct Source {
 }
 
 impl Source {
-    /// Every topic that observe reads: the pipeline's telemetry and changes, and Suture's own outcomes and commands.
+    /// What observe's plane reads: [`Self::all`], but with one topic in place of all telemetry where the pipeline has it put
+    /// into partitions anew.
+    ///
+    /// # Errors
+    /// Where an expression does not compile.
+    pub fn of_observe(pipeline: &Pipeline, expressions: &dyn Expressions) -> Result<Vec<Self>, EngineError> {
+        let mut sources = Self::all(pipeline, expressions)?;
+        if let Some(topic) = pipeline.rekeyed_topic() {
+            sources.retain(|source| !matches!(source.kind, SourceKind::Telemetry(_)));
+            sources.insert(0, Self::plain(topic, SourceKind::Rekeyed));
+        }
+        Ok(sources)
+    }
+
+    /// What the repartition stage reads: the telemetry topics where the pipeline has such a stage, and nothing otherwise.
+    ///
+    /// # Errors
+    /// Where an expression does not compile.
+    pub fn of_rekey(pipeline: &Pipeline, expressions: &dyn Expressions) -> Result<Vec<Self>, EngineError> {
+        let mut sources = Self::all(pipeline, expressions)?;
+        sources.retain(|source| pipeline.rekey.is_some() && matches!(source.kind, SourceKind::Telemetry(_)));
+        Ok(sources)
+    }
+
+    fn plain(topic: String, kind: SourceKind) -> Self {
+        Self {
+            topic,
+            kind,
+            filter: None,
+            value: None,
+        }
+    }
+
+    /// Every topic that observe reads: the pipeline's telemetry and changes, and Suture's own outcomes and commands. The
+    /// telemetry is that of its producers, whether or not it is put into partitions anew on the way.
     ///
     /// # Errors
     /// Where an expression does not compile.
@@ -55,18 +91,12 @@ impl Source {
                     .transpose()?,
             });
         }
-        let plain = |topic: String, kind| Self {
-            topic,
-            kind,
-            filter: None,
-            value: None,
-        };
         for changes in &pipeline.changes {
-            sources.push(plain(changes.topic.clone(), SourceKind::Changes));
+            sources.push(Self::plain(changes.topic.clone(), SourceKind::Changes));
         }
         let prefix = &pipeline.kafka.prefix;
-        sources.push(plain(format!("{prefix}.outcomes"), SourceKind::Outcomes));
-        sources.push(plain(format!("{prefix}.commands"), SourceKind::Commands));
+        sources.push(Self::plain(format!("{prefix}.outcomes"), SourceKind::Outcomes));
+        sources.push(Self::plain(format!("{prefix}.commands"), SourceKind::Commands));
         Ok(sources)
     }
 }

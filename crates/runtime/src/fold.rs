@@ -13,7 +13,8 @@ pub struct FoldError(pub String);
 ///
 /// After the same records, `snapshot`, `digest` and the outputs of what follows are the same, byte for byte, on every
 /// machine, however the records were cut into batches, however often the state went through a snapshot, and however often
-/// [`Fold::tick`] was called.
+/// [`Fold::tick`] was called. A fold whose outputs are packed, many to a record, may cut them into records as its input comes
+/// in batches, as long as what is packed, and its order, is the same: everything that a batch led to must be put out with it.
 ///
 /// **Ticks are no part of the state.** When a shard is restored, records are replayed and ticks are not, so a tick may only
 /// say what it knows: nothing that it changes may show in `snapshot`, in `digest` or in the output of a record. What time

@@ -206,6 +206,14 @@ const METRICS: &[Metric] = &[
         "Series that found no place in a group of a derive rule",
         |s| s.count(count::LEFT_OUT_OF_GROUPS).map(Value::Counter),
     ),
+    counter(
+        "samples_too_large",
+        "Samples whose name and labels alone are larger than `rekey.batch_bytes`",
+        |s| s.count(count::TOO_LARGE).map(Value::Counter),
+    ),
+    counter("samples_rekeyed", "Samples put into partitions anew", |s| {
+        s.count(count::REKEYED).map(Value::Counter)
+    }),
     counter("alarms_suppressed", "Alarms that a budget suppressed", |s| {
         s.count(count::ALARMS_SUPPRESSED).map(Value::Counter)
     }),
@@ -235,7 +243,7 @@ const METRICS: &[Metric] = &[
 /// The planes of this process by name, and the clock that ages are told by.
 #[derive(Clone)]
 pub struct Planes {
-    /// `observe`, `decide` or both.
+    /// `rekey`, `observe` and `decide`, or some of them.
     pub planes: Vec<(&'static str, Arc<Metrics>)>,
     /// What tells how long ago something was.
     pub clock: Arc<dyn Clock>,

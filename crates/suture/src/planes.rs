@@ -1,4 +1,6 @@
-//! The two folds as the runtime drives them: facts, incidents, action requests and the ledger become records of topics.
+//! The folds as the runtime drives them: facts, incidents, action requests and the ledger become records of topics.
+
+mod rekey;
 
 use std::sync::Arc;
 
@@ -10,6 +12,8 @@ use suture_event::{
 };
 use suture_log::{Batch, HeadersBuf, OutRecord};
 use suture_runtime::{Epoch, EpochCause, Fingerprint, Fold, FoldError, Folds, Outputs, Tick};
+
+pub use self::rekey::RekeyFolds;
 
 /// Who the events say they come from.
 const SOURCE: &str = "/suture";
@@ -30,6 +34,10 @@ pub mod count {
     pub const SERIES_EVICTED: &str = "series_evicted";
     /// Samples from further ahead than `limits.future`.
     pub const FUTURE: &str = "samples_future";
+    /// Samples whose name and labels alone are larger than `rekey.batch_bytes`.
+    pub const TOO_LARGE: &str = "samples_too_large";
+    /// Samples put into partitions anew.
+    pub const REKEYED: &str = "samples_rekeyed";
     /// Series that found no place in a group of a derive rule.
     pub const LEFT_OUT_OF_GROUPS: &str = "series_left_out_of_groups";
     /// Alarms that a budget suppressed.
@@ -65,10 +73,12 @@ pub struct Topics {
     pub commands: Arc<str>,
     /// Every decision, chained by hashes.
     pub ledger: Arc<str>,
-    /// Snapshots of both planes.
+    /// Snapshots of all planes.
     pub state: Arc<str>,
     /// Records that could not be taken in.
     pub dead_letters: Arc<str>,
+    /// Telemetry put into partitions anew, where the pipeline has that done.
+    pub rekeyed: Option<Arc<str>>,
 }
 
 impl Topics {
@@ -85,6 +95,7 @@ impl Topics {
             ledger: name("ledger"),
             state: name("state"),
             dead_letters: name("dead-letters"),
+            rekeyed: pipeline.rekeyed_topic().map(Arc::from),
         }
     }
 }
@@ -176,6 +187,18 @@ struct ObserveFold {
 /// Records that are taken in together.
 const TOGETHER: usize = 256;
 
+/// A record for every partition of a topic, for what each of them must know.
+fn push_to_all(topic: &Arc<str>, partitions: i32, value: Vec<u8>, outputs: &mut Outputs) {
+    let mut record = OutRecord::new(topic.clone(), "", value);
+    record.key = None;
+    for partition in 0..partitions {
+        outputs.push(OutRecord {
+            partition: Some(partition),
+            ..record.clone()
+        });
+    }
+}
+
 impl ObserveFold {
     fn take(&mut self, records: &[suture_log::RecordRef<'_>], outputs: &mut Outputs) {
         let names = records.iter().flat_map(|record| record.headers.iter());
@@ -227,17 +250,10 @@ impl ObserveFold {
                     continue;
                 }
             };
-            let mut record = OutRecord::new(self.topics.facts.clone(), fact.scope.as_bytes(), value);
-            if !matches!(fact.body, FactBody::Progress(_) | FactBody::Epoch(_)) {
-                outputs.push(record);
-                continue;
-            }
-            record.key = None;
-            for partition in 0..self.fact_partitions {
-                outputs.push(OutRecord {
-                    partition: Some(partition),
-                    ..record.clone()
-                });
+            if matches!(fact.body, FactBody::Progress(_) | FactBody::Epoch(_)) {
+                push_to_all(&self.topics.facts, self.fact_partitions, value, outputs);
+            } else {
+                outputs.push(OutRecord::new(self.topics.facts.clone(), fact.scope.as_bytes(), value));
             }
         }
     }

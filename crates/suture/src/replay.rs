@@ -100,6 +100,8 @@ impl Replay {
         // event time, whatever the pipeline says: a replay has no other
         let pipeline = std::sync::Arc::new(suture_config::Pipeline {
             clock: suture_config::Clock::Event,
+            // one file is one partition: there is nothing to put together
+            rekey: None,
             ..suture_config::Pipeline::clone(pipeline)
         });
         let mut telemetry = Observe::new(pipeline.clone(), roster[0].clone(), samples)?;

@@ -1,4 +1,4 @@
-//! `suture run`: both planes against a log.
+//! `suture run`: the planes against a log.
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
@@ -15,7 +15,7 @@ use crate::{
     assign::{self, Assign},
     load::Loaded,
     metrics,
-    planes::{DecideFolds, ObserveFolds, Topics},
+    planes::{DecideFolds, ObserveFolds, RekeyFolds, Topics},
     topics,
 };
 
@@ -47,13 +47,35 @@ pub struct Args {
 /// Which planes a process runs.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum PlaneChoice {
-    /// From telemetry to facts.
+    /// From telemetry to the partitions that its series belong in, and no further: more hands for a pipeline with `rekey`.
+    Rekey,
+    /// From telemetry to facts, by way of the partitions that its series belong in where the pipeline has `rekey`.
     Observe,
     /// From facts to incidents and action requests.
     Decide,
-    /// Both.
+    /// Everything.
     #[default]
     Both,
+}
+
+impl PlaneChoice {
+    /// Whether the stage that puts telemetry into partitions anew is among them, which not every pipeline has.
+    #[must_use]
+    pub fn rekeys(self, pipeline: &Pipeline) -> bool {
+        pipeline.rekey.is_some() && self != Self::Decide
+    }
+
+    /// Whether observe is among them.
+    #[must_use]
+    pub const fn observes(self) -> bool {
+        matches!(self, Self::Observe | Self::Both)
+    }
+
+    /// Whether decide is among them.
+    #[must_use]
+    pub const fn decides(self) -> bool {
+        matches!(self, Self::Decide | Self::Both)
+    }
 }
 
 /// How long a shutdown may take before the process ends all the same.
@@ -79,12 +101,13 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
             log,
             clock: Arc::new(suture_runtime::SystemClock::default()),
             shutdown: shutdown.clone(),
+            rekey: Arc::new(Metrics::default()),
             observe: Arc::new(Metrics::default()),
             decide: Arc::new(Metrics::default()),
             assign: args.assign.clone(),
         };
         if let Some(address) = args.metrics {
-            metrics::serve(address, planes.seen(args.plane)).await?;
+            metrics::serve(address, planes.seen(&loaded.pipeline, args.plane)).await?;
         }
         planes.run(&loaded, args.plane).await
     })
@@ -130,7 +153,7 @@ pub fn prepare(log: &dyn Log, pipeline: &Pipeline, create: bool) -> anyhow::Resu
     Ok(())
 }
 
-/// The two planes of one process.
+/// The planes of one process.
 pub struct Planes {
     /// What they read from and write to.
     pub log: Arc<dyn Log>,
@@ -138,6 +161,8 @@ pub struct Planes {
     pub clock: Arc<dyn Clock>,
     /// What ends them.
     pub shutdown: Shutdown,
+    /// What can be seen of the repartition stage.
+    pub rekey: Arc<Metrics>,
     /// What can be seen of observe.
     pub observe: Arc<Metrics>,
     /// What can be seen of decide.
@@ -147,52 +172,54 @@ pub struct Planes {
 }
 
 impl Planes {
-    /// What can be seen of the planes that are to run.
+    /// What can be seen of the planes of a pipeline that are to run.
     #[must_use]
-    pub fn seen(&self, which: PlaneChoice) -> metrics::Planes {
+    pub fn seen(&self, pipeline: &Pipeline, which: PlaneChoice) -> metrics::Planes {
         let all = [
-            (PlaneChoice::Decide, "observe", &self.observe),
-            (PlaneChoice::Observe, "decide", &self.decide),
+            (which.rekeys(pipeline), "rekey", &self.rekey),
+            (which.observes(), "observe", &self.observe),
+            (which.decides(), "decide", &self.decide),
         ];
-        let planes = all.into_iter().filter(|(without, ..)| *without != which);
+        let planes = all.into_iter().filter(|(runs, ..)| *runs);
         metrics::Planes {
             planes: planes.map(|(_, name, metrics)| (name, metrics.clone())).collect(),
             clock: self.clock.clone(),
         }
     }
 
-    /// Runs the planes until they are asked to end, or one of them fails, which ends the other too.
+    /// Runs the planes until they are asked to end, or one of them fails, which ends the others too.
     pub async fn run(self, loaded: &Loaded, which: PlaneChoice) -> anyhow::Result<()> {
-        let mut running = tokio::task::JoinSet::new();
-        let observe = match which {
-            PlaneChoice::Decide => None,
-            _ => Some(self.observe_plane(loaded)?),
-        };
-        let decide = (which != PlaneChoice::Observe).then(|| self.decide_plane(loaded));
+        let mut planes: Vec<(&'static str, Plane)> = Vec::new();
+        if which.rekeys(&loaded.pipeline) {
+            planes.push(("rekey", self.rekey_plane(loaded)?));
+        } else if which == PlaneChoice::Rekey {
+            bail!("--plane rekey: the pipeline has no `rekey`, so there is nothing to do");
+        }
+        if which.observes() {
+            planes.push(("observe", self.observe_plane(loaded)?));
+        }
+        if which.decides() {
+            planes.push(("decide", self.decide_plane(loaded)));
+        }
         let objects = {
             let pipeline = loaded.pipeline.clone();
             let opened = tokio::task::spawn_blocking(move || objects(&pipeline)).await;
             opened.context("opening the object store")??
         };
-        let (observe, decide) = (
-            observe.map(|plane| Plane {
+        if !self.assign.is_empty() {
+            let topics: Vec<(&str, &[String])> = planes
+                .iter()
+                .map(|(name, plane)| (*name, plane.options.topics.as_slice()))
+                .collect();
+            assign::examine(self.log.as_ref(), &self.assign, &topics)?;
+        }
+        let mut running = tokio::task::JoinSet::new();
+        for (name, plane) in planes {
+            let plane = Plane {
                 objects: objects.clone(),
                 ..plane
-            }),
-            decide.map(|plane| Plane { objects, ..plane }),
-        );
-        if !self.assign.is_empty() {
-            let planes: Vec<(&str, &[String])> = [("observe", &observe), ("decide", &decide)]
-                .into_iter()
-                .filter_map(|(name, plane)| Some((name, plane.as_ref()?.options.topics.as_slice())))
-                .collect();
-            assign::examine(self.log.as_ref(), &self.assign, &planes)?;
-        }
-        if let Some(plane) = observe {
-            running.spawn(async { plane.run_async().await.context("observe") });
-        }
-        if let Some(plane) = decide {
-            running.spawn(async { plane.run_async().await.context("decide") });
+            };
+            running.spawn(async move { plane.run_async().await.context(name) });
         }
         let mut result = Ok(());
         while let Some(ended) = running.join_next().await {
@@ -205,14 +232,37 @@ impl Planes {
         result
     }
 
+    fn fact_partitions(&self, names: &Topics) -> anyhow::Result<i32> {
+        let facts = self.log.topic(&names.facts)?;
+        let facts = facts.with_context(|| format!("topic {} is not there", names.facts))?;
+        Ok(facts.partitions)
+    }
+
+    fn rekey_plane(&self, loaded: &Loaded) -> anyhow::Result<Plane> {
+        let pipeline = &loaded.pipeline;
+        let names = Topics::of(pipeline);
+        let sources = Source::of_rekey(pipeline, loaded.expressions.as_ref())?;
+        let outputs = [Some(&names.facts), Some(&names.dead_letters), names.rekeyed.as_ref()];
+        let options = Options {
+            group: pipeline.rekey_group(),
+            topics: sources.iter().map(|source| source.topic.clone()).collect(),
+            output_topics: outputs.into_iter().flatten().map(ToString::to_string).collect(),
+            ..options(pipeline, &names)
+        };
+        let folds = RekeyFolds {
+            pipeline: pipeline.clone(),
+            sources,
+            fact_partitions: self.fact_partitions(&names)?,
+            topics: names,
+        };
+        Ok(self.plane(Arc::new(folds), options, &self.rekey))
+    }
+
     fn observe_plane(&self, loaded: &Loaded) -> anyhow::Result<Plane> {
         let pipeline = &loaded.pipeline;
         let names = Topics::of(pipeline);
-        let facts = self
-            .log
-            .topic(&names.facts)?
-            .with_context(|| format!("topic {} is not there", names.facts))?;
-        let sources = Source::all(pipeline, loaded.expressions.as_ref())?;
+        let fact_partitions = self.fact_partitions(&names)?;
+        let sources = Source::of_observe(pipeline, loaded.expressions.as_ref())?;
         let options = Options {
             group: pipeline.observe_group(),
             topics: sources.iter().map(|source| source.topic.clone()).collect(),
@@ -225,7 +275,7 @@ impl Planes {
             sources,
             topics: names,
             model: loaded.model.clone(),
-            fact_partitions: facts.partitions,
+            fact_partitions,
         };
         Ok(self.plane(Arc::new(folds), options, &self.observe))
     }

@@ -36,7 +36,7 @@ pub fn owned(pipeline: &Pipeline) -> Vec<TopicSpec> {
         replication,
         ..TopicSpec::new(name, partitions)
     };
-    vec![
+    let mut specs = vec![
         spec(&names.facts).retained(settings.facts_retention),
         spec(&names.incidents).compacted(),
         spec(&names.remediations).retained(settings.retention),
@@ -45,7 +45,30 @@ pub fn owned(pipeline: &Pipeline) -> Vec<TopicSpec> {
         spec(&names.ledger),
         spec(&names.state).compacted(),
         spec(&names.dead_letters).retained(settings.retention),
-    ]
+    ];
+    if let (Some(rekey), Some(topic)) = (&pipeline.rekey, &names.rekeyed) {
+        let spec = TopicSpec {
+            replication,
+            ..TopicSpec::new(topic.as_ref(), i32::try_from(rekey.partitions).unwrap_or(i32::MAX))
+        };
+        specs.push(spec.retained(rekey.retention));
+    }
+    specs
+}
+
+/// The topic in between must have the partitions that the repartition stage counts on, or it would put series elsewhere
+/// than before.
+fn compare_partitions(pipeline: &Pipeline, spec: &TopicSpec, found: &TopicInfo) -> Option<TopicProblem> {
+    let rekeyed = pipeline.rekeyed_topic().is_some_and(|topic| topic == spec.name);
+    (rekeyed && spec.partitions != found.partitions).then(|| TopicProblem {
+        topic: spec.name.clone(),
+        problem: format!(
+            "has {} partitions, and `rekey.partitions` is {}: another number moves series. Set it to {}, or let the topic \
+             run dry and name another one with `rekey.topic`",
+            found.partitions, spec.partitions, found.partitions
+        ),
+        fatal: true,
+    })
 }
 
 /// Makes the owned topics that are missing, and gives the names of those that are new.
@@ -84,7 +107,10 @@ pub fn examine(log: &dyn Log, pipeline: &Pipeline) -> anyhow::Result<Vec<TopicPr
                     fatal: true,
                 });
             }
-            Some(found) => problems.extend(compare(&spec, &found)),
+            Some(found) => {
+                problems.extend(compare(&spec, &found));
+                problems.extend(compare_partitions(pipeline, &spec, &found));
+            }
         }
     }
     Ok(problems)
@@ -130,7 +156,9 @@ pub fn connect(pipeline: &Pipeline) -> anyhow::Result<Vec<String>> {
     let mut problems = log.check(&pipeline.observe_group(), &topics);
     for spec in owned(pipeline) {
         if let Ok(Some(found)) = log.topic(&spec.name) {
-            problems.extend(compare(&spec, &found).map(|problem| problem.to_string()));
+            let told = compare(&spec, &found).into_iter();
+            let told = told.chain(compare_partitions(pipeline, &spec, &found));
+            problems.extend(told.map(|problem| problem.to_string()));
         }
     }
     Ok(problems)

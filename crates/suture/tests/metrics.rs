@@ -97,11 +97,12 @@ async fn a_scrape_during_a_run_shows_what_happens() {
         log: Arc::new(log.clone()),
         clock: Arc::new(SystemClock::default()),
         shutdown: shutdown.clone(),
+        rekey: Arc::default(),
         observe: Arc::default(),
         decide: Arc::default(),
         assign: Vec::new(),
     };
-    let seen = planes.seen(PlaneChoice::Both);
+    let seen = planes.seen(&loaded.pipeline, PlaneChoice::Both);
     let address = metrics::serve("127.0.0.1:0".parse().unwrap(), seen).await.unwrap();
     assert_eq!(get(address, "/healthz").await.0, 200);
     let (status, answer) = get(address, "/readyz").await;

@@ -165,6 +165,7 @@ pub(crate) fn measure(brokers: &str, args: &Args) -> anyhow::Result<Times> {
         log,
         clock: Arc::new(SystemClock::default()),
         shutdown: shutdown.clone(),
+        rekey: Arc::default(),
         observe: Arc::clone(&observe),
         decide: Arc::clone(&decide),
         assign: Vec::new(),

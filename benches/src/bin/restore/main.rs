@@ -214,6 +214,7 @@ fn child(pipeline: &Path) -> anyhow::Result<()> {
             log,
             clock: Arc::new(SystemClock::default()),
             shutdown,
+            rekey: Arc::default(),
             observe: Arc::default(),
             decide: Arc::default(),
             assign: Vec::new(),

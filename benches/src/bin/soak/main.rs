@@ -124,6 +124,7 @@ fn main() -> anyhow::Result<()> {
         log: Arc::new(log.clone()),
         clock: Arc::new(SystemClock::default()),
         shutdown: shutdown.clone(),
+        rekey: Arc::default(),
         observe: Arc::clone(&observe),
         decide: Arc::clone(&decide),
         assign: Vec::new(),

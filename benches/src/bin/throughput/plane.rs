@@ -64,6 +64,7 @@ pub(crate) fn measure(
         log,
         clock: Arc::new(SystemClock::default()),
         shutdown: shutdown.clone(),
+        rekey: Arc::default(),
         observe: Arc::clone(&metrics),
         decide: Arc::default(),
         assign: Vec::new(),

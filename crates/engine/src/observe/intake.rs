@@ -2,17 +2,18 @@
 
 use std::sync::Arc;
 
-use suture_config::{AtSeries, TelemetryFormat};
+use suture_config::{AtSeries, Pipeline, TelemetryFormat};
 use suture_detect::SeriesHints;
 use suture_event::{
-    Change, ChangeKind, Command, Edge, EdgeSource, FactBody, Outcome, SeriesKey, Timestamp,
+    Change, ChangeKind, Command, Edge, EdgeSource, FactBody, Outcome, SeriesKey, Span, Timestamp,
     codec::{self, Limits, PointKind, RawKey, SampleRef, ServiceVersion, Sink, cdevents, otlp::Encoding, records},
 };
 use suture_window::Aggregate;
 
 use super::{Observe, ObserveOut, PENDING, Pending, RecordRef};
 use crate::{
-    Rows, SourceKind,
+    Rows, Source, SourceKind,
+    rekey::versions_of,
     series::{Series, Slot},
 };
 
@@ -31,32 +32,66 @@ pub(super) enum Decoded {
 }
 
 /// The decoders of telemetry, which keep their memory from record to record.
-pub(super) struct Decoders {
+pub(crate) struct Decoders {
     json: codec::json::Decoder,
     arrow: suture_columnar::Decoder,
-    pub(super) otlp: codec::otlp::Decoder,
+    pub(crate) otlp: codec::otlp::Decoder,
 }
 
 impl Decoders {
-    pub(super) fn new(limits: Limits) -> Self {
+    /// Within a pipeline's limits; `own` reads Arrow as the repartition stage writes it.
+    pub(crate) fn new(pipeline: &Pipeline, own: bool) -> Self {
+        let limits = Limits {
+            labels: pipeline.limits.labels,
+            value_bytes: pipeline.limits.label_bytes,
+            histograms: pipeline.limits.series,
+            ..Limits::default()
+        };
         Self {
             json: codec::json::Decoder::new(limits),
-            arrow: suture_columnar::Decoder::new(limits),
+            arrow: if own {
+                suture_columnar::Decoder::of_own(limits)
+            } else {
+                suture_columnar::Decoder::new(limits)
+            },
             otlp: codec::otlp::Decoder::new(limits),
+        }
+    }
+
+    /// Hands the good samples of a record on, in their order.
+    pub(crate) fn decode(
+        &mut self,
+        kind: SourceKind,
+        bytes: &[u8],
+        sink: &mut dyn Sink,
+    ) -> Result<codec::Decoded, codec::DecodeError> {
+        let mut otlp = |encoding| {
+            self.otlp
+                .decode(bytes, encoding, &mut |sample| sink.sample(sample, None))
+        };
+        match kind {
+            SourceKind::Telemetry(TelemetryFormat::OtlpProto) => otlp(Encoding::Proto),
+            SourceKind::Telemetry(TelemetryFormat::OtlpJson) => otlp(Encoding::Json),
+            SourceKind::Telemetry(TelemetryFormat::ArrowIpc) | SourceKind::Rekeyed => self.arrow.decode(bytes, sink),
+            // of the others' records none comes here
+            SourceKind::Telemetry(TelemetryFormat::Json)
+            | SourceKind::Changes
+            | SourceKind::Outcomes
+            | SourceKind::Commands => self.json.decode_into(bytes, sink),
         }
     }
 }
 
 /// The samples of one record that have a row.
 #[derive(Default)]
-pub(super) struct Taken {
-    rows: Vec<u32>,
-    ts: Vec<Timestamp>,
-    values: Vec<f64>,
-    /// Samples refused because the bound on series was reached.
-    refused: u64,
+pub(crate) struct Taken {
+    pub(crate) rows: Vec<u32>,
+    pub(crate) ts: Vec<Timestamp>,
+    pub(crate) values: Vec<f64>,
+    /// Samples refused because of a bound: on series, or on a series' bytes.
+    pub(crate) refused: u64,
     /// Samples from too far in the future, and the first of them.
-    future: u64,
+    pub(crate) future: u64,
     furthest: Timestamp,
 }
 
@@ -66,7 +101,98 @@ impl Taken {
         pending.take(&mut self.rows, &mut self.ts, &mut self.values);
     }
 
-    fn clear(&mut self) {
+    /// Whether a sample is not from the future; counts it where it is.
+    pub(crate) fn is_timely(&mut self, ts: Timestamp, latest: Option<Timestamp>) -> bool {
+        let timely = latest.is_none_or(|latest| ts <= latest);
+        if !timely {
+            self.future += 1;
+            self.furthest = self.furthest.max(ts);
+        }
+        timely
+    }
+
+    /// Takes a sample of a row.
+    pub(crate) fn push(&mut self, row: u32, ts: Timestamp, value: f64) {
+        self.rows.push(row);
+        self.ts.push(ts);
+        self.values.push(value);
+    }
+
+    /// Applies what the pipeline file says of the samples' values, and tells how many it leaves out. `key` is the series of
+    /// a row. An error is that of an expression.
+    pub(crate) fn express<'a>(
+        &mut self,
+        source: &Source,
+        key: impl Fn(u32) -> Option<&'a SeriesKey>,
+    ) -> Result<u64, String> {
+        let filter = source.filter.as_ref().filter(|filter| filter.reads_sample());
+        if self.rows.is_empty() || (filter.is_none() && source.value.is_none()) {
+            return Ok(0);
+        }
+        let known: Vec<&SeriesKey> = self.rows.iter().filter_map(|row| key(*row)).collect();
+        let metric: Vec<&str> = known.iter().map(|key| key.metric.as_ref()).collect();
+        let labels: Vec<_> = known.iter().map(|key| &key.labels).collect();
+        let rows = Rows {
+            metric: &metric,
+            labels: &labels,
+            value: &self.values,
+            ts: &self.ts,
+        };
+        let kept = filter.map_or_else(|| Ok(vec![true; self.rows.len()]), |filter| filter.keep(rows));
+        let values = source.value.as_ref().map_or_else(
+            || Ok(self.values.iter().copied().map(Some).collect()),
+            |value| value.value(rows),
+        );
+        let (kept, values) = match (kept, values) {
+            (Ok(kept), Ok(values)) => (kept, values),
+            (Err(reason), _) | (_, Err(reason)) => {
+                return Err(format!("an expression of the pipeline failed: {reason}"));
+            }
+        };
+        let mut to = 0;
+        for (from, (kept, value)) in kept.into_iter().zip(values).enumerate() {
+            let Some(value) = value.filter(|value| kept && value.is_finite()) else {
+                continue;
+            };
+            self.rows.swap(to, from);
+            self.ts.swap(to, from);
+            if let Some(slot) = self.values.get_mut(to) {
+                *slot = value;
+            }
+            to += 1;
+        }
+        let left_out = (self.rows.len() - to) as u64;
+        self.rows.truncate(to);
+        self.ts.truncate(to);
+        self.values.truncate(to);
+        Ok(left_out)
+    }
+
+    /// What is wrong with a record's samples, in words, and of how many; `refused` tells why those that were refused were.
+    pub(crate) fn complaints(
+        &self,
+        rejected: &[codec::Rejected],
+        future: Span,
+        refused: impl FnOnce() -> String,
+    ) -> Option<(String, u64)> {
+        let mut reasons: Vec<String> = rejected.iter().take(REASONS).map(ToString::to_string).collect();
+        if rejected.len() > REASONS {
+            reasons.push(format!("and {} more like these", rejected.len() - REASONS));
+        }
+        if self.refused > 0 {
+            reasons.push(refused());
+        }
+        if self.future > 0 {
+            reasons.push(format!(
+                "{} samples from the future, up to {}: set the producer's clock, or raise limits.future ({future})",
+                self.future, self.furthest
+            ));
+        }
+        let samples = rejected.len() as u64 + self.refused + self.future;
+        (!reasons.is_empty()).then(|| (reasons.join("; "), samples))
+    }
+
+    pub(crate) fn clear(&mut self) {
         *self = Self {
             rows: std::mem::take(&mut self.rows),
             ts: std::mem::take(&mut self.ts),
@@ -82,11 +208,8 @@ impl Taken {
 /// Decodes a record of a topic that carries no telemetry.
 pub(super) fn decode(kind: SourceKind, record: RecordRef<'_>, limit: usize) -> Result<Decoded, String> {
     let bytes = record.value.unwrap_or_default();
-    if bytes.len() > limit {
-        return Err(format!(
-            "the record has {} bytes, at most {limit} are taken: send less or raise limits.record_bytes",
-            bytes.len()
-        ));
+    if let Some(reason) = too_large(bytes, limit) {
+        return Err(reason);
     }
     match kind {
         SourceKind::Changes => match cdevents::decode_record(record.headers.iter().copied(), record.value) {
@@ -96,7 +219,7 @@ pub(super) fn decode(kind: SourceKind, record: RecordRef<'_>, limit: usize) -> R
         },
         SourceKind::Outcomes => records::decode(bytes).map(Decoded::Outcome).map_err(|e| e.to_string()),
         SourceKind::Commands => records::decode(bytes).map(Decoded::Command).map_err(|e| e.to_string()),
-        SourceKind::Telemetry(_) => Ok(Decoded::Ignored),
+        SourceKind::Telemetry(_) | SourceKind::Rekeyed => Ok(Decoded::Ignored),
     }
 }
 
@@ -180,23 +303,13 @@ impl Intake<'_> {
         done
     }
 
-    /// Whether a sample is not from the future; counts it where it is.
     fn is_timely(&mut self, ts: Timestamp) -> bool {
-        let timely = self.latest.is_none_or(|latest| ts <= latest);
-        if !timely {
-            self.taken.future += 1;
-            self.taken.furthest = self.taken.furthest.max(ts);
-        }
-        timely
+        self.taken.is_timely(ts, self.latest)
     }
 
     fn take(&mut self, slot: Slot, ts: Timestamp, value: f64) {
         match slot {
-            Slot::Row(row) => {
-                self.taken.rows.push(row);
-                self.taken.ts.push(ts);
-                self.taken.values.push(value);
-            }
+            Slot::Row(row) => self.taken.push(row, ts, value),
             Slot::LeftOut => self.observe.counters.left_out += 1,
             Slot::Refused => self.taken.refused += 1,
         }
@@ -272,21 +385,21 @@ impl Observe {
     }
 
     /// Takes the samples of one record in. The decoders are lent out while their samples are looked up.
-    pub(super) fn telemetry(&mut self, format: TelemetryFormat, record: RecordRef<'_>, out: &mut ObserveOut) {
+    pub(super) fn telemetry(&mut self, record: RecordRef<'_>, out: &mut ObserveOut) {
         let bytes = record.value.unwrap_or_default();
-        if bytes.len() > self.pipeline.limits.record_bytes {
-            let reason = format!(
-                "the record has {} bytes, at most {} are taken: send less or raise limits.record_bytes",
-                bytes.len(),
-                self.pipeline.limits.record_bytes
-            );
+        let rekeyed = self.source.kind == SourceKind::Rekeyed;
+        // what the repartition stage writes it has held to the bounds on records and on time already
+        let too_large = too_large(bytes, self.pipeline.limits.record_bytes).filter(|_| !rekeyed);
+        if let Some(reason) = too_large {
             return self.refuse(record.offset, reason, 0, out);
         }
         let Some(mut decoders) = self.decoders.take() else {
             return;
         };
         let mut taken = std::mem::take(&mut self.taken);
-        let latest = record.timestamp.map(|at| at.plus(self.pipeline.limits.future));
+        let latest = record.timestamp.filter(|_| !rekeyed);
+        let latest = latest.map(|at| at.plus(self.pipeline.limits.future));
+        let kind = self.source.kind;
         let mut intake = Intake {
             observe: self,
             latest,
@@ -294,22 +407,18 @@ impl Observe {
             offset: record.offset,
             out,
         };
-        let decoded = match format {
-            TelemetryFormat::Json => decoders.json.decode_into(bytes, &mut intake),
-            TelemetryFormat::ArrowIpc => decoders.arrow.decode(bytes, &mut intake),
-            TelemetryFormat::OtlpProto => decoders
-                .otlp
-                .decode(bytes, Encoding::Proto, &mut |s| intake.sample(s, None)),
-            TelemetryFormat::OtlpJson => decoders
-                .otlp
-                .decode(bytes, Encoding::Json, &mut |s| intake.sample(s, None)),
-        };
+        let decoded = decoders.decode(kind, bytes, &mut intake);
         self.decoders = Some(decoders);
         match decoded {
             Err(error) => self.refuse(record.offset, error.to_string(), 0, out),
             Ok(decoded) => {
                 self.counters.samples += decoded.accepted as u64;
-                for version in decoded.versions {
+                let carried = if rekeyed {
+                    versions_of(record.headers)
+                } else {
+                    Vec::new()
+                };
+                for version in decoded.versions.into_iter().chain(carried) {
                     self.version(version, out);
                 }
                 self.express(&mut taken, record.offset, out);
@@ -325,7 +434,7 @@ impl Observe {
     fn register(&mut self, sample: &SampleRef<'_>, taken: &mut Taken, offset: i64, out: &mut ObserveOut) -> Slot {
         let Ok(key) = sample.key() else { return Slot::Refused };
         let limit = self.pipeline.limits.series;
-        if !self.identity_kept(&key, sample) {
+        if !identity_kept(&self.source, &key, sample) {
             self.table.exclude(sample.hash, Slot::LeftOut, limit);
             return Slot::LeftOut;
         }
@@ -395,20 +504,6 @@ impl Observe {
         (scope.into(), key.labels.get(&self.pipeline.entity).map(Arc::from))
     }
 
-    /// Whether the pipeline's condition keeps a series, as far as that can be told from its name and labels.
-    fn identity_kept(&self, key: &SeriesKey, sample: &SampleRef<'_>) -> bool {
-        let Some(filter) = self.source.filter.as_ref().filter(|filter| !filter.reads_sample()) else {
-            return true;
-        };
-        let rows = Rows {
-            metric: &[&key.metric],
-            labels: &[&key.labels],
-            value: &[sample.value],
-            ts: &[sample.ts],
-        };
-        filter.keep(rows).is_ok_and(|kept| kept == [true])
-    }
-
     /// Says an edge of the call graph where a series' labels name both ends.
     pub(super) fn edge(&mut self, key: &SeriesKey, at: Timestamp, out: &mut ObserveOut) {
         for pair in 0..self.pipeline.topology.from_labels.len() {
@@ -472,84 +567,60 @@ impl Observe {
 
     /// Applies what the pipeline file says of the samples' values to those of one record.
     pub(super) fn express(&mut self, taken: &mut Taken, offset: i64, out: &mut ObserveOut) {
-        let filter = self.source.filter.clone().filter(|filter| filter.reads_sample());
-        let value = self.source.value.clone();
-        if taken.rows.is_empty() || (filter.is_none() && value.is_none()) {
-            return;
-        }
-        let known: Vec<&Series> = taken.rows.iter().filter_map(|row| self.table.get(*row)).collect();
-        let metric: Vec<&str> = known.iter().map(|series| series.key.metric.as_ref()).collect();
-        let labels: Vec<_> = known.iter().map(|series| &series.key.labels).collect();
-        let rows = Rows {
-            metric: &metric,
-            labels: &labels,
-            value: &taken.values,
-            ts: &taken.ts,
-        };
-        let kept = filter.map_or_else(|| Ok(vec![true; taken.rows.len()]), |filter| filter.keep(rows));
-        let values = value.map_or_else(
-            || Ok(taken.values.iter().copied().map(Some).collect()),
-            |value| value.value(rows),
-        );
-        let (kept, values) = match (kept, values) {
-            (Ok(kept), Ok(values)) => (kept, values),
-            (Err(reason), _) | (_, Err(reason)) => {
+        let table = &self.table;
+        match taken.express(&self.source, |row| table.get(row).map(|series| &series.key)) {
+            Ok(left_out) => self.counters.left_out += left_out,
+            Err(reason) => {
                 let samples = taken.rows.len() as u64;
                 taken.clear();
-                return self.refuse(
-                    offset,
-                    format!("an expression of the pipeline failed: {reason}"),
-                    samples,
-                    out,
-                );
+                self.refuse(offset, reason, samples, out);
             }
-        };
-        let mut to = 0;
-        for (from, (kept, value)) in kept.into_iter().zip(values).enumerate() {
-            let Some(value) = value.filter(|value| kept && value.is_finite()) else {
-                continue;
-            };
-            taken.rows.swap(to, from);
-            taken.ts.swap(to, from);
-            if let Some(slot) = taken.values.get_mut(to) {
-                *slot = value;
-            }
-            to += 1;
         }
-        self.counters.left_out += (taken.rows.len() - to) as u64;
-        taken.rows.truncate(to);
-        taken.ts.truncate(to);
-        taken.values.truncate(to);
     }
 
     /// One dead letter for all that was wrong with a record.
     fn complain(&mut self, offset: i64, rejected: &[codec::Rejected], taken: &Taken, out: &mut ObserveOut) {
-        let mut reasons: Vec<String> = rejected.iter().take(REASONS).map(ToString::to_string).collect();
-        if rejected.len() > REASONS {
-            reasons.push(format!("and {} more like these", rejected.len() - REASONS));
-        }
-        if taken.refused > 0 {
-            self.counters.series_refused += taken.refused;
-            reasons.push(format!(
+        let limits = &self.pipeline.limits;
+        let refused = || {
+            format!(
                 "{} samples of new series, but the shard has {} already{}: raise limits.series, or send fewer",
                 taken.refused,
-                self.pipeline.limits.series,
-                match self.pipeline.limits.at_series {
+                limits.series,
+                match limits.at_series {
                     AtSeries::Refuse => "",
                     AtSeries::Evict => ", and none of them is silent",
                 }
-            ));
-        }
-        if taken.future > 0 {
-            self.counters.future += taken.future;
-            reasons.push(format!(
-                "{} samples from the future, up to {}: set the producer's clock, or raise limits.future ({})",
-                taken.future, taken.furthest, self.pipeline.limits.future
-            ));
-        }
-        if !reasons.is_empty() {
-            let samples = rejected.len() as u64 + taken.refused + taken.future;
-            self.refuse(offset, reasons.join("; "), samples, out);
+            )
+        };
+        let complaints = taken.complaints(rejected, limits.future, refused);
+        self.counters.series_refused += taken.refused;
+        self.counters.future += taken.future;
+        if let Some((reason, samples)) = complaints {
+            self.refuse(offset, reason, samples, out);
         }
     }
+}
+
+/// Whether a condition keeps a series, as far as that can be told from its name and labels.
+pub(crate) fn identity_kept(source: &Source, key: &SeriesKey, sample: &SampleRef<'_>) -> bool {
+    let Some(filter) = source.filter.as_ref().filter(|filter| !filter.reads_sample()) else {
+        return true;
+    };
+    let rows = Rows {
+        metric: &[&key.metric],
+        labels: &[&key.labels],
+        value: &[sample.value],
+        ts: &[sample.ts],
+    };
+    filter.keep(rows).is_ok_and(|kept| kept == [true])
+}
+
+/// Why a record is too large to be looked at, where it is.
+pub(crate) fn too_large(bytes: &[u8], limit: usize) -> Option<String> {
+    (bytes.len() > limit).then(|| {
+        format!(
+            "the record has {} bytes, at most {limit} are taken: send less or raise limits.record_bytes",
+            bytes.len()
+        )
+    })
 }

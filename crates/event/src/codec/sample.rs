@@ -2,6 +2,7 @@
 
 use std::{borrow::Cow, sync::Arc};
 
+use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::{DecodeError, Rejected};
@@ -115,13 +116,14 @@ impl SampleRef<'_> {
 }
 
 /// A version of a service that a record's resource names. A new one is a deploy that nobody may have announced.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServiceVersion {
     /// `service.name`.
     pub service: Arc<str>,
     /// `service.version`.
     pub version: Arc<str>,
     /// `deployment.environment.name`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub environment: Option<Arc<str>>,
     /// The earliest data point of the record that came from it.
     pub at: Timestamp,

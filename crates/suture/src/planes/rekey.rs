@@ -1,0 +1,151 @@
+//! The repartition stage as the runtime drives it: telemetry becomes records of the topic in between.
+
+use std::sync::Arc;
+
+use suture_config::Pipeline;
+use suture_engine::{RecordRef, Rekey, RekeyOut, Source, VERSIONS_HEADER};
+use suture_event::{Fact, FactBody, ShardId, Timestamp, codec::records};
+use suture_log::{Batch, HeadersBuf, OutRecord};
+use suture_runtime::{Epoch, EpochCause, Fingerprint, Fold, FoldError, Folds, Outputs, Tick};
+
+use super::{Topics, count, dead_letter, epoch_note, error, fingerprint, push_to_all};
+
+/// Makes the folds of the repartition stage, one for each telemetry partition.
+pub struct RekeyFolds {
+    /// What the folds are made from.
+    pub pipeline: Arc<Pipeline>,
+    /// The telemetry topics.
+    pub sources: Vec<Source>,
+    /// Where to.
+    pub topics: Topics,
+    /// Partitions of the facts topic, each of which is told where a shard lost records.
+    pub fact_partitions: i32,
+}
+
+impl Folds for RekeyFolds {
+    fn create(&self, shard: &ShardId) -> Result<Box<dyn Fold>, FoldError> {
+        let source = self.sources.iter().find(|source| source.topic == *shard.topic);
+        let source =
+            source.ok_or_else(|| FoldError(format!("topic {} is no telemetry of the pipeline", shard.topic)))?;
+        let rekey = Rekey::new(self.pipeline.clone(), shard.clone(), source.clone()).map_err(error)?;
+        let to = self.topics.rekeyed.clone();
+        Ok(Box::new(RekeyFold {
+            rekey,
+            to: to.ok_or_else(|| FoldError("the pipeline has no `rekey`".to_owned()))?,
+            topics: self.topics.clone(),
+            fact_partitions: self.fact_partitions,
+            out: RekeyOut::default(),
+        }))
+    }
+
+    fn fingerprint(&self) -> Fingerprint {
+        fingerprint(&self.pipeline)
+    }
+}
+
+struct RekeyFold {
+    rekey: Rekey,
+    to: Arc<str>,
+    topics: Topics,
+    fact_partitions: i32,
+    out: RekeyOut,
+}
+
+impl RekeyFold {
+    fn take(&mut self, record: suture_log::RecordRef<'_>, outputs: &mut Outputs) {
+        let headers = record.headers.iter();
+        let headers: Vec<(&str, &[u8])> = headers.map(|(name, value)| (name, value.unwrap_or_default())).collect();
+        let engine = RecordRef {
+            offset: record.offset,
+            timestamp: record.timestamp,
+            key: record.key,
+            headers: &headers,
+            value: record.value,
+        };
+        self.rekey.record(engine, &mut self.out);
+        for letter in self.out.dead_letters.drain(..) {
+            let shard = self.rekey.shard();
+            let letter = dead_letter(&self.topics, shard, record, &letter.reason, letter.samples);
+            outputs.push_dead_letter(letter);
+        }
+    }
+
+    /// Everything that was taken in is put out, so that the position can be committed with it.
+    fn put_out(&mut self, outputs: &mut Outputs) {
+        self.rekey.flush(&mut self.out);
+        for routed in self.out.records.drain(..) {
+            let mut headers = HeadersBuf::default();
+            if let Some(versions) = &routed.versions {
+                headers.push(VERSIONS_HEADER, Some(versions));
+            }
+            outputs.push(OutRecord {
+                topic: self.to.clone(),
+                partition: Some(routed.partition),
+                key: None,
+                value: Some(routed.value),
+                headers,
+                // its own, so that old telemetry is not deleted before it is read
+                timestamp: None,
+            });
+        }
+    }
+}
+
+impl Fold for RekeyFold {
+    fn record(&mut self, record: suture_log::RecordRef<'_>, out: &mut Outputs) {
+        self.take(record, out);
+        self.put_out(out);
+    }
+
+    fn batch(&mut self, batch: &Batch, out: &mut Outputs) {
+        for record in batch.iter() {
+            self.take(record, out);
+        }
+        self.put_out(out);
+    }
+
+    fn tick(&mut self, _: Tick<'_>, _: &mut Outputs) {}
+
+    /// A shard that began cold may have passed records over, which the ledger must tell.
+    fn epoch(&mut self, epoch: &Epoch, out: &mut Outputs) {
+        if !matches!(epoch.cause, EpochCause::Cold { .. }) {
+            return;
+        }
+        let fact = Fact {
+            scope: "".into(),
+            at: self.rekey.newest(),
+            shard: epoch.shard.clone(),
+            seq: 0,
+            body: FactBody::Epoch(epoch_note(epoch)),
+        };
+        match records::encode(&fact) {
+            Ok(value) => push_to_all(&self.topics.facts, self.fact_partitions, value, out),
+            Err(error) => tracing::error!(%error, "a fact could not be written"),
+        }
+    }
+
+    fn snapshot(&self) -> Result<Vec<u8>, FoldError> {
+        self.rekey.snapshot().map_err(error)
+    }
+
+    fn restore(&mut self, bytes: &[u8]) -> Result<(), FoldError> {
+        self.rekey.restore(bytes).map_err(error)
+    }
+
+    fn digest(&self) -> u64 {
+        self.rekey.digest()
+    }
+
+    fn watermark(&self) -> Option<Timestamp> {
+        Some(self.rekey.newest()).filter(|at| *at != Timestamp::MIN)
+    }
+
+    fn counts(&self, tell: &mut dyn FnMut(&'static str, u64)) {
+        let counters = self.rekey.counters();
+        tell(count::SAMPLES, counters.samples);
+        tell(count::LEFT_OUT, counters.left_out);
+        tell(count::FUTURE, counters.future);
+        tell(count::TOO_LARGE, counters.too_large);
+        tell(count::REKEYED, counters.routed);
+    }
+}
