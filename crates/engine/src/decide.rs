@@ -25,6 +25,10 @@ const SKEW: Span = Span::from_secs(10);
 /// How often event time is told to the rooms.
 const BEAT: Span = Span::from_secs(10);
 
+/// Where time leaps by more than this, as from a sender whose clock stands at 1970, it is told beat by beat only for so long
+/// before its end: timers act as of when they were due all the same, and half a century has 178 million beats.
+const LEAP: Span = Span::from_hours(30 * 24);
+
 /// What decide said, in order.
 #[derive(Debug, Default)]
 pub struct DecideOut {
@@ -429,7 +433,8 @@ impl ScopeState {
         }
         let (beat, until) = (BEAT.as_millis(), reached.as_millis());
         if self.told != Timestamp::MIN {
-            let mut next = (self.told.as_millis().div_euclid(beat) + 1) * beat;
+            let from = self.told.as_millis().max(until.saturating_sub(LEAP.as_millis()));
+            let mut next = (from.div_euclid(beat) + 1) * beat;
             while next <= until {
                 self.told = Timestamp::from_millis(next);
                 self.pass(self.told, out);

@@ -459,3 +459,46 @@ fn edges_versions_and_anomalies_come_in_the_same_order_however_records_are_batch
         assert_eq!(run(each, together), expected, "{each} records a batch");
     }
 }
+
+#[test]
+fn a_fact_from_long_ago_costs_no_more_than_the_month_before_today() {
+    let shard = |topic: &str| ShardId {
+        topic: topic.into(),
+        partition: 0,
+    };
+    let mark = |topic: &str, at: i64| Fact {
+        scope: "".into(),
+        at: Timestamp::from_millis(at),
+        shard: shard(topic),
+        seq: 0,
+        body: FactBody::Progress(suture_event::Progress {
+            watermark: Timestamp::from_millis(at),
+            wall: Timestamp::from_millis(at),
+            idle: false,
+            roster: vec![shard("telemetry"), shard("changes")],
+        }),
+    };
+    let edge = |at: i64| Fact {
+        scope: "prod".into(),
+        at: Timestamp::from_millis(at),
+        shard: shard("telemetry"),
+        seq: 0,
+        body: FactBody::Edge(Edge {
+            from: "a".into(),
+            to: "b".into(),
+            source: EdgeSource::Telemetry,
+        }),
+    };
+    // told beat by beat, the time since the year 1 would be 6 billion steps: this test would not end
+    for long_ago in [0, -62_135_596_800_000] {
+        let (mut decide, mut out) = (Decide::new(pipeline(), Vec::new()), DecideOut::default());
+        let today = 1_780_272_000_000;
+        decide.fact(edge(long_ago), &mut out).unwrap();
+        for at in [long_ago, today] {
+            decide.fact(mark("telemetry", at), &mut out).unwrap();
+            decide.fact(mark("changes", at), &mut out).unwrap();
+        }
+        decide.fact(edge(today + 1), &mut out).unwrap();
+        assert_eq!(decide.now(), Timestamp::from_millis(today));
+    }
+}
