@@ -154,12 +154,19 @@ pub(crate) fn discard(objects: Arc<dyn Objects>, store: StateStore, ids: Vec<(Sn
     });
 }
 
-/// Deletes what the store has of a shard beside these: snapshots that nobody lived to finish or to delete.
+/// Deletes what the store has of a shard that is older than the newest of these and not one of them: snapshots that nobody
+/// lived to finish or to delete. What is newer may be what this shard, or whoever has taken it over while this process stood
+/// still, has just written: that goes once there is a newer one still.
 pub(crate) fn tidy(objects: Arc<dyn Objects>, store: StateStore, listed: Vec<SnapshotId>) {
+    let Some(newest) = listed.iter().max().copied() else {
+        return;
+    };
     in_background(move || {
         let mut names = objects.list(&store.folder())?;
-        let kept: Vec<String> = listed.iter().map(|id| store.object(*id, "")).collect();
-        names.retain(|name| !kept.iter().any(|kept| name.starts_with(kept)));
+        names.retain(|name| {
+            let id = store.id_of(name);
+            id.is_some_and(|id| id < newest && !listed.contains(&id))
+        });
         objects.delete(&names)
     });
 }

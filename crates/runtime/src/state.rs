@@ -27,6 +27,17 @@ pub(crate) struct SnapshotId {
     pub(crate) offset: Offset,
 }
 
+impl SnapshotId {
+    /// From `EPOCH-OFFSET`.
+    fn parse(text: &str) -> Option<Self> {
+        let (epoch, offset) = text.split_once('-')?;
+        Some(Self {
+            epoch: epoch.parse().ok()?,
+            offset: offset.parse().ok()?,
+        })
+    }
+}
+
 /// What a snapshot is, written after its pieces.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Manifest {
@@ -148,11 +159,7 @@ impl StateStore {
     fn parse(&self, key: &[u8]) -> Option<(SnapshotId, Part)> {
         let rest = std::str::from_utf8(key.strip_prefix(self.prefix.as_bytes())?).ok()?;
         let (id, part) = rest.split_once('#')?;
-        let (epoch, offset) = id.split_once('-')?;
-        let id = SnapshotId {
-            epoch: epoch.parse().ok()?,
-            offset: offset.parse().ok()?,
-        };
+        let id = SnapshotId::parse(id)?;
         let part = if part == "manifest" {
             Part::Manifest
         } else {
@@ -236,6 +243,12 @@ impl StateStore {
     /// Name of a part of a snapshot in an object store.
     pub(crate) fn object(&self, id: SnapshotId, part: &str) -> String {
         format!("{}{}-{}/{part}", self.folder(), id.epoch, id.offset)
+    }
+
+    /// Which snapshot an object of that name is a part of; `None` where it is none of this shard's.
+    pub(crate) fn id_of(&self, name: &str) -> Option<SnapshotId> {
+        let (id, _) = name.strip_prefix(&self.folder())?.split_once('/')?;
+        SnapshotId::parse(id)
     }
 
     /// What deletes a snapshot, its manifest first.

@@ -186,14 +186,28 @@ fn what_nobody_lived_to_finish_is_deleted_at_the_next_start() {
     let mut shard = rig.live();
     round(&rig, &mut shard, 20);
     drop(shard);
-    shelf.put("g/in/0/0-999/0", vec![1]).unwrap();
-    shelf.put("g/in/00/0-999/0", vec![1]).unwrap();
-    let _shard = rig.live();
-    until("the orphan to go", || {
-        !shelf.names().contains(&"g/in/0/0-999/0".to_owned())
-    });
-    assert!(shelf.names().contains(&"g/in/00/0-999/0".to_owned()), "another shard's");
+    let others = ["g/in/0/0-15/0", "g/in/0/0-999/0", "g/in/0/1-3/0", "g/in/00/0-15/0"];
+    for name in others {
+        shelf.put(name, vec![1]).unwrap();
+    }
+    let mut shard = rig.live();
+    until("the orphan to go", || !shelf.names().contains(&others[0].to_owned()));
+    // another shard's, and what may have been written by whoever took this one over: a process that stood still in between
+    // must not delete that
+    for name in &others[1..] {
+        assert!(shelf.names().contains(&(*name).to_owned()), "{name}");
+    }
     assert_eq!(shelf.snapshots(), ["0-20"]);
+    // it goes once there is a newer one
+    rig.feed(1_000);
+    rig.work(&mut shard);
+    rig.snapshot(&mut shard);
+    drop(shard);
+    let _shard = rig.live();
+    until("the newer orphan to go", || {
+        !shelf.names().contains(&others[1].to_owned())
+    });
+    assert!(shelf.names().contains(&others[2].to_owned()));
 }
 
 #[test]
