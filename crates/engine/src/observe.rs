@@ -295,7 +295,10 @@ impl Observe {
             }
             SourceKind::Changes | SourceKind::Outcomes | SourceKind::Commands => {
                 match intake::decode(self.source.kind, record, self.pipeline.limits.record_bytes) {
-                    Ok(Decoded::Change(change)) => self.change(change, out),
+                    Ok(Decoded::Change(change)) => {
+                        let latest = record.timestamp.map(|at| at.plus(self.pipeline.limits.future));
+                        self.change(change, latest, out);
+                    }
                     Ok(Decoded::Outcome(outcome)) => {
                         let (scope, at) = (outcome.scope.clone(), outcome.at);
                         self.say(scope, at, FactBody::Outcome(outcome), out);
@@ -311,12 +314,16 @@ impl Observe {
         }
     }
 
-    fn change(&mut self, change: Change, out: &mut ObserveOut) {
+    /// Passes a change on. One that is said to lie after `latest` does not move this shard's time: no other would ever be
+    /// waited for after that.
+    fn change(&mut self, change: Change, latest: Option<Timestamp>, out: &mut ObserveOut) {
         let scope = change
             .environment
             .clone()
             .unwrap_or_else(|| self.pipeline.scope.default.as_str().into());
-        self.newest = self.newest.max(change.at);
+        self.newest = self
+            .newest
+            .max(latest.map_or(change.at, |latest| change.at.min(latest)));
         let at = change.at;
         self.say(scope, at, FactBody::Change(change), out);
     }

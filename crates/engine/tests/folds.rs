@@ -158,6 +158,29 @@ fn of_an_array_only_the_bad_samples_are_refused() {
 }
 
 #[test]
+fn labels_beyond_their_bound_together_are_refused_however_short_each_is() {
+    let mut fold = observe(&pipeline(), "telemetry");
+    let labels = |count: usize| {
+        let all: Vec<String> = (0..count)
+            .map(|n| format!(r#""l{n:02}":"{}""#, "x".repeat(1_000)))
+            .collect();
+        format!(
+            r#"{{"ts":1780272000000,"metric":"m","value":1,"labels":{{{}}}}}"#,
+            all.join(",")
+        )
+    };
+    let out = take(&mut fold, 0, labels(16).as_bytes(), &[]);
+    assert!(out.dead_letters.is_empty(), "{:?}", out.dead_letters);
+    let out = take(&mut fold, 1, labels(17).as_bytes(), &[]);
+    let reason = &out.dead_letters[0].reason;
+    assert!(
+        reason.contains("17051") && reason.contains("limits.label_bytes"),
+        "{reason}"
+    );
+    assert_eq!(fold.counters().series, 1);
+}
+
+#[test]
 fn series_beyond_the_bound_are_refused_and_the_known_ones_go_on() {
     let mut observe = observe(&pipeline(), "telemetry");
     let sample = |n: usize| format!(r#"{{"ts": 1780271940000, "metric": "m{n}", "value": 1}}"#);
@@ -211,6 +234,26 @@ fn bad_changes_go_to_the_dead_letters_with_the_reason() {
         );
         let good = event(r#", "subject": {"id": "cart", "content": {"environment": {"id": "prod"}}}}"#);
         assert_eq!(take(&mut observe, 2, good.as_bytes(), &[]).facts.len(), 1);
+    }
+}
+
+#[test]
+fn a_change_from_the_far_future_does_not_move_its_shards_time_there() {
+    let event = |at: &str| {
+        format!(
+            r#"{{"context": {{"specversion": "0.5.0", "id": "d1", "source": "/ci", "timestamp": "{at}",
+                "type": "dev.cdevents.service.deployed.0.3.0"}}, "subject": {{"id": "cart", "content": {{}}}}}}"#
+        )
+    };
+    let mut fold = observe(&pipeline(), "changes");
+    let written = Timestamp::from_millis(1_780_272_000_000);
+    for (at, reached) in [
+        ("2026-05-31T23:00:00Z", written.minus(Span::from_hours(1))),
+        ("9998-01-01T00:00:00Z", written.plus(Span::from_mins(10))),
+        ("2026-06-01T00:01:00Z", written.plus(Span::from_mins(10))),
+    ] {
+        assert_eq!(take(&mut fold, 1, event(at).as_bytes(), &[]).facts.len(), 1);
+        assert_eq!(fold.watermark(), reached.minus(Span::from_millis(1)), "{at}");
     }
 }
 

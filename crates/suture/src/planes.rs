@@ -20,6 +20,11 @@ const SOURCE: &str = "/suture";
 /// A dead letter's reason is cut to this many bytes: brokers bound a record's headers.
 const REASON: usize = 4_096;
 
+/// A dead letter is no larger than this: a client takes a million bytes unless it is told otherwise, and a broker 48,576 more,
+/// so that a record which just fitted would not fit once it has headers that say what is wrong with it; and a shard whose dead
+/// letter is refused cannot go on.
+const LETTER: usize = 950_000;
+
 /// Names of what the folds count, as the runtime's metrics carry them.
 pub mod count {
     /// Series known to a shard of observe.
@@ -430,7 +435,7 @@ fn push_message(topic: &Arc<str>, message: Result<Message, suture_event::codec::
     }
 }
 
-/// The record as it came, with the reason and its place in headers.
+/// The record as it came, with the reason and its place in headers; cut to [`LETTER`] bytes, and says so.
 fn dead_letter(
     topics: &Topics,
     shard: &ShardId,
@@ -438,29 +443,51 @@ fn dead_letter(
     reason: &str,
     samples: u64,
 ) -> OutRecord {
-    let mut headers = HeadersBuf::default();
-    for (name, value) in record.headers.iter() {
-        headers.push(name, value);
-    }
     let end = reason
         .char_indices()
         .map(|(at, c)| at + c.len_utf8())
         .take_while(|end| *end <= REASON)
         .last()
         .unwrap_or(0);
-    headers.push("suture_reason", reason.get(..end).map(str::as_bytes));
-    headers.push("suture_topic", Some(shard.topic.as_bytes()));
-    headers.push("suture_partition", Some(shard.partition.to_string().as_bytes()));
-    headers.push("suture_offset", Some(record.offset.to_string().as_bytes()));
-    headers.push("suture_samples", Some(samples.to_string().as_bytes()));
-    OutRecord {
-        topic: topics.dead_letters.clone(),
-        partition: None,
-        key: record.key.map(<[u8]>::to_vec),
-        value: record.value.map(<[u8]>::to_vec),
-        headers,
-        timestamp: record.timestamp,
-    }
+    let whole = record.value.map_or(0, <[u8]>::len);
+    let own = |cut: bool| {
+        let texts = [
+            ("suture_reason", reason.get(..end).unwrap_or_default().to_owned()),
+            ("suture_topic", shard.topic.to_string()),
+            ("suture_partition", shard.partition.to_string()),
+            ("suture_offset", record.offset.to_string()),
+            ("suture_samples", samples.to_string()),
+        ];
+        let full = cut.then(|| ("suture_bytes", whole.to_string()));
+        texts.into_iter().chain(full)
+    };
+    let letter = |foreign: bool, key: bool, value: usize, cut: bool| {
+        let mut headers = HeadersBuf::default();
+        if foreign {
+            for (name, value) in record.headers.iter() {
+                headers.push(name, value);
+            }
+        }
+        for (name, text) in own(cut) {
+            headers.push(name, Some(text.as_bytes()));
+        }
+        OutRecord {
+            topic: topics.dead_letters.clone(),
+            partition: None,
+            key: record.key.filter(|_| key).map(<[u8]>::to_vec),
+            value: record.value.map(|bytes| bytes.get(..value).unwrap_or(bytes).to_vec()),
+            headers,
+            timestamp: record.timestamp,
+        }
+    };
+    // what comes with the value is kept unless it is most of what there is room for
+    let bare = |foreign, key| letter(foreign, key, 0, true).size();
+    let (foreign, key) = [(true, true), (false, true), (false, false)]
+        .into_iter()
+        .find(|(foreign, key)| bare(*foreign, *key) <= LETTER / 2)
+        .unwrap_or_default();
+    let room = LETTER.saturating_sub(bare(foreign, key));
+    letter(foreign, key, room, whole > room || !(foreign && key))
 }
 
 fn epoch_note(epoch: &Epoch) -> suture_event::EpochNote {
@@ -495,5 +522,74 @@ fn epoch_note(epoch: &Epoch) -> suture_event::EpochNote {
         cause,
         cold,
         carried: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    // what goes wrong here is a failed test
+    #![allow(clippy::unwrap_used)]
+
+    use suture_log::RecordRef;
+
+    use super::*;
+
+    fn letter(key: usize, value: usize, header: usize) -> OutRecord {
+        let pipeline = Pipeline::parse("test.yaml", "name: test\ntelemetry: [{topic: in}]\n", &|_| None).unwrap();
+        let shard = ShardId {
+            topic: "in".into(),
+            partition: 3,
+        };
+        let (key, value) = (vec![b'k'; key], vec![b'v'; value]);
+        let mut headers = HeadersBuf::default();
+        headers.push("trace", Some(&vec![b'h'; header]));
+        let record = RecordRef {
+            offset: 7,
+            timestamp: None,
+            key: Some(&key),
+            value: Some(&value),
+            headers: headers.as_headers(),
+        };
+        dead_letter(&Topics::of(&pipeline), &shard, record, "no JSON", 0)
+    }
+
+    fn header<'a>(letter: &'a OutRecord, name: &str) -> Option<&'a str> {
+        let found = letter.headers.as_headers().iter().find(|(known, _)| *known == name);
+        found.and_then(|(_, value)| std::str::from_utf8(value?).ok())
+    }
+
+    #[test]
+    fn a_dead_letter_always_fits_and_says_where_it_was_cut() {
+        let whole = letter(10, 900_000, 20);
+        assert_eq!(
+            (whole.value.as_ref().map(Vec::len), header(&whole, "suture_bytes")),
+            (Some(900_000), None)
+        );
+        assert!(header(&whole, "trace").is_some() && whole.key.is_some());
+        for (key, value, trace) in [
+            (10, 1_040_000, 20),
+            (10, 50_000_000, 20),
+            (10, 10, 2_000_000),
+            (2_000_000, 10, 10),
+            (600_000, 600_000, 600_000),
+        ] {
+            let cut = letter(key, value, trace);
+            assert!(
+                cut.size() <= 950_000,
+                "{} bytes of {key}, {value} and {trace}",
+                cut.size()
+            );
+            assert_eq!(header(&cut, "suture_bytes"), Some(value.to_string().as_str()));
+            assert_eq!(
+                (header(&cut, "suture_reason"), header(&cut, "suture_offset")),
+                (Some("no JSON"), Some("7"))
+            );
+            assert_eq!(cut.key.is_some(), key < 400_000);
+            assert_eq!(header(&cut, "trace").is_some(), trace < 400_000 && key < 400_000);
+            assert!(
+                cut.value
+                    .is_some_and(|kept| kept.len() == value.min(kept.len().max(400_000)))
+            );
+        }
     }
 }

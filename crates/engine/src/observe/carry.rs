@@ -19,7 +19,7 @@ use super::{
     state::{Blob, Snapshot, shape_of},
 };
 use crate::{
-    EngineError, Rows, SourceKind,
+    EngineError, Rows, Source, SourceKind,
     series::{Series, SeriesTable},
 };
 
@@ -43,8 +43,13 @@ pub(super) struct Terms {
 
 impl Terms {
     /// Of a shard. What a rule is called, and what is part of `detect` already, is left out.
-    pub(super) fn of(pipeline: &Pipeline, rules: &[Arc<SignalRule>], topic: &str) -> Self {
-        let source = pipeline.telemetry.iter().find(|source| source.topic == topic);
+    pub(super) fn of(pipeline: &Pipeline, rules: &[Arc<SignalRule>], source: &Source) -> Self {
+        let rekeyed = source.kind == SourceKind::Rekeyed;
+        // the repartition stage has made the values of all of its topics
+        let made = pipeline.telemetry.iter().filter(|_| rekeyed);
+        let made = made.filter_map(|telemetry| Some(format!("{}: {}\n", telemetry.topic, telemetry.value.as_ref()?)));
+        let made: String = made.collect();
+        let source = pipeline.telemetry.iter().find(|telemetry| telemetry.topic == source.topic);
         let rules = rules.iter().map(|rule| SignalRule {
             name: String::new(),
             direction: None,
@@ -61,7 +66,9 @@ impl Terms {
             entity: pipeline.entity.clone(),
             from_labels: pipeline.topology.from_labels.clone(),
             condition: source.and_then(|source| source.r#where.clone()),
-            value: source.and_then(|source| source.value.clone()),
+            value: source
+                .and_then(|source| source.value.clone())
+                .or_else(|| (!made.is_empty()).then_some(made)),
         }
     }
 
@@ -408,14 +415,14 @@ impl Observe {
     }
 
     pub(super) fn terms(&self) -> Terms {
-        Terms::of(&self.pipeline, self.matcher.rules(), &self.source.topic)
+        Terms::of(&self.pipeline, self.matcher.rules(), &self.source)
     }
 
     /// Says what a change of the pipeline did: what ended with it, and the edges that it sees for the first time. Gives
     /// the counts.
     pub(super) fn settle_account(&mut self, out: &mut ObserveOut) -> Option<Carried> {
         let Account { counts, ended } = self.account.take()?;
-        if !matches!(self.source.kind, SourceKind::Telemetry(_)) {
+        if !matches!(self.source.kind, SourceKind::Telemetry(_) | SourceKind::Rekeyed) {
             return None;
         }
         let at = self.windows.newest();

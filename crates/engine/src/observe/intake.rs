@@ -44,6 +44,7 @@ impl Decoders {
         let limits = Limits {
             labels: pipeline.limits.labels,
             value_bytes: pipeline.limits.label_bytes,
+            label_bytes: pipeline.limits.label_bytes,
             histograms: pipeline.limits.series,
             ..Limits::default()
         };
@@ -561,6 +562,7 @@ impl Observe {
                 source: "telemetry".into(),
                 event_type: "service.version".into(),
             },
+            None,
             out,
         );
     }

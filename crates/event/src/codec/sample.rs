@@ -17,6 +17,8 @@ pub struct Limits {
     pub name_bytes: usize,
     /// Bytes of a label's value.
     pub value_bytes: usize,
+    /// Bytes of all names and values of a series' labels together.
+    pub label_bytes: usize,
     /// Samples or data points of one record; those beyond are left out and reported once.
     pub samples: usize,
     /// Buckets of one histogram.
@@ -32,6 +34,7 @@ impl Default for Limits {
             labels: MAX_LABELS,
             name_bytes: 512,
             value_bytes: 4_096,
+            label_bytes: 64 << 10,
             samples: 100_000,
             buckets: 1_024,
             histograms: 100_000,
@@ -225,6 +228,15 @@ pub fn seal(metric: &str, pairs: &mut Pairs<'_>, limits: &Limits, identity: &mut
     }
     identity.clear();
     write_part(identity, metric);
+    let together: usize = pairs.iter().map(|(name, value)| name.len() + value.len()).sum();
+    if together > limits.label_bytes {
+        return Err(DecodeError::TooLarge {
+            what: "bytes in all labels together".to_owned(),
+            found: together,
+            limit: limits.label_bytes,
+            option: "label_bytes",
+        });
+    }
     for (name, value) in pairs.iter() {
         if name.is_empty() {
             return Err(DecodeError::unfit("labels", "given an empty name", "name every label"));
