@@ -49,7 +49,10 @@ impl Terms {
         let made = pipeline.telemetry.iter().filter(|_| rekeyed);
         let made = made.filter_map(|telemetry| Some(format!("{}: {}\n", telemetry.topic, telemetry.value.as_ref()?)));
         let made: String = made.collect();
-        let source = pipeline.telemetry.iter().find(|telemetry| telemetry.topic == source.topic);
+        let source = pipeline
+            .telemetry
+            .iter()
+            .find(|telemetry| telemetry.topic == source.topic);
         let rules = rules.iter().map(|rule| SignalRule {
             name: String::new(),
             direction: None,
