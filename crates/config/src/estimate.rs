@@ -8,9 +8,9 @@ use crate::{Bytes, Pipeline, SignalRule};
 
 /// Bytes of a series' name and labels with the tables that find it, taken as 8 labels of 24 bytes.
 const IDENTITY: usize = 700;
-/// Bytes of what finds a series by the bytes that name it in a record: an entry, its share of the buckets and of their spare
-/// room, and its row's link.
-const RAW: usize = 80;
+/// Bytes of what finds a series by the bytes that name it in a record: its key, its share of the buckets, at most half full,
+/// and its row's link.
+const RAW: usize = 96;
 /// Bytes of a series in the columns of a window that is dealt out to the detectors.
 const DEALT: usize = 28;
 /// Bytes of a series in a snapshot, besides its detectors' and its cells: name, labels, places, and what it carries from

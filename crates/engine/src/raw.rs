@@ -4,15 +4,15 @@ use suture_event::codec::RawKey;
 
 use crate::series::Slot;
 
-/// Entries of a bucket: they fill one line of memory.
+/// Keys of a bucket: they fill one line of memory.
 const WAYS: usize = 4;
 const FIRST_BUCKETS: usize = 64;
-/// Entries a bucket at which the buckets are doubled, so that few overflow.
+/// Keys a bucket at which the buckets are doubled, so that few overflow.
 const FULL: usize = 2;
 
 const EMPTY: u32 = u32::MAX;
 
-/// What a search needs to know of a key, so that it need not look at the entry: half of the key, what becomes of its samples,
+/// What a search needs to know of a key, so that it need look nowhere else: half of the key, what becomes of its samples,
 /// and its number. The other half tells the bucket, so of a million keys the odds that any two are taken for one are 1 to 10^13.
 #[derive(Debug, Clone, Copy)]
 struct Way {
@@ -33,36 +33,27 @@ const NOTHING: Bucket = Bucket(
     }; WAYS],
 );
 
-/// A key and what becomes of its samples.
-#[derive(Debug, Clone, Copy)]
-struct Entry {
-    key: [u64; 2],
-    /// A row, or one of the three below.
-    slot: u32,
-    /// Another entry of the same row, such as the series written in another way; [`EMPTY`] where there is none.
-    same: u32,
-}
-
 /// What became of a series that was given up: nothing is known any more.
 const GONE: u32 = u32::MAX - 2;
 
 const LEFT_OUT: u32 = u32::MAX - 1;
 const REFUSED: u32 = u32::MAX;
 
-impl Entry {
-    fn new(key: RawKey, slot: Slot) -> Self {
-        let slot = match slot {
-            // rows are fewer than the bound on series, which is far below
-            Slot::Row(row) => row.min(GONE - 1),
-            Slot::LeftOut => LEFT_OUT,
-            Slot::Refused => REFUSED,
-        };
-        Self {
-            key: halves(key),
-            slot,
-            same: EMPTY,
-        }
+fn written(slot: Slot) -> u32 {
+    match slot {
+        // rows are fewer than the bound on series, which is far below
+        Slot::Row(row) => row.min(GONE - 1),
+        Slot::LeftOut => LEFT_OUT,
+        Slot::Refused => REFUSED,
     }
+}
+
+/// Puts an entry at the end of a column, which grows by an eighth and not to twice its length where it is full.
+fn push<T>(column: &mut Vec<T>, entry: T) {
+    if column.len() == column.capacity() {
+        column.reserve_exact((column.len() / 8).max(FIRST_BUCKETS));
+    }
+    column.push(entry);
 }
 
 const fn slot_of(slot: u32) -> Option<Slot> {
@@ -81,7 +72,7 @@ const fn halves(key: RawKey) -> [u64; 2] {
 
 /// Keys that are looked up ahead of their turn, where keys come in no order.
 const AHEAD: usize = 64;
-/// Entries that are near in any case.
+/// Keys that are near in any case.
 const NEAR: usize = 16_384;
 /// What a key out of its turn adds to the disorder, from which one in its turn takes 1; the disorder from which keys are looked
 /// up ahead, and no longer looked for in their turn; and the most that there is.
@@ -98,9 +89,15 @@ const MOST_SCATTERED: u8 = 32;
 /// keys' wait for memory together.
 #[derive(Debug)]
 pub(crate) struct RawSlots {
-    entries: Vec<Entry>,
+    /// By number: half of a key, and a row or one of the three above. Where keys come in turn, these are all that is read.
+    tags: Vec<u64>,
+    slots: Vec<u32>,
+    /// By number: the other half, and another number of the same row, such as the series written in another way; [`EMPTY`]
+    /// where there is none.
+    highs: Vec<u64>,
+    same: Vec<u32>,
     buckets: Vec<Bucket>,
-    /// By row, the entry that was put in last.
+    /// By row, the number that was given last.
     last: Vec<u32>,
     /// The number to be tried first.
     next: usize,
@@ -110,10 +107,13 @@ pub(crate) struct RawSlots {
 }
 
 impl RawSlots {
-    /// Room for that many keys: about 70 bytes each once they are there.
+    /// Room for that many keys: about 60 to 95 bytes each once they are there.
     pub(crate) fn new(most: usize) -> Self {
         Self {
-            entries: Vec::new(),
+            tags: Vec::new(),
+            slots: Vec::new(),
+            highs: Vec::new(),
+            same: Vec::new(),
             buckets: Vec::new(),
             last: Vec::new(),
             next: 0,
@@ -123,7 +123,10 @@ impl RawSlots {
     }
 
     pub(crate) fn clear(&mut self) {
-        self.entries.clear();
+        self.tags.clear();
+        self.slots.clear();
+        self.highs.clear();
+        self.same.clear();
         self.buckets.clear();
         self.last.clear();
         self.next = 0;
@@ -135,26 +138,31 @@ impl RawSlots {
             .last
             .get_mut(row as usize)
             .map_or(EMPTY, |last| std::mem::replace(last, EMPTY));
-        while let Some(entry) = self.entries.get_mut(at as usize) {
-            entry.slot = GONE;
-            at = std::mem::replace(&mut entry.same, EMPTY);
-            let key = entry.key;
+        while let Some(key) = self.key(at as usize) {
+            if let Some(slot) = self.slots.get_mut(at as usize) {
+                *slot = GONE;
+            }
             self.say(key, GONE);
+            let same = self.same.get_mut(at as usize);
+            at = same.map_or(EMPTY, |same| std::mem::replace(same, EMPTY));
         }
     }
 
-    /// Notes that an entry is its row's.
+    fn key(&self, at: usize) -> Option<[u64; 2]> {
+        Some([*self.highs.get(at)?, *self.tags.get(at)?])
+    }
+
+    /// Notes that a number is its row's.
     #[allow(clippy::cast_possible_truncation)] // below the bound, which is below 2^32
     fn link(&mut self, at: usize) {
-        let Some(entry) = self.entries.get_mut(at).filter(|entry| entry.slot < GONE) else {
+        let Some(row) = self.slots.get(at).filter(|slot| **slot < GONE).map(|row| *row as usize) else {
             return;
         };
-        let row = entry.slot as usize;
-        if self.last.len() <= row {
-            self.last.resize(row + 1, EMPTY);
+        while self.last.len() <= row {
+            push(&mut self.last, EMPTY);
         }
-        if let Some(last) = self.last.get_mut(row) {
-            entry.same = std::mem::replace(last, at as u32);
+        if let (Some(last), Some(same)) = (self.last.get_mut(row), self.same.get_mut(at)) {
+            *same = std::mem::replace(last, at as u32);
         }
     }
 
@@ -162,11 +170,12 @@ impl RawSlots {
     pub(crate) fn get(&mut self, key: RawKey) -> Option<Slot> {
         let key = halves(key);
         if self.disorder < SCATTERED
-            && let Some(entry) = self.entries.get(self.next).filter(|entry| entry.key == key)
+            && self.tags.get(self.next) == Some(&key[1])
+            && let Some(slot) = self.slots.get(self.next)
         {
             self.next += 1;
             self.disorder = self.disorder.saturating_sub(1);
-            return slot_of(entry.slot);
+            return slot_of(*slot);
         }
         let way = self.search(key)?;
         self.found(way);
@@ -191,7 +200,7 @@ impl RawSlots {
         loop {
             if self.disorder < SCATTERED {
                 done += self.in_turn(keys.get(done..).unwrap_or_default(), rows);
-            } else if done >= looked_to && self.entries.len() > NEAR {
+            } else if done >= looked_to && self.tags.len() > NEAR {
                 looked_to = keys.len().min(done + AHEAD);
                 self.look_ahead(keys.get(done..looked_to).unwrap_or_default());
             }
@@ -209,12 +218,13 @@ impl RawSlots {
     #[inline]
     fn in_turn(&mut self, keys: &[RawKey], rows: &mut Vec<u32>) -> usize {
         let mut done = 0;
-        let expected = self.entries.get(self.next..).unwrap_or_default();
-        for (entry, key) in expected.iter().zip(keys) {
-            if entry.key != halves(*key) || entry.slot >= GONE {
+        let tags = self.tags.get(self.next..).unwrap_or_default();
+        let slots = self.slots.get(self.next..).unwrap_or_default();
+        for ((tag, slot), key) in tags.iter().zip(slots).zip(keys) {
+            if *tag != halves(*key)[1] || *slot >= GONE {
                 break;
             }
-            rows.push(entry.slot);
+            rows.push(*slot);
             done += 1;
         }
         self.next += done;
@@ -274,44 +284,49 @@ impl RawSlots {
 
     /// Remembers a slot. At the bound everything is forgotten, to be met anew.
     pub(crate) fn put(&mut self, key: RawKey, slot: Slot) {
-        let entry = Entry::new(key, slot);
-        if let Some(way) = self.search(entry.key) {
-            if way.slot != entry.slot
-                && let Some(known) = self.entries.get_mut(way.at as usize)
+        let (key, slot) = (halves(key), written(slot));
+        if let Some(way) = self.search(key) {
+            let at = way.at as usize;
+            if way.slot != slot
+                && let Some(known) = self.slots.get_mut(at)
             {
-                *known = entry;
-                self.say(entry.key, entry.slot);
-                self.link(way.at as usize);
+                *known = slot;
+                self.say(key, slot);
+                self.link(at);
             }
             return;
         }
-        if self.entries.len() >= self.most {
+        if self.tags.len() >= self.most {
             self.clear();
         }
-        self.next = self.entries.len() + 1;
-        self.entries.push(entry);
-        self.link(self.entries.len() - 1);
-        if self.entries.len() > self.buckets.len() * FULL {
+        let at = self.tags.len();
+        self.next = at + 1;
+        push(&mut self.highs, key[0]);
+        push(&mut self.tags, key[1]);
+        push(&mut self.slots, slot);
+        push(&mut self.same, EMPTY);
+        self.link(at);
+        if self.tags.len() > self.buckets.len() * FULL {
             self.rebuild();
         } else {
-            self.enter(self.entries.len() - 1);
+            self.enter(at);
         }
     }
 
     /// Puts a key's number into its bucket, or the next that is not full.
     fn enter(&mut self, at: usize) {
-        let Some(entry) = self.entries.get(at).copied() else {
+        let (Some(key), Some(slot)) = (self.key(at), self.slots.get(at).copied()) else {
             return;
         };
-        let (place, way) = self.find(entry.key);
+        let (place, way) = self.find(key);
         if let Some(bucket) = self.buckets.get_mut(place)
             && let Some(way) = bucket.0.get_mut(way)
         {
             #[allow(clippy::cast_possible_truncation)] // below the bound, which is below 2^32
             let number = at as u32;
             *way = Way {
-                tag: entry.key[1],
-                slot: entry.slot,
+                tag: key[1],
+                slot,
                 at: number,
             };
         }
@@ -323,7 +338,7 @@ impl RawSlots {
         let buckets = (self.buckets.len() * 2).max(FIRST_BUCKETS);
         self.buckets.clear();
         self.buckets.resize(buckets, NOTHING);
-        for at in 0..self.entries.len() {
+        for at in 0..self.tags.len() {
             self.enter(at);
         }
     }
@@ -386,7 +401,7 @@ mod tests {
                     slots.put(key(u64::from(n)), Slot::Row(n));
                 }
                 assert_eq!(slots.get(key(u64::from(n))), Some(Slot::Row(n)));
-                assert!(slots.entries.len() <= 4_096 && slots.buckets.len() <= 4_096);
+                assert!(slots.tags.len() <= 4_096 && slots.buckets.len() <= 4_096);
             }
         }
         for n in 0..20_000_u32 {
