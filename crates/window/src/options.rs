@@ -197,13 +197,14 @@ impl Options {
             _ => 0,
         };
         let last = match aggregate {
-            Aggregate::Rate | Aggregate::Increase => 16,
+            Aggregate::Rate | Aggregate::Increase => 16 + 4,
+            Aggregate::Quantile(_) => 4,
             _ => 0,
         };
         let shown = if self.gaps == Gaps::Carry { 8 } else { 0 };
-        // what is carried from window to window: kind, fold, side, life and time; and the columns of the window that closes
-        let carried = 2 + 1 + 4 + 1 + 8 + shown + last;
-        panes * (size_of::<Cell>() + side) + carried + 24
+        // what is carried from window to window: kind, life and time; and the columns of the window that closes
+        let carried = 2 + 1 + 8 + shown + last;
+        panes * (size_of::<Cell>() + side) + carried + 16
     }
 
     /// The panes, where there are windows and their spans are in range.

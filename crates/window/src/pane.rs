@@ -2,7 +2,10 @@
 
 use sketches_ddsketch::{Config, DDSketch};
 
-use crate::{Aggregate, windows::Series};
+use crate::{
+    Aggregate,
+    windows::{Series, make_room},
+};
 
 /// How a cell folds a sample in: the aggregate without its parameter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -138,10 +141,7 @@ impl Pane {
     #[cold]
     pub(crate) fn grow(&mut self, series: &Series, config: Config) {
         let new = self.cells.len()..series.len();
-        // by an eighth and not to twice the length: with many series the difference is megabytes
-        if self.cells.capacity() < series.len() {
-            self.cells.reserve_exact(new.len().max(self.cells.len() / 8).max(64));
-        }
+        make_room(&mut self.cells, series.len());
         self.cells.extend(new.map(|row| Cell::new(series.fold(row))));
         if self.counters.len() < series.carried.len() {
             self.counters.resize(series.carried.len(), CounterCell::default());

@@ -123,12 +123,12 @@ pub(crate) struct Series {
 impl Series {
     pub(crate) fn push(&mut self, aggregate: Aggregate, gaps: Gaps) {
         let kind = self.kind_of(aggregate);
-        self.kind.push(kind);
+        push(&mut self.kind, kind);
         self.sit(self.kind.len() - 1, Fold::from(aggregate));
-        self.life.push(Life::Unseen);
-        self.newest.push(i64::MIN);
+        push(&mut self.life, Life::Unseen);
+        push(&mut self.newest, i64::MIN);
         if gaps == Gaps::Carry {
-            self.shown.push(f64::NAN);
+            push(&mut self.shown, f64::NAN);
         }
     }
 
@@ -212,6 +212,21 @@ impl Series {
         self.life[row] = Life::Unseen;
         self.newest[row] = i64::MIN;
         self.show(row, f64::NAN);
+    }
+}
+
+/// Puts an entry at the end of a column.
+fn push<T>(column: &mut Vec<T>, entry: T) {
+    make_room(column, column.len() + 1);
+    column.push(entry);
+}
+
+/// Room for so many entries. A column that is too small grows by an eighth and not to twice its length: with a million rows
+/// the difference is megabytes.
+pub(crate) fn make_room<T>(column: &mut Vec<T>, entries: usize) {
+    let missing = entries.saturating_sub(column.len());
+    if column.capacity() < entries {
+        column.reserve_exact(missing.max(column.len() / 8).max(64));
     }
 }
 

@@ -5,7 +5,7 @@ use std::ops::Range;
 use sketches_ddsketch::DDSketch;
 use suture_event::{Span, Timestamp};
 
-use super::{BLOCK, Block, Closed, Life, Newest, Windows, finite, narrow};
+use super::{BLOCK, Block, Closed, Life, Newest, Windows, finite, make_room, narrow};
 use crate::{
     Aggregate, Gaps,
     options::Shape,
@@ -104,6 +104,11 @@ impl Windows {
         let filled_from = start - i64::from(self.options.gap_limit) * shape.slide;
         let forgotten_from = end - self.options.forget_after.as_millis();
         let rows = self.series.len();
+        // as many entries as the last time, or nearly so
+        let entries = rows.min(self.live + BLOCK);
+        make_room(&mut out.rows, entries);
+        make_room(&mut out.values, entries);
+        make_room(&mut out.counts, entries);
         for row in 0..rows {
             let place = row % BLOCK;
             if place == 0 {
