@@ -65,6 +65,8 @@ pub(crate) struct Judged {
     pub(crate) slow_scale: Lanes<f32>,
     /// What the longest season that is known adds, believed or not.
     pub(crate) course: Lanes<f32>,
+    /// 1 where the value is, in single precision, the one before.
+    pub(crate) repeats: Lanes<f32>,
 }
 
 impl Default for Judged {
@@ -79,6 +81,7 @@ impl Default for Judged {
             slow: [0.0; LANES],
             slow_scale: [0.0; LANES],
             course: [0.0; LANES],
+            repeats: [0.0; LANES],
         }
     }
 }
@@ -439,7 +442,8 @@ impl Bank {
             watched.watcher.update(&block, &mut watched.said);
         }
         if let Some(looks) = &mut self.looks {
-            looks.update(rows, values, &self.seasonal.tails.index, &self.given.derived);
+            let repeats = &self.by_seasonal.repeats;
+            looks.update(rows, values, repeats, &self.seasonal.tails.index, &self.given.derived);
         }
     }
 

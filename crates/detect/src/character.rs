@@ -6,8 +6,8 @@
 
 use crate::{
     DetectorName,
-    fast::{least, most},
-    state::{Columns, LANES, Place, columns},
+    fast::most,
+    state::{Columns, LANES, Lanes, Place, columns, load},
     words::number,
 };
 
@@ -21,17 +21,16 @@ const MOST: u16 = 32_768;
 /// A tail heavier than this index makes spreads meaningless: beyond one half a variance does not exist.
 const HEAVY: f32 = 0.5;
 
+/// A further detector that votes; and that a value was not within 0 and 1.
 const FLATLINE: u8 = 1;
+const BEYOND: u8 = 2;
 
 columns! {
     /// Numbers a series.
     pub(crate) struct Traits in TraitLanes {
         count: u16 = 0,
-        /// Which of the further detectors vote.
-        picks: u8 = 0,
-        last: f32 = f32::NAN,
-        low: f32 = f32::MAX,
-        high: f32 = f32::MIN,
+        /// [`FLATLINE`] and [`BEYOND`], where they are so.
+        flags: u8 = 0,
         /// Shares of values that are zero, whole, and the same as the one before; and of windows without one.
         zero: f32 = 0.0,
         whole: f32 = 0.0,
@@ -74,12 +73,28 @@ impl Looks {
     }
 
     pub(crate) fn load(&mut self, from: &Columns) -> Result<(), crate::Error> {
-        self.traits.load("traits", from)
+        self.traits.load("traits", from)?;
+        if let (Ok(picks), Ok(low), Ok(high)) = (
+            from.get("traits", "picks"),
+            from.get("traits", "low"),
+            from.get("traits", "high"),
+        ) {
+            // as they were kept before there were flags
+            let (picks, low, high) = (load::<u8>(picks)?, load::<f32>(low)?, load::<f32>(high)?);
+            let extremes = low.into_iter().zip(high);
+            let beyond = extremes.map(|(low, high)| if low >= 0.0 && high <= 1.0 { 0 } else { BEYOND });
+            self.traits.flags = picks
+                .into_iter()
+                .zip(beyond)
+                .map(|(picks, beyond)| picks | beyond)
+                .collect();
+        }
+        Ok(())
     }
 
-    /// Takes in a block of values, one a row. `index` are the series' tail indices, `derived` whether
-    /// they only have values while there is work.
-    pub(crate) fn update(&mut self, rows: &[u32], values: &[f64], index: &[f32], derived: &[u8]) {
+    /// Takes in a block of values, one a row. `repeats` is 1 where a value is the one before, `index` are the series' tail
+    /// indices, `derived` whether they only have values while there is work.
+    pub(crate) fn update(&mut self, rows: &[u32], values: &[f64], repeats: &Lanes<f32>, index: &[f32], derived: &[u8]) {
         let n = rows.len().min(LANES);
         let place = Place::of(rows);
         self.traits.read(place, &mut self.lanes);
@@ -95,15 +110,11 @@ impl Looks {
             let zero = f32::from(u8::from(v == 0.0));
             // what is too large for a fraction counts as whole, whatever it was
             let whole = f32::from(u8::from(v.trunc() == v));
-            #[allow(clippy::float_cmp)] // the same number is meant
-            let same = f32::from(u8::from(v == t.last[i]));
             t.zero[i] += gain * (zero - t.zero[i]);
             t.whole[i] += gain * (whole - t.whole[i]);
-            t.same[i] += gain * (same - t.same[i]);
+            t.same[i] += gain * (repeats[i] - t.same[i]);
             t.absent[i] -= gain * t.absent[i];
-            t.low[i] = least(t.low[i], v);
-            t.high[i] = most(t.high[i], v);
-            t.last[i] = v;
+            t.flags[i] |= if (0.0..=1.0).contains(&v) { 0 } else { BEYOND };
             t.count[i] = if t.count[i] >= MOST {
                 MOST - EVERY + 1
             } else {
@@ -116,11 +127,11 @@ impl Looks {
                     constant: t.same[i] > 0.95,
                     sparse: t.zero[i] > 0.8 || t.absent[i] > 0.5,
                     count: t.whole[i] > 0.99,
-                    share: t.low[i] >= 0.0 && t.high[i] <= 1.0,
+                    share: t.flags[i] & BEYOND == 0,
                     heavy: index[rows[i] as usize] > HEAVY,
                     derived: derived[rows[i] as usize] != 0,
                 };
-                t.picks[i] = character.picks(t.same[i]);
+                t.flags[i] = t.flags[i] & BEYOND | character.picks(t.same[i]);
             }
         }
         self.traits.write(place, &self.lanes);
@@ -139,13 +150,13 @@ impl Looks {
             // wherever there is a limit, whatever the series looks like
             _ => return true,
         };
-        self.traits.picks[row] & bit != 0
+        self.traits.flags[row] & bit != 0
     }
 
     /// Whether any further detector votes.
     #[inline]
     pub(crate) fn any(&self, row: usize) -> bool {
-        self.traits.picks[row] != 0
+        self.traits.flags[row] & FLATLINE != 0
     }
 
     fn character(&self, row: usize, index: f32, derived: bool) -> Character {
@@ -154,7 +165,7 @@ impl Looks {
             constant: t.same[row] > 0.95,
             sparse: t.zero[row] > 0.8 || t.absent[row] > 0.5,
             count: t.whole[row] > 0.99,
-            share: t.low[row] >= 0.0 && t.high[row] <= 1.0,
+            share: t.flags[row] & BEYOND == 0,
             heavy: index > HEAVY,
             derived,
         }
@@ -194,7 +205,7 @@ impl Looks {
         }
         let mut voters = voters.to_vec();
         let mut others = vec![];
-        match (t.picks[row] & FLATLINE != 0, c.why_not_flatline(t.same[row])) {
+        match (t.flags[row] & FLATLINE != 0, c.why_not_flatline(t.same[row])) {
             (true, _) => voters.push("flatline"),
             (false, why) => others.push(format!(
                 "not flatline, as {}",
@@ -228,5 +239,38 @@ impl Character {
         } else {
             self.sparse.then_some("it mostly says nothing")
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state::save;
+
+    #[test]
+    fn what_was_kept_as_extremes_and_picks_is_taken_over_as_flags() {
+        let mut old = Columns::default();
+        let mut put = |name: &str, array| old.put("traits", name, array);
+        put("count", save(&[200_u16, 300, 0]));
+        put("picks", save(&[FLATLINE, 0, 0]));
+        put("last", save(&[0.5_f32, 2.0, f32::NAN]));
+        put("low", save(&[0.25_f32, 0.5, f32::MAX]));
+        put("high", save(&[0.75_f32, 2.0, f32::MIN]));
+        for name in ["zero", "whole", "same", "absent"] {
+            put(name, save(&[0.0_f32, 0.25, 0.0]));
+        }
+        let (from, _, _) = Columns::decode(&old.encode(3, None).unwrap(), 3).unwrap();
+        let mut looks = Looks::default();
+        looks.load(&from).unwrap();
+        assert_eq!(looks.traits.flags, [FLATLINE, BEYOND, 0]);
+        assert_eq!(looks.traits.count, [200, 300, 0]);
+        assert_eq!(looks.traits.whole, [0.0, 0.25, 0.0]);
+        // and what is written now comes back as it was
+        let mut out = Columns::default();
+        looks.save(&mut out);
+        let (from, _, _) = Columns::decode(&out.encode(3, None).unwrap(), 3).unwrap();
+        let mut again = Looks::default();
+        again.load(&from).unwrap();
+        assert_eq!(again.traits.flags, looks.traits.flags);
     }
 }

@@ -6,8 +6,8 @@
 //!
 //! # Cost
 //!
-//! The default detectors take some 100 ns a window and exactly 400 bytes a series ([`Bank::bytes_per_series`]), of which the
-//! profile of the day is 192; the weekly season takes 692 more. A series that is not calm takes some 100 bytes more as long
+//! The default detectors take some 100 ns a window and exactly 336 bytes a series ([`Bank::bytes_per_series`]), of which the
+//! profile of the day is 144; the weekly season takes 524 more. A series that is not calm takes some 100 bytes more as long
 //! as that lasts. Nothing is allocated but for the words of an episode. `cargo run --release -p suture-benches --bin prices`
 //! measures all of this.
 

@@ -308,7 +308,7 @@ impl Seasonal {
         self.learn(n);
         for season in self.daily.iter_mut().chain(&mut self.weekly) {
             season.learn(&self.entries, n, &self.lanes.slow_scale, &self.lanes.unit);
-            season.write(place);
+            season.write(place, n);
         }
         self.levels.write(place, &self.lanes);
         self.tails.write(place, &self.tail);
@@ -456,6 +456,10 @@ impl Seasonal {
                 out.slow[i] = if either { slow } else { l };
                 out.slow_scale[i] = if either { of_slow } else { ls };
             }
+        }
+        for i in 0..n {
+            let known = e.count[i] > 0.0;
+            out.repeats[i] = if known & (e.jump[i] == 0.0) { 1.0 } else { 0.0 };
         }
         for i in 0..n {
             let (value, floor, quiet) = (e.value[i], e.floor[i], e.quiet[i]);

@@ -52,7 +52,7 @@ struct Rule {
 /// A series that a shard meets for the first time, and that the model knows, begins with what was learned of it: it need not
 /// warm up, and only settles as after any gap, for half of `warm_up` and at most 30 windows. Series are known by metric and labels. The model says nothing of windows, incidents or alarms.
 ///
-/// Kept whole in memory, at the price of the detectors' state: some 350 bytes a series, and 262 kB more for each that the
+/// Kept whole in memory, at the price of the detectors' state: some 340 bytes a series, and 262 kB more for each that the
 /// sequence model watches.
 #[derive(Debug)]
 pub struct Model {
