@@ -145,15 +145,19 @@ fn decode(c: &mut Criterion) {
 
 /// Takes records in, and what they led to out.
 fn take(fold: &mut Observe, records: &[Vec<u8>], out: &mut ObserveOut) {
-    for value in records {
-        let record = RecordRef {
+    let records: Vec<RecordRef<'_>> = records
+        .iter()
+        .map(|value| RecordRef {
             offset: 0,
             timestamp: None,
             key: None,
             headers: &[],
             value: Some(value),
-        };
-        fold.record(record, out);
+        })
+        .collect();
+    // as the program takes them
+    for together in records.chunks(256) {
+        fold.records(together, out);
     }
     fold.flush(out);
     assert!(out.dead_letters.is_empty());

@@ -1,5 +1,6 @@
-//! A sample's way from a record's bytes into an open window: decoding, finding the series, pushing; and beside it what can't
-//! be had for less: decoding alone, and one line of memory a series touched in the order of the samples.
+//! A sample's way from a record's bytes into an open window: decoding, finding the series, pushing; and beside it decoding
+//! alone, and the floor of what memory costs: one line of it a series, touched in the order of the samples with nothing to
+//! do in between. In no order a sample needs two such lines, of the table and of the window.
 
 use std::{hint::black_box, sync::Arc};
 
@@ -11,7 +12,7 @@ use suture_event::{
     codec::{self, Limits, RawKey, SampleRef, Sink},
 };
 
-use crate::{Answer, SIZES, Table, cpu};
+use crate::{Answer, Table, cpu};
 
 /// Samples that are timed together, and how often.
 const STRETCH: usize = 40 * 4_096;
@@ -26,9 +27,11 @@ const ENCODINGS: [(&str, &str, usize); 3] = [
     ("arrow", "arrow_ipc", 4_096),
 ];
 
+/// Makes so many series, so many milliseconds apart.
+type Make = fn(usize, i64) -> Samples;
+
 /// As scrapers send them, or with no two of an instance one after the other.
-const ORDERS: [(&str, fn(usize, i64) -> Samples); 2] =
-    [("as scraped", Samples::new), ("in no order", Samples::scattered)];
+const ORDERS: [(&str, Make); 2] = [("as scraped", Samples::new), ("in no order", Samples::scattered)];
 
 impl Table {
     pub(crate) fn paths(&self) -> Answer<()> {
@@ -40,77 +43,110 @@ impl Table {
                     continue;
                 }
                 if !told {
-                    println!(
-                        "\n{:<34}{:>24}{:>24}{:>24}",
-                        "ns a sample", "1,000", "100,000", "1,000,000"
-                    );
+                    let sizes: String = self.sizes.iter().map(|n| format!("{n:>24}")).collect();
+                    println!("\n{:<34}{sizes}", "ns a sample, by series");
                     println!(
                         "{:<34}{}",
                         "",
-                        format!("{:>8}{:>8}{:>8}", "all", "decode", "line").repeat(3)
+                        format!("{:>8}{:>8}{:>8}", "all", "decode", "line").repeat(self.sizes.len())
                     );
                     told = true;
                 }
-                print!("{name:<34}");
-                let mut all = Vec::new();
-                for &n in SIZES.iter().filter(|n| self.sizes.contains(n)) {
-                    let [way, decode, line] = measure(&samples(n, INTERVAL), format, each)?;
-                    print!("{way:>8.0}{decode:>8.0}{line:>8.1}");
-                    all.push(way);
+                let mut ways = Vec::new();
+                for &n in &self.sizes {
+                    ways.push(Way::new(samples(n, INTERVAL), format, each)?);
                 }
-                let (first, last) = (all.first().copied(), all.last().copied());
-                println!("  x{:.2}", last.unwrap_or(f64::NAN) / first.unwrap_or(f64::NAN));
+                // the sizes take turns, so that what else the machine does meets all alike
+                for _ in 0..STRETCHES {
+                    ways.iter_mut().try_for_each(Way::go_on)?;
+                }
+                print!("{name:<34}");
+                for way in &ways {
+                    let [all, decode, line] = way.least;
+                    print!("{all:>8.0}{decode:>8.0}{line:>8.1}");
+                }
+                let of = |way: Option<&Way>| way.map_or(f64::NAN, |way| way.least[0]);
+                println!("  x{:.2}", of(ways.last()) / of(ways.first()));
             }
         }
         Ok(())
     }
 }
 
-/// Nanoseconds a sample of the whole way, of decoding alone, and of one line of memory: the least of stretches that take turns,
-/// as what else the machine does costs caches and bandwidth, which CPU time does not leave out.
-fn measure(samples: &Samples, format: &str, each: usize) -> Answer<[f64; 3]> {
-    let mut fold = observe(format)?;
-    let mut out = ObserveOut::default();
-    let mut at = 0;
-    // every series is met, and each window and buffer has grown, before anything is measured
-    while at < 2 * samples.len() {
-        let records = records(samples, at, format, each)?;
-        take(&mut fold, &records, &mut out);
-        at += STRETCH;
-    }
-    let mut decoders = (
-        codec::json::Decoder::new(Limits::default()),
-        suture_columnar::Decoder::new(Limits::default()),
-    );
-    let mut lines = vec![Line([0.0; 8]); samples.len()];
-    let mut taken = [Vec::new(), Vec::new(), Vec::new()];
-    for _ in 0..STRETCHES {
-        let written = records(samples, at, format, each)?;
-        let mut time = |place: usize, of: &mut dyn FnMut()| {
-            let begun = cpu();
-            of();
-            taken[place].push((cpu() - begun) * 1e9 / STRETCH as f64);
+/// One number of series, met and running.
+struct Way {
+    samples: Samples,
+    format: &'static str,
+    each: usize,
+    fold: Observe,
+    out: ObserveOut,
+    json: codec::json::Decoder,
+    arrow: suture_columnar::Decoder,
+    lines: Vec<Line>,
+    at: usize,
+    /// Nanoseconds a sample of the whole way, of decoding alone, and of one line of memory: of the quickest stretch, as what
+    /// else the machine does costs caches and bandwidth, which CPU time does not leave out.
+    least: [f64; 3],
+}
+
+impl Way {
+    /// Every series is met, and what grows has grown, before anything is measured.
+    fn new(samples: Samples, format: &'static str, each: usize) -> Answer<Self> {
+        let mut way = Self {
+            lines: vec![Line([0.0; 8]); samples.len()],
+            samples,
+            format,
+            each,
+            fold: observe(format)?,
+            out: ObserveOut::default(),
+            json: codec::json::Decoder::new(Limits::default()),
+            arrow: suture_columnar::Decoder::new(Limits::default()),
+            at: 0,
+            least: [f64::MAX; 3],
         };
-        time(0, &mut || take(&mut fold, &written, &mut out));
-        time(1, &mut || decode(&mut decoders, &written, each));
-        let order: Vec<(usize, f64)> = (at..at + STRETCH)
-            .map(|at| samples.get(at))
-            .map(|one| (one.0, one.2))
-            .collect();
-        time(2, &mut || {
-            for (which, value) in &order {
-                let line = &mut lines[*which].0;
-                line[0] += value;
-                line[1] += 1.0;
-            }
-        });
-        black_box(&lines);
-        at += STRETCH;
+        while way.at < 2 * way.samples.len() {
+            let written = records(&way.samples, way.at, format, each)?;
+            take(&mut way.fold, &written, &mut way.out);
+            way.at += STRETCH;
+        }
+        Ok(way)
     }
-    if !out.dead_letters.is_empty() {
-        return Err("not every sample was taken".into());
+
+    fn go_on(&mut self) -> Answer<()> {
+        let written = records(&self.samples, self.at, self.format, self.each)?;
+        let stretch = (self.at..self.at + STRETCH).map(|at| self.samples.get(at));
+        let order: Vec<(usize, f64)> = stretch.map(|(which, _, value)| (which, value)).collect();
+        let mut begun = cpu();
+        let mut lap = |place: usize| {
+            let now = cpu();
+            self.least[place] = self.least[place].min((now - begun) * 1e9 / STRETCH as f64);
+            begun = now;
+        };
+        take(&mut self.fold, &written, &mut self.out);
+        lap(0);
+        let mut sink = Nowhere(0.0);
+        for value in values(&written) {
+            let decoded = match self.format {
+                "json" => self.json.decode_into(value, &mut sink),
+                _ => self.arrow.decode(value, &mut sink),
+            };
+            black_box(decoded?.accepted);
+        }
+        black_box(sink.0);
+        lap(1);
+        for (which, value) in &order {
+            let line = &mut self.lines[*which].0;
+            line[0] += value;
+            line[1] += 1.0;
+        }
+        black_box(&self.lines);
+        lap(2);
+        self.at += STRETCH;
+        match self.out.dead_letters.first() {
+            Some(letter) => Err(letter.reason.clone().into()),
+            None => Ok(()),
+        }
     }
-    Ok(taken.map(|times: Vec<f64>| times.into_iter().fold(f64::MAX, f64::min)))
 }
 
 #[derive(Clone)]
@@ -186,21 +222,4 @@ impl Sink for Nowhere {
     fn sample(&mut self, sample: SampleRef<'_>, _: Option<RawKey>) {
         black_box(sample.hash);
     }
-}
-
-fn decode(
-    (json, arrow): &mut (codec::json::Decoder, suture_columnar::Decoder),
-    written: &(Vec<u8>, Vec<usize>),
-    each: usize,
-) {
-    let mut sink = Nowhere(0.0);
-    for value in values(written) {
-        let decoded = if each > 1_000 {
-            arrow.decode(value, &mut sink)
-        } else {
-            json.decode_into(value, &mut sink)
-        };
-        let _ = black_box(decoded.map(|decoded| decoded.accepted));
-    }
-    black_box(sink.0);
 }
