@@ -13,9 +13,9 @@ const IDENTITY: usize = 700;
 const RAW: usize = 96;
 /// Bytes of a series in the columns of a window that is dealt out to the detectors.
 const DEALT: usize = 28;
-/// Bytes of a series in a snapshot, besides its detectors' and its cells: name, labels, places, and what it carries from
-/// window to window.
-const WRITTEN: usize = 450;
+/// Bytes of a series in a snapshot, besides its detectors' and its cells: name, labels, places, what it carries from window
+/// to window, and what a day's profile is wider there.
+const WRITTEN: usize = 500;
 /// Bytes of one cell in a snapshot.
 const WRITTEN_CELL: usize = 80;
 /// Bytes of one fact that waits for its turn.
