@@ -255,6 +255,10 @@ pub struct Limits {
     /// Shards that one process is expected to serve, for the estimate of memory.
     #[schemars(range(min = 1, max = 10_000))]
     pub shards: usize,
+    /// Series that each shard names once a minute, to notice those that two partitions of a topic have: see the metric
+    /// `suture_series_in_two_partitions`. A share of one in twenty is hardly missed with 64; 0 names none.
+    #[schemars(range(min = 0, max = 10_000))]
+    pub compared_series: usize,
     /// Memory that the estimate for one process must not exceed, such as `2GiB`. Absent: not checked.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory: Option<Bytes>,
@@ -272,6 +276,7 @@ impl Default for Limits {
             pending_facts: 100_000,
             scopes: 100,
             shards: 1,
+            compared_series: 64,
             memory: None,
         }
     }

@@ -371,6 +371,8 @@ fn a_repartition_stage_owns_a_topic_and_decides_by_where_series_go_alone() {
     for other in ["partitions: 7", "by: [service]"] {
         assert_ne!(with(other).fingerprint(), usual.fingerprint(), "{other}");
     }
+    let compared = parsed(&format!("{LEAST}limits: {{compared_series: 5}}\n"));
+    assert_eq!(compared.fingerprint(), least.fingerprint());
     let (estimate, without) = (usual.estimate(), least.estimate());
     assert_eq!(without.rekey, None);
     assert_eq!(estimate.total.0 - without.total.0, estimate.rekey.unwrap().0);

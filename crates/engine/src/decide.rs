@@ -14,6 +14,7 @@ use suture_remediate::{Input as Finding, Output, Remediator};
 use crate::{
     ENGINE_VERSION, EngineError,
     reorder::{Release, Reorder},
+    twice::{SeenTwice, Twice},
 };
 
 /// One millisecond: the step between "before a fact of this time" and the fact.
@@ -53,6 +54,8 @@ pub struct DecideCounters {
     pub forced: u64,
     /// Facts refused because the bound on scopes was reached.
     pub scopes_refused: u64,
+    /// Series that two partitions of one topic have, of those that marks name; absent where no mark names any.
+    pub series_twice: Option<u64>,
 }
 
 /// The rooms of one scope.
@@ -83,6 +86,7 @@ pub struct Decide {
     scopes_refused: u64,
     /// This shard's state was once lost: the first thing that the ledger of a scope that is met from then on must say.
     lost: Option<EpochNote>,
+    twice: Twice,
     digests: Digests,
     released: Vec<Release>,
 }
@@ -95,6 +99,8 @@ struct Snapshot {
     scopes: Vec<(Arc<str>, ScopeState)>,
     #[serde(default)]
     lost: Option<EpochNote>,
+    #[serde(default)]
+    twice: Twice,
     digests: Digests,
 }
 
@@ -118,6 +124,7 @@ impl Decide {
             facts: 0,
             scopes_refused: 0,
             lost: None,
+            twice: Twice::default(),
             digests: Digests::default(),
             released: Vec::new(),
         }
@@ -129,8 +136,9 @@ impl Decide {
     /// Where a scope's rooms can't be made from the pipeline's options.
     pub fn fact(&mut self, fact: Fact, out: &mut DecideOut) -> Result<(), EngineError> {
         let before = (out.incidents.len(), out.remediations.len(), out.ledger.len());
-        if !matches!(fact.body, FactBody::Progress(_)) {
-            self.facts += 1;
+        match &fact.body {
+            FactBody::Progress(progress) => self.twice.note(&fact.shard, progress),
+            _ => self.facts += 1,
         }
         match self.pipeline.clock {
             Clock::Event => {
@@ -283,7 +291,14 @@ impl Decide {
             late: self.reorder.late,
             forced: self.reorder.forced,
             scopes_refused: self.scopes_refused,
+            series_twice: self.twice.found().map(|found| found.series),
         }
+    }
+
+    /// Where series are seen in two partitions of one topic; `None` where no mark names any.
+    #[must_use]
+    pub const fn seen_twice(&self) -> Option<&SeenTwice> {
+        self.twice.found()
     }
 
     /// Event time up to which everything was decided, or the wall time by the pipeline's clock.
@@ -307,6 +322,7 @@ impl Decide {
             now: self.now,
             scopes,
             lost: &self.lost,
+            twice: &self.twice,
             digests: self.digests,
         };
         rmp_serde::to_vec_named(&view).map_err(|e| snapshot_error(&e))
@@ -349,6 +365,7 @@ impl Decide {
         self.now = snapshot.now;
         self.scopes = scopes;
         self.lost = snapshot.lost;
+        self.twice = snapshot.twice;
         self.digests = snapshot.digests;
         Ok(())
     }
@@ -362,6 +379,7 @@ struct SnapshotView<'a> {
     now: Timestamp,
     scopes: Vec<(&'a Arc<str>, &'a ScopeState)>,
     lost: &'a Option<EpochNote>,
+    twice: &'a Twice,
     digests: Digests,
 }
 

@@ -16,6 +16,7 @@ mod rekey;
 mod reorder;
 mod series;
 mod source;
+mod twice;
 
 pub use decide::{Decide, DecideCounters, DecideOut};
 pub use error::EngineError;
@@ -24,6 +25,7 @@ pub use model::{Model, ModelAbout};
 pub use observe::{Band, DeadLetter, Observe, ObserveCounters, ObserveOut, RecordRef, ScoreRow, SuppressedAlarm};
 pub use rekey::{Rekey, RekeyCounters, RekeyOut, Routed, VERSIONS_HEADER};
 pub use source::{Source, SourceKind};
+pub use twice::SeenTwice;
 
 /// The version of the folds. A snapshot of another one is carried over where its shape fits, and opens a new epoch.
 pub const ENGINE_VERSION: u32 = 3;

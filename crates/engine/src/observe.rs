@@ -5,6 +5,7 @@ mod derive;
 mod evict;
 pub(crate) mod intake;
 mod judge;
+mod named;
 mod state;
 
 use std::{collections::BTreeMap, sync::Arc};
@@ -174,6 +175,8 @@ pub struct Observe {
     /// Call edges already said.
     edges: std::collections::BTreeSet<(Arc<str>, Arc<str>)>,
     roster: Vec<ShardId>,
+    /// When series were last named; no part of the state, like the roster.
+    named: Option<Timestamp>,
     ranking: Ranking,
     counters: ObserveCounters,
     with_scores: bool,
@@ -244,6 +247,7 @@ impl Observe {
             versions: BTreeMap::new(),
             edges: std::collections::BTreeSet::new(),
             roster: Vec::new(),
+            named: None,
             ranking: Ranking::default(),
             counters: ObserveCounters::default(),
             with_scores: false,
@@ -377,6 +381,7 @@ impl Observe {
             wall,
             idle,
             roster,
+            series: self.series_marks(wall),
         });
         // a mark is not replayed, so it must not count among the facts that are
         out.facts.push(Fact {

@@ -519,6 +519,7 @@ fn a_fact_from_long_ago_costs_no_more_than_the_month_before_today() {
             wall: Timestamp::from_millis(at),
             idle: false,
             roster: vec![shard("telemetry"), shard("changes")],
+            series: None,
         }),
     };
     let edge = |at: i64| Fact {

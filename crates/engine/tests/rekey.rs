@@ -470,3 +470,58 @@ fn there_is_no_stage_where_the_pipeline_has_none() {
     assert_eq!(sources[0].topic, "telemetry");
     assert!(Rekey::new(pipeline, shard("telemetry", 0), sources[0].clone()).is_err());
 }
+
+/// The series that a mark of this wall time names.
+fn named(observe: &mut Observe, wall: Timestamp) -> Option<Vec<(u64, Timestamp)>> {
+    let mut out = ObserveOut::default();
+    observe.tick(wall, false, &[], &mut out);
+    let Some(FactBody::Progress(progress)) = out.facts.pop().map(|fact| fact.body) else {
+        panic!("a tick makes a mark")
+    };
+    let series = progress.series?;
+    Some(series.into_iter().map(|mark| (mark.series, mark.last)).collect())
+}
+
+#[test]
+fn marks_name_the_live_series_with_the_smallest_hashes_once_a_minute() {
+    let mut pipeline = Pipeline::clone(&pipeline("json", "", ""));
+    pipeline.rekey = None;
+    pipeline.limits.compared_series = 10;
+    let pipeline = Arc::new(pipeline);
+    let at = |seconds: i64| Timestamp::from_millis(START + seconds * 1_000);
+    let line = |metric: usize, minute: i64| {
+        format!(r#"{{"ts": "{}", "metric": "m{metric}", "value": 1}}"#, at(minute * 60)).into_bytes()
+    };
+    // fifty series, of which every other one falls silent
+    let mut records = Vec::new();
+    for minute in 0..60 {
+        records.extend((0..50).filter(|n| minute < 10 || n % 2 == 0).map(|n| line(n, minute)));
+    }
+    let (_, mut observe) = direct(&pipeline, 0, &records);
+    let mut hashes: Vec<u64> = (0..50)
+        .step_by(2)
+        .map(|n| {
+            let labels = suture_event::Labels::new(Vec::<(&str, &str)>::new()).unwrap();
+            let metric = format!("m{n}").into();
+            suture_event::SeriesKey { metric, labels }.hash64()
+        })
+        .collect();
+    hashes.sort_unstable();
+    let (state, digest) = (observe.snapshot().unwrap(), observe.digest());
+    let first = named(&mut observe, at(0)).unwrap();
+    assert_eq!(first.iter().map(|(hash, _)| *hash).collect::<Vec<_>>(), hashes[..10]);
+    // in the windows that have closed
+    assert!(first.iter().all(|(_, last)| *last == at(58 * 60)), "{first:?}");
+    assert_eq!(named(&mut observe, at(59)), None);
+    assert_eq!(named(&mut observe, at(60)), Some(first));
+    assert_eq!(named(&mut observe, Timestamp::MIN), None, "a replay has no wall clock");
+    assert_eq!(
+        (observe.snapshot().unwrap(), observe.digest()),
+        (state, digest),
+        "no part of the state"
+    );
+    let mut none = Pipeline::clone(&pipeline);
+    none.limits.compared_series = 0;
+    let (_, mut observe) = direct(&Arc::new(none), 0, &records);
+    assert_eq!(named(&mut observe, at(0)), None);
+}

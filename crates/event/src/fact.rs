@@ -34,6 +34,34 @@ pub struct Progress {
     /// mark and whenever it changes; empty otherwise.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub roster: Vec<ShardId>,
+    /// Those of the shard's live series whose hashes are the smallest: every shard names the same ones if it has them. Sent
+    /// now and then, and to the first facts partition alone; absent otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub series: Option<Vec<SeriesMark>>,
+}
+
+/// A series of a shard, as a mark names it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SeriesMark {
+    /// [`SeriesKey::hash64`](crate::SeriesKey::hash64), as 16 hexadecimal digits.
+    #[serde(with = "hash")]
+    pub series: u64,
+    /// Time of its newest sample in a window that has closed.
+    pub last: Timestamp,
+}
+
+/// Hashes as text: JSON's numbers hold 53 bits of them for most who read it.
+mod hash {
+    use serde::{Deserialize, Deserializer, Serializer, de};
+
+    pub(super) fn serialize<S: Serializer>(hash: &u64, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&crate::hex16(*hash))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        u64::from_str_radix(&text, 16).map_err(|_| de::Error::custom(format!("{text:?} is no hash")))
+    }
 }
 
 /// A shard began anew: what it said before cannot be refolded into what it says from here on.

@@ -19,7 +19,7 @@ pub use action::{ActionRequest, ActionStep, Command, CommandKind, Outcome, Outco
 pub use anomaly::{Anomaly, AnomalyPhase, Direction, EndReason};
 pub use change::{Change, ChangeKind, Edge, EdgeSource};
 pub use digest::{hex16, stable_hash, stable_uuid};
-pub use fact::{Carried, EpochNote, Fact, FactBody, Progress, ShardId};
+pub use fact::{Carried, EpochNote, Fact, FactBody, Progress, SeriesMark, ShardId};
 pub use incident::{
     Evidence, EvidenceKind, Hypothesis, HypothesisKind, Incident, IncidentSignal, IncidentStatus, Severity, SignalState,
 };

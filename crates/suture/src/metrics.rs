@@ -235,6 +235,11 @@ const METRICS: &[Metric] = &[
     counter("facts_forced", "Facts judged early at `limits.pending_facts`", |s| {
         s.count(count::FACTS_FORCED).map(Value::Counter)
     }),
+    gauge(
+        "series_in_two_partitions",
+        "Series that two partitions of one topic have, of those that shards name",
+        |s| s.count(count::SERIES_TWICE).map(|n| Value::Gauge(n as f64)),
+    ),
     counter("scopes_refused", "Facts of scopes beyond `limits.scopes`", |s| {
         s.count(count::SCOPES_REFUSED).map(Value::Counter)
     }),

@@ -59,6 +59,8 @@ pub mod count {
     pub const FACTS_LATE: &str = "facts_late";
     /// Facts judged early at the bound on held facts.
     pub const FACTS_FORCED: &str = "facts_forced";
+    /// Series seen in two partitions of one topic.
+    pub const SERIES_TWICE: &str = "series_in_two_partitions";
     /// Facts of scopes beyond `limits.scopes`.
     pub const SCOPES_REFUSED: &str = "scopes_refused";
 }
@@ -162,6 +164,7 @@ impl Folds for DecideFolds {
         Ok(Box::new(DecideFold {
             decide: Decide::new(self.pipeline.clone(), self.edges.clone()),
             topics: self.topics.clone(),
+            warned: false,
             out: DecideOut::default(),
         }))
     }
@@ -192,16 +195,23 @@ struct ObserveFold {
 /// Records that are taken in together.
 const TOGETHER: usize = 256;
 
-/// A record for every partition of a topic, for what each of them must know.
-fn push_to_all(topic: &Arc<str>, partitions: i32, value: Vec<u8>, outputs: &mut Outputs) {
+/// A record for each of these partitions of a topic, for what each of them must know.
+fn push_to(topic: &Arc<str>, partitions: std::ops::Range<i32>, value: Vec<u8>, outputs: &mut Outputs) {
     let mut record = OutRecord::new(topic.clone(), "", value);
     record.key = None;
-    for partition in 0..partitions {
+    for partition in partitions {
         outputs.push(OutRecord {
             partition: Some(partition),
             ..record.clone()
         });
     }
+}
+
+fn encoded(fact: &Fact) -> Option<Vec<u8>> {
+    let value = records::encode(fact);
+    value
+        .inspect_err(|error| tracing::error!(%error, "a fact could not be written"))
+        .ok()
 }
 
 impl ObserveFold {
@@ -247,19 +257,26 @@ impl ObserveFold {
                 "an alarm was suppressed by its budget"
             );
         }
-        for fact in self.out.facts.drain(..) {
-            let value = match records::encode(&fact) {
-                Ok(value) => value,
-                Err(error) => {
-                    tracing::error!(%error, "a fact could not be written");
-                    continue;
-                }
+        let facts = &self.topics.facts;
+        for mut fact in self.out.facts.drain(..) {
+            // what compares series is one, and needs them once
+            let named = match &mut fact.body {
+                FactBody::Progress(progress) => progress.series.take(),
+                _ => None,
             };
-            if matches!(fact.body, FactBody::Progress(_) | FactBody::Epoch(_)) {
-                push_to_all(&self.topics.facts, self.fact_partitions, value, outputs);
-            } else {
-                outputs.push(OutRecord::new(self.topics.facts.clone(), fact.scope.as_bytes(), value));
+            let Some(value) = encoded(&fact) else { continue };
+            if !matches!(fact.body, FactBody::Progress(_) | FactBody::Epoch(_)) {
+                outputs.push(OutRecord::new(facts.clone(), fact.scope.as_bytes(), value));
+                continue;
             }
+            let mut first = 0;
+            if let (FactBody::Progress(progress), Some(_)) = (&mut fact.body, &named) {
+                progress.series = named;
+                let Some(value) = encoded(&fact) else { continue };
+                push_to(facts, 0..1, value, outputs);
+                first = 1;
+            }
+            push_to(facts, first..self.fact_partitions, value, outputs);
         }
     }
 }
@@ -336,10 +353,30 @@ impl Fold for ObserveFold {
 struct DecideFold {
     decide: Decide,
     topics: Topics,
+    /// Whether it was said that series are in two partitions, since they were in one.
+    warned: bool,
     out: DecideOut,
 }
 
 impl DecideFold {
+    /// Says once, in the log, that series are torn apart.
+    fn warn_of_twice(&mut self) {
+        let found = self.decide.seen_twice().filter(|found| found.series > 0);
+        if let Some(found) = found.filter(|_| !self.warned)
+            && let Some((series, topic, [one, other])) = &found.example
+        {
+            tracing::warn!(
+                %topic,
+                partitions = format!("{one}, {other}"),
+                series = suture_event::hex16(*series),
+                how_many = found.series,
+                "series are in two partitions of a topic at once, of which each is judged as if it were the whole: key the \
+                 telemetry by series, or have it put together with `rekey:` in the pipeline file"
+            );
+        }
+        self.warned = found.is_some();
+    }
+
     fn say(&mut self, outputs: &mut Outputs) {
         for incident in self.out.incidents.drain(..) {
             let message = cdevents::write_incident(SOURCE, &incident);
@@ -381,6 +418,7 @@ impl Fold for DecideFold {
         if let Err(reason) = self.decide.fact(fact, &mut self.out) {
             out.push_dead_letter(dead_letter(&self.topics, &shard, record, &reason.to_string(), 0));
         }
+        self.warn_of_twice();
         self.say(out);
     }
 
@@ -416,6 +454,9 @@ impl Fold for DecideFold {
         tell(count::FACTS_LATE, counters.late);
         tell(count::FACTS_FORCED, counters.forced);
         tell(count::SCOPES_REFUSED, counters.scopes_refused);
+        if let Some(series) = counters.series_twice {
+            tell(count::SERIES_TWICE, series);
+        }
     }
 }
 

@@ -13,8 +13,9 @@ use suture::{
     run::{PlaneChoice, Planes, prepare},
 };
 use suture_config::Pipeline;
+use suture_event::Timestamp;
 use suture_log::{Log, OutRecord, TopicSpec, memory::MemoryLog};
-use suture_runtime::{Metrics, Shutdown, SystemClock};
+use suture_runtime::{Clock, Metrics, Shutdown, SystemClock};
 
 const PIPELINE: &str = "
 version: 1
@@ -118,6 +119,81 @@ async fn a_series_in_every_partition_of_the_telemetry_is_one_series_behind_the_s
         shutdown.request();
         running.await.unwrap().unwrap();
     }
+}
+
+/// A clock on which a minute passes in some milliseconds.
+#[derive(Default)]
+struct Hasty(SystemClock);
+
+impl Clock for Hasty {
+    fn now(&self) -> Duration {
+        self.0.now()
+    }
+    fn wall(&self) -> Timestamp {
+        let passed = i64::try_from(self.0.now().as_millis()).unwrap();
+        Timestamp::from_millis(1_780_000_000_000 + passed * 3_000)
+    }
+}
+
+/// What decide counts of series in two partitions, once `until` says so of it or after so many minutes of telemetry, in
+/// which each series goes to the two partitions in turn.
+async fn in_two_partitions(pipeline: &str, until: impl Fn(u64) -> bool, minutes: i32) -> u64 {
+    let loaded = loaded(pipeline);
+    let log = MemoryLog::default();
+    log.create_topics(&[TopicSpec::new("telemetry", 2)]).unwrap();
+    prepare(&log, &loaded.pipeline, true).unwrap();
+    let shutdown = Shutdown::new();
+    let _end = Ending(shutdown.clone());
+    let planes = Planes {
+        clock: Arc::new(Hasty::default()),
+        ..planes(&log, &shutdown, &[])
+    };
+    let (observe, decide) = (planes.observe.clone(), planes.decide.clone());
+    let running = tokio::spawn(async move { planes.run(&loaded, PlaneChoice::Both).await });
+    let deadline = Instant::now() + Duration::from_secs(120);
+    let mut asked = tokio::time::interval(Duration::from_millis(20));
+    let name = "series_in_two_partitions";
+    let told = || {
+        let shards = decide.shards();
+        shards
+            .iter()
+            .any(|(_, shard)| shard.counts().iter().any(|(n, _)| *n == name))
+    };
+    let mut all = 0;
+    for minute in 0.. {
+        let records: Vec<OutRecord> = (0..5_i32)
+            .map(|series| {
+                let ts = 1_780_000_000_000_i64 + i64::from(minute) * 60_000;
+                let sample = serde_json::json!({"ts": ts, "metric": format!("m{series}"), "value": 0.5});
+                OutRecord {
+                    partition: Some((minute + series) % 2),
+                    ..OutRecord::new("telemetry", "", sample.to_string())
+                }
+            })
+            .collect();
+        log.appender().unwrap().append(&records).unwrap();
+        all += 5;
+        while count(&observe, "samples") < all {
+            assert!(Instant::now() < deadline, "{} of {all}", count(&observe, "samples"));
+            asked.tick().await;
+        }
+        if until(count(&decide, name)) || minute >= minutes && told() {
+            break;
+        }
+        assert!(Instant::now() < deadline, "{}", count(&decide, name));
+    }
+    let found = count(&decide, name);
+    shutdown.request();
+    running.await.unwrap().unwrap();
+    found
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn series_in_two_partitions_are_seen_and_behind_the_stage_there_are_none() {
+    let torn = PIPELINE.replace("rekey: {partitions: 3}", "").replace("3h", "0s");
+    assert_eq!(in_two_partitions(&torn, |found| found == 5, i32::MAX).await, 5);
+    let mended = PIPELINE.replace("3h", "5m");
+    assert_eq!(in_two_partitions(&mended, |found| found > 0, 12).await, 0);
 }
 
 #[tokio::test]

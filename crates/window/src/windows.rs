@@ -355,6 +355,14 @@ impl Windows {
         (at < self.len()).then(|| self.series.aggregate(at))
     }
 
+    /// Time of a row's newest sample in a window that has closed; `None` before the first, and for a row that was never
+    /// added.
+    #[must_use]
+    pub fn last(&self, row: u32) -> Option<Timestamp> {
+        let newest = self.series.newest.get(row as usize).copied();
+        newest.filter(|newest| *newest != i64::MIN).map(Timestamp::from_millis)
+    }
+
     /// Gives a forgotten row to another series, so that series that come and go need no more rows than live at a time.
     ///
     /// # Errors

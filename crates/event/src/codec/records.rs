@@ -102,7 +102,7 @@ mod tests {
     use super::*;
     use crate::{
         Anomaly, AnomalyPhase, Change, ChangeKind, CommandKind, Direction, Edge, EdgeSource, EndReason, Labels,
-        OutcomeStatus, Progress, ShardId, SignalKind, Timestamp,
+        OutcomeStatus, Progress, SeriesMark, ShardId, SignalKind, Timestamp,
     };
 
     fn text() -> impl Strategy<Value = Arc<str>> {
@@ -207,15 +207,19 @@ mod tests {
                 event_type: name,
             })
         });
-        let progress =
-            (time(), any::<bool>(), proptest::collection::vec(shard(), 0..3)).prop_map(|(at, idle, roster)| {
+        let mark = (any::<u64>(), time()).prop_map(|(series, last)| SeriesMark { series, last });
+        let series = proptest::option::of(proptest::collection::vec(mark, 0..3));
+        let progress = (time(), any::<bool>(), proptest::collection::vec(shard(), 0..3), series).prop_map(
+            |(at, idle, roster, series)| {
                 FactBody::Progress(Progress {
                     watermark: at,
                     wall: at,
                     idle,
                     roster,
+                    series,
                 })
-            });
+            },
+        );
         let body = prop_oneof![
             edge,
             change,

@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use suture_config::Pipeline;
 use suture_engine::{RecordRef, Rekey, RekeyOut, Source, VERSIONS_HEADER};
-use suture_event::{Fact, FactBody, ShardId, Timestamp, codec::records};
+use suture_event::{Fact, FactBody, ShardId, Timestamp};
 use suture_log::{Batch, HeadersBuf, OutRecord};
 use suture_runtime::{Epoch, EpochCause, Fingerprint, Fold, FoldError, Folds, Outputs, Tick};
 
-use super::{Topics, count, dead_letter, epoch_note, error, fingerprint, push_to_all};
+use super::{Topics, count, dead_letter, encoded, epoch_note, error, fingerprint, push_to};
 
 /// Makes the folds of the repartition stage, one for each telemetry partition.
 pub struct RekeyFolds {
@@ -118,9 +118,8 @@ impl Fold for RekeyFold {
             seq: 0,
             body: FactBody::Epoch(epoch_note(epoch)),
         };
-        match records::encode(&fact) {
-            Ok(value) => push_to_all(&self.topics.facts, self.fact_partitions, value, out),
-            Err(error) => tracing::error!(%error, "a fact could not be written"),
+        if let Some(value) = encoded(&fact) {
+            push_to(&self.topics.facts, 0..self.fact_partitions, value, out);
         }
     }
 
