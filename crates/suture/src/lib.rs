@@ -19,6 +19,11 @@ pub mod train;
 
 use std::process::ExitCode;
 
+// here and not beside `main`, so that benchmarks of the program's parts have the program's allocator
+#[cfg(feature = "jemalloc")]
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// Says what went wrong, if anything, and with which exit code to leave: 78 for a pipeline file that can't be right, 1 for
 /// anything else.
 #[must_use]

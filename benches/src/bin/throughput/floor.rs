@@ -34,14 +34,34 @@ struct Labels<'a> {
     operation: &'a str,
 }
 
-/// Reads a topic of single samples to its end.
+/// Settings of the client under which the floor is measured, the better of which counts: its own, with which it idles a
+/// second each time that it has read 64 MiB ahead, and the program's.
+const SETTINGS: [&[(&str, &str)]; 2] = [
+    &[],
+    &[
+        ("queued.max.messages.kbytes", "16384"),
+        ("fetch.queue.backoff.ms", "10"),
+    ],
+];
+
+/// Reads a topic of single samples to its end, once with each settings. Gives the better by CPU.
 pub(crate) fn measure(brokers: &str, topic: &str, args: &Args) -> anyhow::Result<Figure> {
-    let consumer: BaseConsumer = ClientConfig::new()
+    let figures = SETTINGS.iter().map(|settings| read(brokers, topic, settings, args));
+    let figures = figures.collect::<anyhow::Result<Vec<_>>>()?;
+    figures.into_iter().min_by_key(|figure| figure.cpu).context("a floor")
+}
+
+fn read(brokers: &str, topic: &str, settings: &[(&str, &str)], args: &Args) -> anyhow::Result<Figure> {
+    let mut config = ClientConfig::new();
+    config
         .set("bootstrap.servers", brokers)
         .set("group.id", format!("{topic}-floor"))
         .set("enable.auto.commit", "false")
-        .set("enable.partition.eof", "true")
-        .create()?;
+        .set("enable.partition.eof", "true");
+    for (key, value) in settings {
+        config.set(*key, *value);
+    }
+    let consumer: BaseConsumer = config.create()?;
     let mut partitions = TopicPartitionList::new();
     for partition in 0..args.partitions {
         partitions.add_partition_offset(topic, partition, Offset::Beginning)?;
