@@ -50,6 +50,20 @@ impl Counts {
     }
 }
 
+/// How much an anomaly counts, from 0 to 1.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Weights {
+    /// For the rate of its own series.
+    pub(crate) own: f64,
+    /// For what its kind of signal does in calm times.
+    pub(crate) pooled: f64,
+}
+
+impl Weights {
+    /// Of no account: all of it was chance.
+    pub(crate) const WHOLE: Self = Self { own: 1.0, pooled: 1.0 };
+}
+
 /// What calm times look like.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Background {
@@ -100,19 +114,19 @@ impl Background {
         }
     }
 
-    /// Counts an anomaly that was of no account, `weight` of it.
-    pub(crate) fn learn(&mut self, series: u64, kind: SignalKind, deviation: f64, weight: f64, at: Timestamp) {
+    /// Counts an anomaly.
+    pub(crate) fn learn(&mut self, series: u64, kind: SignalKind, deviation: f64, weights: Weights, at: Timestamp) {
         let octave = octave(deviation);
         let half_life = self.options.half_life;
         self.kinds
             .entry(kind)
             .or_insert_with(|| Counts::new(at))
-            .add(octave, weight, at, half_life);
+            .add(octave, weights.pooled, at, half_life);
         if self.series.contains_key(&series) || self.series.len() < self.options.series {
             self.series
                 .entry(series)
                 .or_insert_with(|| Counts::new(at))
-                .add(octave, weight, at, half_life);
+                .add(octave, weights.own, at, half_life);
         }
     }
 
@@ -270,7 +284,7 @@ mod tests {
     fn a_series_that_was_often_off_surprises_less_and_a_larger_deviation_more() {
         let mut background = watched_for(48);
         for hour in 0..20 {
-            background.learn(1, SignalKind::Cpu, 6.0, 1.0, minute(hour * 60));
+            background.learn(1, SignalKind::Cpu, 6.0, Weights::WHOLE, minute(hour * 60));
         }
         let nats = |series, deviation| {
             background.surprise(series, SignalKind::Cpu, deviation, Span::from_mins(5), minute(48 * 60))
@@ -322,8 +336,8 @@ mod tests {
             ..BackgroundOptions::default()
         });
         background.start(minute(0));
-        background.learn(1, SignalKind::Cpu, 6.0, 1.0, minute(1));
-        background.learn(2, SignalKind::Cpu, 6.0, 1.0, minute(1));
+        background.learn(1, SignalKind::Cpu, 6.0, Weights::WHOLE, minute(1));
+        background.learn(2, SignalKind::Cpu, 6.0, Weights::WHOLE, minute(1));
         let nats = |series| background.surprise(series, SignalKind::Cpu, 6.0, Span::from_mins(5), minute(60));
         assert!(nats(1) < nats(2), "the second has no rate of its own");
     }

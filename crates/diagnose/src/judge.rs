@@ -9,6 +9,7 @@ use suture_event::{Change, Hypothesis, Incident, Span, Timestamp, hex16, stable_
 
 use crate::{
     Diagnoser,
+    background::Weights,
     case::Case,
     diagnoser::Past,
     rank::{Scene, rank},
@@ -60,7 +61,7 @@ impl Diagnoser {
             }
             let over = signal.since.plus(linger) < now;
             if over {
-                background.learn(signal.series, signal.kind, signal.deviation, 1.0, now);
+                background.learn(signal.series, signal.kind, signal.deviation, Weights::WHOLE, now);
             }
             !over
         });
@@ -269,6 +270,15 @@ impl Diagnoser {
     /// an incident under way or just over it is most likely part of that, unless it is stronger.
     fn needed(&self, centre: ServiceId, height: f64, found: &[Cell], enough: f64) -> f64 {
         let aftershock = self.options.group.aftershock;
+        let spread = self.options.group.spread;
+        if self
+            .cases
+            .iter()
+            .any(|case| case.centre == centre && self.now <= case.opened_at.plus(spread))
+        {
+            // it is what that incident is about, and joins it however strong it is
+            return f64::INFINITY;
+        }
         let under_way = self.cases.iter().map(|case| (case.centre, case.grown));
         let just_over = self
             .past
@@ -411,12 +421,17 @@ impl Diagnoser {
             }
             case.resolved_at = Some(self.now);
             out.push(case.render(&self.scope, &self.topology, self.now));
-            let doubt = 1.0 - case.change_probability();
+            // that a series was off is held against it unless a change was why; but one incident that is explained, by a
+            // change or by what broke, says nothing of what chance does elsewhere
+            let weights = Weights {
+                own: 1.0 - case.change_probability(),
+                pooled: case.none_of_these,
+            };
             for signal in &case.signals {
                 self.background
-                    .learn(signal.series, signal.kind, signal.deviation, doubt, self.now);
+                    .learn(signal.series, signal.kind, signal.deviation, weights, self.now);
             }
-            self.background.regret(case.height, doubt);
+            self.background.regret(case.height, case.none_of_these);
             let blamed = case.hypotheses.first().and_then(|top| top.change.clone());
             self.past.push_back(Past {
                 centre: case.centre,

@@ -158,6 +158,23 @@ fn a_storm_is_one_incident() {
 }
 
 #[test]
+fn what_comes_of_a_fault_later_and_louder_joins_its_incident() {
+    let story = Story::calm_shop()
+        .at(1)
+        .off("db", &["latency_p99", "error_rate", "cpu_usage"], 30.0)
+        .at(2)
+        .off(
+            "db",
+            &["memory_bytes", "disk_io", "request_rate", "queue_depth"],
+            2_000.0,
+        )
+        .at(3);
+    let incident = story.incident();
+    assert_eq!(incident.services, ["db".into()]);
+    assert_eq!((incident.signals.len(), incident.opened_at), (7, minute(1)));
+}
+
+#[test]
 fn more_work_coming_in_is_a_surge() {
     let mut story = Story::calm_shop().at(1);
     for service in ["web", "cart", "search", "ads", "db"] {
@@ -473,4 +490,26 @@ fn under_other_options_what_was_learned_stays() {
     story.diagnoser.reconfigure(options);
     let story = story.at(6).recovers("cart").at(20);
     assert_eq!(story.incident().resolved_at, Some(minute(11)));
+}
+
+#[test]
+fn faults_that_were_explained_do_not_make_the_next_one_look_like_chance() {
+    let mut story = Story::calm_shop();
+    let services = ["cart", "search", "ads", "db", "bank"];
+    for (hour, service) in (0..).zip(services.iter().cycle().take(20)) {
+        story = story
+            .at(hour * 60 + 1)
+            .off(service, ALL, 80.0)
+            .at(hour * 60 + 25)
+            .recovers(service)
+            .at(hour * 60 + 59);
+    }
+    let incidents = story.incidents();
+    let found: Vec<_> = incidents.iter().map(|incident| incident.services[0].as_ref()).collect();
+    assert_eq!(found, services.repeat(4), "each was as plain as the first");
+    assert!(
+        incidents
+            .iter()
+            .all(|incident| incident.status == IncidentStatus::Resolved)
+    );
 }
