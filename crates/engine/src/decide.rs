@@ -12,7 +12,7 @@ use suture_event::{
 use suture_remediate::{Input as Finding, Output, Remediator};
 
 use crate::{
-    ENGINE_VERSION, EngineError,
+    ENGINE_VERSION, EngineError, misfit,
     reorder::{Release, Reorder},
     twice::{SeenTwice, Twice},
 };
@@ -334,8 +334,7 @@ impl Decide {
     /// [`EngineError::Snapshot`] where the bytes are no snapshot of this fold; the state is then as it was.
     pub fn restore(&mut self, bytes: &[u8]) -> Result<(), EngineError> {
         let snapshot: Snapshot = rmp_serde::from_slice(bytes).map_err(|e| snapshot_error(&e))?;
-        if snapshot.engine != ENGINE_VERSION {
-            let reason = format!("it is of engine version {}, this is {ENGINE_VERSION}", snapshot.engine);
+        if let Some(reason) = misfit(snapshot.engine) {
             return Err(EngineError::Snapshot {
                 shard: "decide".to_owned(),
                 reason,

@@ -27,5 +27,16 @@ pub use rekey::{Rekey, RekeyCounters, RekeyOut, Routed, VERSIONS_HEADER};
 pub use source::{Source, SourceKind};
 pub use twice::SeenTwice;
 
-/// The version of the folds. A snapshot of another one is carried over where its shape fits, and opens a new epoch.
-pub const ENGINE_VERSION: u32 = 3;
+/// The version of the folds: another one may say other things of the same records. A state of an earlier one is carried over
+/// and opens a new epoch.
+pub const ENGINE_VERSION: u32 = 4;
+
+/// The version whose states, and models, and all since can be gone on from.
+pub const OLDEST_STATE: u32 = 3;
+
+/// Why a state or model of that version cannot be gone on from, if it cannot.
+fn misfit(version: u32) -> Option<String> {
+    (!(OLDEST_STATE..=ENGINE_VERSION).contains(&version)).then(|| {
+        format!("it is of engine version {version}, this is {ENGINE_VERSION} and goes on from {OLDEST_STATE} and later")
+    })
+}

@@ -9,7 +9,7 @@ use suture_detect::Bank;
 use suture_event::{Timestamp, stable_hash};
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::{ENGINE_VERSION, EngineError, Observe, observe::Blob, series::Series};
+use crate::{ENGINE_VERSION, EngineError, Observe, misfit, observe::Blob, series::Series};
 
 /// First bytes of a model file; the number is the layout's version.
 const MAGIC: &[u8] = b"suture model 1\n";
@@ -120,11 +120,8 @@ impl Model {
             return Err(error(&"its checksum is wrong: it was cut short or damaged"));
         }
         let body: Body = rmp_serde::from_slice(body).map_err(|e| error(&e))?;
-        if body.engine != ENGINE_VERSION {
-            return Err(error(&format!(
-                "it is of engine version {}, this is {ENGINE_VERSION}: train it anew",
-                body.engine
-            )));
+        if let Some(reason) = misfit(body.engine) {
+            return Err(error(&format!("{reason}: train it anew")));
         }
         let mut banks = Vec::with_capacity(body.rules.len());
         for rule in &body.rules {

@@ -8,9 +8,12 @@ use suture_event::{Timestamp, codec::otlp::Histograms, stable_hash};
 
 use super::{Judge, Observe, carry::Terms, evict::Ranking};
 use crate::{
-    ENGINE_VERSION, EngineError,
+    ENGINE_VERSION, EngineError, misfit,
     series::{Series, SeriesTable},
 };
+
+/// Bytes that a series' name, labels and places take in a snapshot, as a rule at most.
+const SERIES_BYTES: usize = 384;
 
 #[derive(Serialize, Deserialize)]
 pub(super) struct Snapshot {
@@ -85,24 +88,25 @@ impl Observe {
                 .map(Blob),
             ranking: self.ranking.clone(),
         };
-        rmp_serde::to_vec_named(&snapshot).map_err(|e| self.snapshot_error(&e))
+        // room for all of it at once: growing by doubling would hold it three times
+        let rooms = snapshot.banks.iter().map(|Blob(bytes)| bytes.len()).sum::<usize>() + snapshot.windows.len();
+        let mut bytes = Vec::with_capacity(rooms + SERIES_BYTES * snapshot.series.len());
+        rmp_serde::encode::write_named(&mut bytes, &snapshot).map_err(|e| self.snapshot_error(&e))?;
+        Ok(bytes)
     }
 
-    /// Continues from a snapshot of the same engine version. Where the pipeline has changed since, what fits goes on: each
-    /// series whose rule makes the same values of its samples and watches them in the same way, whatever the rule is called
-    /// and wherever it stands. The others begin anew; [`Observe::epoch`] tells how many, and the digest is then another
-    /// than the snapshot's.
+    /// Continues from a snapshot of this engine version, or of one since [`crate::OLDEST_STATE`]. Where the pipeline has changed
+    /// since, what fits goes on: each series whose rule makes the same values of its samples and watches them in the same
+    /// way, whatever the rule is called and wherever it stands. The others begin anew; [`Observe::epoch`] tells how many, and
+    /// the digest is then another than the snapshot's.
     ///
     /// # Errors
     /// [`EngineError::Snapshot`] where nothing fits, as windows are others or of other values, or where the bytes are no
     /// snapshot; the fold must then not be used on.
     pub fn restore(&mut self, bytes: &[u8]) -> Result<(), EngineError> {
         let snapshot: Snapshot = rmp_serde::from_slice(bytes).map_err(|e| self.snapshot_error(&e))?;
-        if snapshot.engine != ENGINE_VERSION {
-            return Err(self.snapshot_error(&format!(
-                "it is of engine version {}, this is {ENGINE_VERSION}",
-                snapshot.engine
-            )));
+        if let Some(reason) = misfit(snapshot.engine) {
+            return Err(self.snapshot_error(&reason));
         }
         let former = snapshot.terms.as_ref().and_then(Terms::decode);
         let same = match &former {

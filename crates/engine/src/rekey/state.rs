@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use suture_event::{Timestamp, codec::otlp::Histograms};
 
 use super::Rekey;
-use crate::{ENGINE_VERSION, EngineError};
+use crate::{ENGINE_VERSION, EngineError, misfit};
 
 #[derive(Serialize, Deserialize)]
 struct Snapshot {
@@ -37,14 +37,13 @@ impl Rekey {
         rmp_serde::to_vec_named(&snapshot).map_err(|error| self.snapshot_error(&error))
     }
 
-    /// Continues from a snapshot of the same engine version, whichever pipeline it was made under.
+    /// Continues from a snapshot of an engine version since [`crate::OLDEST_STATE`], whichever pipeline it was made under.
     ///
     /// # Errors
     /// [`EngineError::Snapshot`] where the bytes are no such snapshot; the state is then as it was.
     pub fn restore(&mut self, bytes: &[u8]) -> Result<(), EngineError> {
         let snapshot: Snapshot = rmp_serde::from_slice(bytes).map_err(|error| self.snapshot_error(&error))?;
-        if snapshot.engine != ENGINE_VERSION {
-            let reason = format!("it is of engine version {}, this is {ENGINE_VERSION}", snapshot.engine);
+        if let Some(reason) = misfit(snapshot.engine) {
             return Err(self.snapshot_error(&reason));
         }
         if let Some(decoders) = &mut self.decoders {
