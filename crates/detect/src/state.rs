@@ -13,6 +13,8 @@ use arrow_schema::{Field, Schema};
 use crate::Error;
 
 const ACCOUNT: &str = "suture.detect.alarms";
+/// Bytes that a column takes in the stream beside its values, at most about so many.
+const FRAME: usize = 512;
 
 /// Columns on their way to or from a snapshot, by name.
 #[derive(Debug, Default)]
@@ -66,7 +68,9 @@ impl Columns {
         let metadata = version.into_iter().chain(account).collect();
         let schema = Arc::new(Schema::new_with_metadata(fields, metadata));
         let batch = RecordBatch::try_new(schema.clone(), self.arrays).map_err(Error::arrow)?;
-        let mut writer = StreamWriter::try_new(Vec::new(), &schema).map_err(Error::arrow)?;
+        // room for all of it at once: growing by doubling would hold it three times
+        let bytes = Vec::with_capacity(batch.get_array_memory_size() + FRAME * (1 + batch.num_columns()));
+        let mut writer = StreamWriter::try_new(bytes, &schema).map_err(Error::arrow)?;
         writer.write(&batch).map_err(Error::arrow)?;
         writer.into_inner().map_err(Error::arrow)
     }

@@ -21,6 +21,8 @@ use crate::{
 
 /// Grows with every change of the columns or of their meaning.
 const VERSION: u32 = 1;
+/// Bytes that a column takes in the stream beside its values, at most about so many.
+const FRAME: usize = 512;
 
 fn fields() -> Vec<Field> {
     let field = |name: &str, kind, optional| Field::new(name, kind, optional);
@@ -94,10 +96,16 @@ impl Windows {
     /// [`Error::Arrow`] where memory for it can't be had.
     pub fn snapshot(&self) -> Result<Vec<u8>, Error> {
         let schema = Arc::new(Schema::new_with_metadata(fields(), self.metadata()));
-        let mut bytes = Vec::new();
+        let series = self.series_columns().into_batch(&schema)?;
+        let cells = self.cell_columns()?.into_batch(&schema)?;
+        // room for all of it at once: growing by doubling would hold it three times
+        let room = series.get_array_memory_size() + cells.get_array_memory_size();
+        let mut bytes = Vec::with_capacity(room + FRAME * (1 + 2 * schema.fields().len()));
         let mut writer = StreamWriter::try_new(&mut bytes, &schema)?;
-        writer.write(&self.series_columns().into_batch(&schema)?)?;
-        writer.write(&self.cell_columns()?.into_batch(&schema)?)?;
+        writer.write(&series)?;
+        drop(series);
+        writer.write(&cells)?;
+        drop(cells);
         writer.finish()?;
         drop(writer);
         let checksum = stable_hash([bytes.as_slice()]);

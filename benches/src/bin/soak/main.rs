@@ -67,7 +67,7 @@ struct Args {
     #[arg(long, default_value_t = 16 << 20)]
     log_bytes: usize,
     /// Seconds of real time between two snapshots.
-    #[arg(long, default_value_t = 2)]
+    #[arg(long, default_value_t = 5)]
     snapshots: u64,
 }
 
@@ -78,7 +78,7 @@ fn main() -> anyhow::Result<()> {
         .with_ansi(false)
         .init();
     let args = Args::parse();
-    // small, so that the hour after which memory is held to be flat has filled every topic of it: the log is not the program's
+    // small, so that telemetry fills it within the first hour; what comes out is trimmed: the log is not the program's
     let log = MemoryLog::new(MemoryOptions {
         partition_bytes: args.log_bytes,
         ..MemoryOptions::default()
@@ -349,6 +349,7 @@ fn feed(
         // what comes of it is through, and a snapshot has been
         thread::sleep(Duration::from_secs(args.snapshots + 1));
         let (median, highest) = readings.hour()?;
+        trim(log, decide)?;
         hours.push(median);
         let outputs: u64 = decide.shards().iter().map(|(_, shard)| shard.outputs.get()).sum();
         println!(
@@ -367,6 +368,20 @@ fn feed(
     let growth = (*most as f64 / (*first).max(1) as f64 - 1.0) * 100.0;
     println!("growth after the first hour, to the highest of the later: {growth:.1}% (at most {GROWTH}%)");
     anyhow::ensure!(growth < GROWTH, "memory grows");
+    Ok(())
+}
+
+/// Lets the log forget what nobody has to read again, as a broker's memory is not the program's either.
+fn trim(log: &MemoryLog, decide: &Metrics) -> anyhow::Result<()> {
+    for (at, shard) in decide.shards() {
+        if let Some(snapshot) = shard.snapshot_offset.get() {
+            log.trim(&at, snapshot)?;
+        }
+    }
+    for topic in ["incidents", "remediations", "ledger", "dead-letters"] {
+        let at = TopicPartition::new(format!("suture.{topic}"), 0);
+        log.trim(&at, log.range(&at)?.end)?;
+    }
     Ok(())
 }
 
