@@ -46,6 +46,8 @@ const TOGETHER: usize = 40;
 const BATCH: usize = 4_000;
 /// Records that observe may be behind.
 const BEHIND: i64 = 16;
+/// Ticks after which the log is trimmed.
+const TRIMMED: u64 = 10;
 /// How often memory is read.
 const READING: Duration = Duration::from_millis(100);
 /// What resident memory may grow by after the first hour, in hundredths.
@@ -340,6 +342,9 @@ fn feed(
                 put(appender.as_mut(), "telemetry", record(slot, ts, tick)?)?;
             }
             tick += 1;
+            if tick.is_multiple_of(TRIMMED) {
+                trim(log, decide)?;
+            }
             wait_until_taken_in(log, observe, &telemetry, BEHIND, alive)?;
             if !alive() {
                 return Ok(());
@@ -349,7 +354,6 @@ fn feed(
         // what comes of it is through, and a snapshot has been
         thread::sleep(Duration::from_secs(args.snapshots + 1));
         let (median, highest) = readings.hour()?;
-        trim(log, decide)?;
         hours.push(median);
         let outputs: u64 = decide.shards().iter().map(|(_, shard)| shard.outputs.get()).sum();
         println!(
