@@ -35,7 +35,7 @@ impl Remediator {
         let limits = &playbook.limits;
         let (expires_after, verify_within) = (limits.expires_after, limits.verify_within);
         let request = ActionRequest {
-            id: action_id(&self.scope, id, &name, attempt, false),
+            id: action_id(&self.scope, id, case.life, &name, attempt, false),
             at: turn.at,
             expires_at: turn.at.plus(expires_after),
             incident: Arc::clone(id),
@@ -348,6 +348,7 @@ impl Remediator {
             id: action_id(
                 &self.scope,
                 &original.incident,
+                case.life,
                 &original.playbook,
                 original.attempt,
                 true,
@@ -467,11 +468,15 @@ impl Remediator {
     }
 }
 
-/// The same scope, incident, playbook and attempt give the same id.
-fn action_id(scope: &str, incident: &str, playbook: &str, attempt: u32, reversal: bool) -> Arc<str> {
+/// The same scope, incident, playbook and attempt give the same id, unless the incident was forgotten in between: its attempts
+/// are counted anew then, and executors would take the first of them for one that they have done.
+fn action_id(scope: &str, incident: &str, life: u64, playbook: &str, attempt: u32, reversal: bool) -> Arc<str> {
     // as a JSON array, so that no part can run into the next
-    let name = json!(["action", scope, incident, playbook, attempt, reversal]).to_string();
-    stable_uuid(&name).to_string().into()
+    let mut name = json!(["action", scope, incident, playbook, attempt, reversal]);
+    if let Some(parts) = name.as_array_mut().filter(|_| life > 0) {
+        parts.push(life.into());
+    }
+    stable_uuid(&name.to_string()).to_string().into()
 }
 
 fn reason(brief: &Brief, first: &First, description: &str) -> String {

@@ -73,9 +73,8 @@ impl Remediator {
             "incident": brief.id, "severity": brief.severity, "services": brief.services, "title": brief.title,
             "first": hypothesis(&brief),
         });
-        self.state
-            .cases
-            .insert(Arc::clone(&brief.id), Case::new(brief, turn.at));
+        let case = Case::new(brief, self.state.forgotten, turn.at);
+        self.state.cases.insert(Arc::clone(&case.brief.id), case);
         self.record(kind::INCIDENT_OPENED, body, turn);
         true
     }
@@ -329,6 +328,7 @@ impl Remediator {
         while self.state.closed.len() > self.options.bounds.incidents {
             if let Some(oldest) = self.state.closed.pop_front() {
                 self.state.cases.remove(&oldest);
+                self.state.forgotten += 1;
             }
         }
     }

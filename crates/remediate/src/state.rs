@@ -19,6 +19,9 @@ pub(crate) struct State {
     pub(crate) cases: BTreeMap<Arc<str>, Case>,
     /// Resolved cases with nothing under way, oldest first: kept so that one that comes back gets new action ids.
     pub(crate) closed: VecDeque<Arc<str>>,
+    /// How many cases were forgotten.
+    #[serde(default)]
+    pub(crate) forgotten: u64,
     pub(crate) actions: BTreeMap<Arc<str>, Action>,
     pub(crate) ended: Ended,
     pub(crate) history: History,
@@ -38,6 +41,7 @@ impl Default for State {
             frozen_by: None,
             cases: BTreeMap::new(),
             closed: VecDeque::new(),
+            forgotten: 0,
             actions: BTreeMap::new(),
             ended: Ended::default(),
             history: History::default(),
@@ -60,6 +64,9 @@ pub(crate) enum Timer {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Case {
     pub(crate) brief: Brief,
+    /// How many cases had been forgotten when it began: more each time that an incident which was forgotten is met again.
+    #[serde(default)]
+    pub(crate) life: u64,
     /// Since when the first hypothesis has been first.
     pub(crate) first_since: Timestamp,
     pub(crate) resolved: bool,
@@ -76,9 +83,10 @@ pub(crate) struct Case {
 }
 
 impl Case {
-    pub(crate) fn new(brief: Brief, now: Timestamp) -> Self {
+    pub(crate) fn new(brief: Brief, life: u64, now: Timestamp) -> Self {
         Self {
             brief,
+            life,
             first_since: now,
             resolved: false,
             in_flight: None,

@@ -302,6 +302,38 @@ proptest! {
         }
     }
 
+    /// One incident comes, is resolved, and comes again when so many others have that it was forgotten.
+    #[test]
+    fn what_is_asked_for_an_incident_that_was_forgotten_has_new_ids(others in 0usize..8) {
+        let mut world = World::new(options());
+        let mut at = 0;
+        let mut flap = |world: &mut World, id: &str| {
+            for state in ["open", "resolve"] {
+                at += 300;
+                let is = if state == "open" { "active" } else { "recovered" };
+                world.take(&format!("{at}s {state} {id} 0.9 odd cart errors={is}"));
+                at += 10;
+                world.take(&format!("{at}s time"));
+            }
+        };
+        flap(&mut world, "again");
+        (0..others).for_each(|n| flap(&mut world, &format!("other{n}")));
+        flap(&mut world, "again");
+        let mut ids: Vec<_> = world
+            .outputs
+            .iter()
+            .filter_map(|output| match output {
+                Output::Request(request) if *request.incident == *"again" => Some(request.id.clone()),
+                _ => None,
+            })
+            .collect();
+        prop_assert!(!ids.is_empty());
+        let asked = ids.len();
+        ids.sort();
+        ids.dedup();
+        prop_assert_eq!(ids.len(), asked, "of {} others, {} are remembered", others, 3);
+    }
+
     #[test]
     fn everything_ends_once_time_goes_on_and_nobody_says_anything(script in script()) {
         let mut world = played(&script);
