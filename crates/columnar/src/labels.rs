@@ -6,7 +6,7 @@ use arrow_array::{Array, MapArray, RecordBatch, cast::AsArray};
 use suture_event::codec::{DecodeError, Pairs, RawKey};
 use xxhash_rust::xxh3::xxh3_128;
 
-use crate::text::{Texts, fold};
+use crate::text::{Texts, add, fold};
 
 /// What series of a batch are named by.
 pub(crate) struct Names<'a> {
@@ -14,8 +14,9 @@ pub(crate) struct Names<'a> {
     /// Labels with a column each, and the labels' names.
     columns: Vec<(&'a str, Texts<'a>)>,
     map: Option<Map<'a>>,
-    /// Of the columns' names: equal hashes under other columns are other series.
-    seed: u128,
+    /// What the hashes of all rows share: that of the columns' names, since equal texts under other columns are other
+    /// series, and of the columns that say the same in every row.
+    shared: u128,
 }
 
 /// A column of maps.
@@ -53,11 +54,19 @@ impl<'a> Names<'a> {
                 columns.push((label, texts));
             }
         }
+        // as if they were folded one after the other, of which only sums are left to be made by row
+        let mut metric = metric.ok_or(METRIC)?;
+        let texts = std::iter::once(&mut metric).chain(columns.iter_mut().map(|(_, texts)| texts));
+        let mut shared = seed;
+        for (after, texts) in texts.collect::<Vec<_>>().into_iter().rev().enumerate() {
+            texts.raise(after);
+            shared = add(shared, texts.shared().unwrap_or(0));
+        }
         Ok(Self {
-            metric: metric.ok_or(METRIC)?,
+            metric,
             columns,
             map,
-            seed,
+            shared,
         })
     }
 
@@ -65,16 +74,17 @@ impl<'a> Names<'a> {
     /// stay near.
     #[inline]
     pub(crate) fn keys(&self, from: usize, keys: &mut [RawKey]) {
-        let mut sums = [self.seed; TOGETHER];
+        let mut sums = [self.shared; TOGETHER];
+        let columns = self.columns.iter().map(|(_, texts)| texts);
+        let differing = std::iter::once(&self.metric)
+            .chain(columns)
+            .filter(|texts| texts.shared().is_none());
         for (part, keys) in keys.chunks_mut(TOGETHER).enumerate() {
             let start = from + part * TOGETHER;
             let rows = start..start + keys.len();
-            sums.fill(self.seed);
             let sums = sums.get_mut(..keys.len()).unwrap_or_default();
-            self.metric.fold(rows.clone(), sums);
-            for (_, texts) in &self.columns {
-                texts.fold(rows.clone(), sums);
-            }
+            sums.fill(self.shared);
+            differing.clone().for_each(|texts| texts.add(rows.clone(), sums));
             if let Some(map) = &self.map {
                 for (row, sum) in rows.zip(&mut *sums) {
                     for entry in map.entries(row) {

@@ -36,6 +36,8 @@ pub(crate) struct Texts<'a> {
     keys: Option<Keys<'a>>,
     /// By text.
     hashes: Vec<u128>,
+    /// What a null hashes to.
+    null: u128,
 }
 
 enum Values<'a> {
@@ -75,35 +77,43 @@ impl<'a> Texts<'a> {
             values,
             keys,
             hashes,
+            null: NULL,
         })
     }
 
-    /// Adds the texts of some rows to the rows' hashes so far.
+    /// Multiplies the hashes as if so many parts had been folded onto them since, so that a row's hash is their plain sum.
+    pub(crate) fn raise(&mut self, parts: usize) {
+        let [high, low] = FACTORS.map(|factor| u32::try_from(parts).map_or(0, |parts| factor.wrapping_pow(parts)));
+        let raised = |hash: u128| joined(halves(hash)[0].wrapping_mul(high), halves(hash)[1].wrapping_mul(low));
+        self.hashes.iter_mut().for_each(|hash| *hash = raised(*hash));
+        self.null = raised(self.null);
+    }
+
+    /// The hash that all rows share, where that is plain.
+    pub(crate) fn shared(&self) -> Option<u128> {
+        let [one] = self.hashes.as_slice() else { return None };
+        (self.nulls.is_none() && self.keys.is_some()).then_some(*one)
+    }
+
+    /// Adds the hashes of some rows' texts to the rows' sums so far.
     #[inline]
-    pub(crate) fn fold(&self, rows: Range<usize>, sums: &mut [u128]) {
-        if self.nulls.is_none()
-            && let [one] = self.hashes.as_slice()
-            && self.keys.is_some()
-        {
-            sums.iter_mut().for_each(|sum| *sum = fold(*sum, *one));
-            return;
-        }
+    pub(crate) fn add(&self, rows: Range<usize>, sums: &mut [u128]) {
         match self.keys.filter(|_| self.nulls.is_none()) {
-            Some(Keys::I8(keys)) => self.fold_keys(keys, rows, sums),
-            Some(Keys::I16(keys)) => self.fold_keys(keys, rows, sums),
-            Some(Keys::I32(keys)) => self.fold_keys(keys, rows, sums),
-            Some(Keys::I64(keys)) => self.fold_keys(keys, rows, sums),
-            Some(Keys::U8(keys)) => self.fold_keys(keys, rows, sums),
-            Some(Keys::U16(keys)) => self.fold_keys(keys, rows, sums),
-            Some(Keys::U32(keys)) => self.fold_keys(keys, rows, sums),
-            Some(Keys::U64(keys)) => self.fold_keys(keys, rows, sums),
-            None => rows.zip(sums).for_each(|(row, sum)| *sum = fold(*sum, self.hash(row))),
+            Some(Keys::I8(keys)) => self.add_keys(keys, rows, sums),
+            Some(Keys::I16(keys)) => self.add_keys(keys, rows, sums),
+            Some(Keys::I32(keys)) => self.add_keys(keys, rows, sums),
+            Some(Keys::I64(keys)) => self.add_keys(keys, rows, sums),
+            Some(Keys::U8(keys)) => self.add_keys(keys, rows, sums),
+            Some(Keys::U16(keys)) => self.add_keys(keys, rows, sums),
+            Some(Keys::U32(keys)) => self.add_keys(keys, rows, sums),
+            Some(Keys::U64(keys)) => self.add_keys(keys, rows, sums),
+            None => rows.zip(sums).for_each(|(row, sum)| *sum = add(*sum, self.hash(row))),
         }
     }
 
-    fn fold_keys<K: ArrowNativeType>(&self, keys: &[K], rows: Range<usize>, sums: &mut [u128]) {
+    fn add_keys<K: ArrowNativeType>(&self, keys: &[K], rows: Range<usize>, sums: &mut [u128]) {
         for (key, sum) in keys.get(rows).unwrap_or_default().iter().zip(sums) {
-            *sum = fold(*sum, self.hashes.get(key.as_usize()).copied().unwrap_or(NULL));
+            *sum = add(*sum, self.hashes.get(key.as_usize()).copied().unwrap_or(self.null));
         }
     }
 
@@ -111,10 +121,10 @@ impl<'a> Texts<'a> {
     #[inline]
     pub(crate) fn hash(&self, row: usize) -> u128 {
         if self.is_null(row) {
-            return NULL;
+            return self.null;
         }
         let at = self.place(row);
-        at.and_then(|at| self.hashes.get(at)).copied().unwrap_or(NULL)
+        at.and_then(|at| self.hashes.get(at)).copied().unwrap_or(self.null)
     }
 
     fn is_null(&self, row: usize) -> bool {
@@ -134,15 +144,36 @@ impl<'a> Texts<'a> {
     }
 }
 
+/// Odd numbers, so that a product keeps what its other factor said.
+const FACTORS: [u64; 2] = [0x9E37_79B9_7F4A_7C15, 0xC2B2_AE3D_27D4_EB4F];
+
+#[inline]
+#[allow(clippy::cast_possible_truncation)] // the halves
+const fn halves(hash: u128) -> [u64; 2] {
+    [(hash >> 64) as u64, hash as u64]
+}
+
+#[inline]
+const fn joined(high: u64, low: u64) -> u128 {
+    (high as u128) << 64 | low as u128
+}
+
+/// Adds a half to a half.
+#[inline]
+pub(crate) const fn add(sum: u128, part: u128) -> u128 {
+    let ([sum_high, sum_low], [high, low]) = (halves(sum), halves(part));
+    joined(sum_high.wrapping_add(high), sum_low.wrapping_add(low))
+}
+
 /// A hash over one more part. What is added up are hashes already, so that a sum of products by odd numbers, a half each,
 /// keeps what they differ by, and the order of the parts.
 #[inline]
-#[allow(clippy::cast_possible_truncation)] // halves
-pub(crate) fn fold(sum: u128, part: u128) -> u128 {
-    let mix = |sum: u64, part: u64, factor: u64| sum.wrapping_mul(factor).wrapping_add(part);
-    let high = mix((sum >> 64) as u64, (part >> 64) as u64, 0x9E37_79B9_7F4A_7C15);
-    let low = mix(sum as u64, part as u64, 0xC2B2_AE3D_27D4_EB4F);
-    u128::from(high) << 64 | u128::from(low)
+pub(crate) const fn fold(sum: u128, part: u128) -> u128 {
+    let [high, low] = halves(sum);
+    add(
+        joined(high.wrapping_mul(FACTORS[0]), low.wrapping_mul(FACTORS[1])),
+        part,
+    )
 }
 
 impl<'a> Keys<'a> {
