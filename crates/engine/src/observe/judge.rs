@@ -30,10 +30,19 @@ struct RuleBank {
     scores: Vec<f64>,
 }
 
+/// A bank, and a row of it.
+#[derive(Debug, Clone, Copy, Default)]
+struct Place {
+    rule: u32,
+    bank_row: u32,
+}
+
 /// The detectors of a shard. The last bank is that of series which no rule names.
 #[derive(Default)]
 pub(super) struct Judge {
     banks: Vec<RuleBank>,
+    /// By row in the windows: where its series is judged. The table of series says so too, but in lines of memory of its own.
+    places: Vec<Place>,
     episodes: Vec<Episode>,
     /// The pipeline's own budget of alarms, on which every bank draws that has none.
     pub(super) budget: Option<Budget>,
@@ -70,6 +79,7 @@ impl Judge {
         }
         Ok(Self {
             banks,
+            places: Vec::new(),
             episodes: Vec::new(),
             budget: alarms.map(Budget::new),
             suppressed: Vec::new(),
@@ -100,6 +110,13 @@ impl Judge {
         }
         if let Some((from, from_row)) = known {
             bank.bank.adopt(bank_row, from, from_row);
+        }
+        let at = row as usize;
+        if at >= self.places.len() {
+            self.places.resize(at + 1, Place::default());
+        }
+        if let Some(place) = self.places.get_mut(at) {
+            *place = Place { rule, bank_row };
         }
         bank_row
     }
@@ -137,7 +154,7 @@ impl Judge {
 
     fn judge(&mut self, closed: &Closed<'_>, table: &SeriesTable, mut scores: Option<&mut Vec<ScoreRow>>) {
         let scored = scores.is_some();
-        self.split(closed, table, scored);
+        self.split(closed, scored);
         for rule in &mut self.banks {
             if rule.bank_rows.is_empty() {
                 continue;
@@ -184,18 +201,20 @@ impl Judge {
     }
 
     /// Deals the window's entries out to the banks; the times of their samples only where they are written with scores.
-    fn split(&mut self, closed: &Closed<'_>, table: &SeriesTable, scored: bool) {
+    fn split(&mut self, closed: &Closed<'_>, scored: bool) {
         for rule in &mut self.banks {
             rule.bank_rows.clear();
             rule.values.clear();
             rule.last.clear();
         }
         for (i, (&row, &value)) in closed.rows.iter().zip(closed.values).enumerate() {
-            let Some(series) = table.get(row) else { continue };
-            let Some(rule) = self.banks.get_mut(series.rule as usize) else {
+            let Some(place) = self.places.get(row as usize) else {
                 continue;
             };
-            rule.bank_rows.push(series.bank_row);
+            let Some(rule) = self.banks.get_mut(place.rule as usize) else {
+                continue;
+            };
+            rule.bank_rows.push(place.bank_row);
             rule.values.push(value);
             if scored {
                 rule.last.push(closed.last(i));
@@ -247,7 +266,12 @@ impl Judge {
             rule.rows.clear();
             rule.rows.resize(rule.bank.len(), NO_ROW);
         }
+        self.places.clear();
         for (row, one) in series.enumerate() {
+            self.places.push(Place {
+                rule: one.rule,
+                bank_row: one.bank_row,
+            });
             if let Some(rule) = self.banks.get_mut(one.rule as usize) {
                 #[allow(clippy::cast_possible_truncation)] // bounded by the limit on series
                 let row = row as u32;
