@@ -7,9 +7,10 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc, Mutex, OnceLock,
-        atomic::{AtomicI64, Ordering},
+        atomic::{AtomicI64, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -308,12 +309,13 @@ impl std::ops::AddAssign for Counts {
     }
 }
 
-/// Runs one seed after the other: those that `SUTURE_SEEDS` names by their number, else `usual`; or the one in
-/// `SUTURE_SEED`, saying what happens. Says how many ran, and stops at the first that fails with how to see it again.
+/// Runs many seeds, on every core at once: those that `SUTURE_SEEDS` names by their number, else `usual`; or the one in
+/// `SUTURE_SEED`, saying what happens. Says how many ran, and with the first that fails how to see it again. What a seed does
+/// hangs on the seed alone.
 ///
 /// # Panics
 /// Where a seed fails.
-pub fn seeds(usual: u64, again: &str, mut scenario: impl FnMut() -> Box<dyn Scenario>) -> (u64, Counts) {
+pub fn seeds(usual: u64, again: &str, scenario: impl Fn() -> Box<dyn Scenario> + Sync) -> (u64, Counts) {
     let from_env = |name: &str| {
         std::env::var(name)
             .ok()
@@ -324,12 +326,35 @@ pub fn seeds(usual: u64, again: &str, mut scenario: impl FnMut() -> Box<dyn Scen
         return (1, counts);
     }
     let seeds = from_env("SUTURE_SEEDS").unwrap_or(usual);
-    let (mut all, began) = (Counts::default(), std::time::Instant::now());
-    for seed in 0..seeds {
-        match simulate(scenario().as_mut(), seed, false) {
-            Ok(counts) => all += counts,
-            Err(wrong) => panic!("seed {seed}: {wrong}\nto see it: SUTURE_SEED={seed} {again}"),
+    let (next, all) = (AtomicU64::new(0), Mutex::new((Counts::default(), BTreeMap::new())));
+    let began = std::time::Instant::now();
+    let one_after_the_other = || {
+        loop {
+            let seed = next.fetch_add(1, Ordering::SeqCst);
+            if seed >= seeds {
+                return;
+            }
+            // what panics has said why already, but not under which seed
+            let run = AssertUnwindSafe(|| simulate(scenario().as_mut(), seed, false));
+            let ended = catch_unwind(run).unwrap_or_else(|_| Err("it panicked".to_owned()));
+            let (all, failed) = &mut *all.lock().unwrap();
+            match ended {
+                Ok(counts) => *all += counts,
+                Err(wrong) => {
+                    failed.insert(seed, wrong);
+                    next.store(seeds, Ordering::SeqCst);
+                }
+            }
         }
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..std::thread::available_parallelism().map_or(1, std::num::NonZero::get) {
+            scope.spawn(one_after_the_other);
+        }
+    });
+    let (all, failed) = all.into_inner().unwrap();
+    if let Some((seed, wrong)) = failed.first_key_value() {
+        panic!("seed {seed}: {wrong}\nto see it: SUTURE_SEED={seed} {again}");
     }
     let minutes = began.elapsed().as_secs_f64() / 60.0;
     println!("{seeds} seeds, {:.0} a minute: {all:?}", seeds as f64 / minutes);
