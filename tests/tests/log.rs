@@ -222,6 +222,8 @@ fn offsets_that_a_transaction_holds_back_are_told_from_a_broker_that_is_away_and
     let held = log.committed("held.in.group", &asked).unwrap_err();
     assert!(matches!(held, Error::Unstable { .. }), "{held}");
     assert_eq!(held.recovery(), Recovery::Retry);
+    let before = log.committed_before("held.in.group", &asked).unwrap();
+    assert_eq!(before, committed, "what it was before is told without waiting");
     open.abort_transaction(SOON).unwrap();
     assert!(log.committed("held.in.group", &asked).is_ok());
 

@@ -17,7 +17,10 @@ use suture_event::Span;
 use suture_log::{Cleanup, Created, Error, TopicInfo, TopicSpec};
 use tracing::warn;
 
-use crate::{ASK, KafkaLog, config::Quiet};
+use crate::{
+    ASK, KafkaLog,
+    config::{Quiet, Role},
+};
 
 struct Unpark(Thread);
 
@@ -57,7 +60,7 @@ impl KafkaLog {
     pub(crate) fn describe(&self, name: &str) -> Result<Option<TopicInfo>, Error> {
         let what = format!("describing topic {name}");
         let metadata = self
-            .asker("")?
+            .asker(&Role::Asker)?
             .client()
             .fetch_metadata(Some(name), ASK)
             .map_err(|error| self.error(&what, &error))?;

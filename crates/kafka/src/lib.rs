@@ -38,7 +38,7 @@ const ASK: Duration = Duration::from_secs(10);
 #[derive(Clone)]
 pub struct KafkaLog {
     options: Arc<Options>,
-    /// Clients that ask for metadata (under the empty name) and for groups' offsets.
+    /// Clients that ask for metadata (under the empty name) and for groups' offsets, by who asks for what.
     askers: Arc<Mutex<BTreeMap<String, Arc<BaseConsumer<Quiet>>>>>,
     /// The client for topics' settings, once there is one: a start asks for a dozen of topics, and to make a client and
     /// its connections for each takes most of a second.
@@ -58,7 +58,7 @@ impl KafkaLog {
             admin: Arc::default(),
             outage: Arc::default(),
         };
-        log.asker("")?;
+        log.asker(&Role::Asker)?;
         log.options
             .producer("check")
             .create::<rdkafka::producer::BaseProducer>()
@@ -103,34 +103,54 @@ impl KafkaLog {
         self.askers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn asker(&self, group: &str) -> Result<Arc<BaseConsumer<Quiet>>, Error> {
+    fn asker(&self, role: &Role<'_>) -> Result<Arc<BaseConsumer<Quiet>>, Error> {
+        let name = match role {
+            Role::Offsets(group) => format!("{group} offsets"),
+            Role::LastOffsets(group) => format!("{group} last offsets"),
+            Role::Asker | Role::Member(..) | Role::Reader(_) => String::new(),
+        };
         let mut askers = self.askers();
-        if let Some(asker) = askers.get(group) {
+        if let Some(asker) = askers.get(&name) {
             return Ok(Arc::clone(asker));
         }
-        let role = if group.is_empty() {
-            Role::Asker
-        } else {
-            Role::Offsets(group)
-        };
         let asker: BaseConsumer<Quiet> = self
             .options
-            .consumer(&role)
+            .consumer(role)
             .create_with_context(Quiet)
             .map_err(|error| self.error("making a client", &error))?;
         let asker = Arc::new(asker);
-        askers.insert(group.to_owned(), Arc::clone(&asker));
+        askers.insert(name, Arc::clone(&asker));
         Ok(asker)
     }
 
     /// Whether the group's offsets are to be had once nobody waits for transactions.
     fn answers_without_waiting(&self, group: &str, partitions: &[TopicPartition]) -> bool {
-        let asker: Result<BaseConsumer<Quiet>, _> = self
-            .options
-            .consumer(&Role::LastOffsets(group))
-            .create_with_context(Quiet);
-        let asked = list(partitions.iter().map(|at| (at, None)));
-        asker.is_ok_and(|asker| asker.committed_offsets(asked, ASK).is_ok())
+        self.committed_before(group, partitions).is_ok()
+    }
+
+    /// What the broker said of the partitions, in their order.
+    fn offsets_of(
+        &self,
+        found: &TopicPartitionList,
+        partitions: &[TopicPartition],
+        what: &str,
+    ) -> Result<Vec<Option<Committed>>, Error> {
+        partitions
+            .iter()
+            .map(|at| {
+                let Some(element) = found.find_partition(&at.topic, at.partition) else {
+                    return Ok(None);
+                };
+                element.error().map_err(|error| self.error(what, &error))?;
+                Ok(match element.offset() {
+                    KafkaOffset::Offset(offset) => Some(Committed {
+                        offset,
+                        metadata: element.metadata().to_owned(),
+                    }),
+                    _ => None,
+                })
+            })
+            .collect()
     }
 
     fn error(&self, what: &str, error: &rdkafka::error::KafkaError) -> Error {
@@ -167,39 +187,34 @@ impl Log for KafkaLog {
     fn committed(&self, group: &str, partitions: &[TopicPartition]) -> Result<Vec<Option<Committed>>, Error> {
         let asked = list(partitions.iter().map(|at| (at, None)));
         let what = format!("reading offsets of group {group}");
-        let found =
-            self.asker(group)?
-                .committed_offsets(asked, ASK)
-                .map_err(|error| match error.rdkafka_error_code() {
-                    // the client tries again by itself for as long as a transaction is open that is about to change them
-                    Some(RDKafkaErrorCode::OperationTimedOut) if self.answers_without_waiting(group, partitions) => {
-                        Error::Unstable {
-                            group: group.to_owned(),
-                        }
+        let found = self
+            .asker(&Role::Offsets(group))?
+            .committed_offsets(asked, ASK)
+            .map_err(|error| match error.rdkafka_error_code() {
+                // the client tries again by itself for as long as a transaction is open that is about to change them
+                Some(RDKafkaErrorCode::OperationTimedOut) if self.answers_without_waiting(group, partitions) => {
+                    Error::Unstable {
+                        group: group.to_owned(),
                     }
-                    _ => self.error(&what, &error),
-                })?;
-        partitions
-            .iter()
-            .map(|at| {
-                let Some(element) = found.find_partition(&at.topic, at.partition) else {
-                    return Ok(None);
-                };
-                element.error().map_err(|error| self.error(&what, &error))?;
-                Ok(match element.offset() {
-                    KafkaOffset::Offset(offset) => Some(Committed {
-                        offset,
-                        metadata: element.metadata().to_owned(),
-                    }),
-                    _ => None,
-                })
-            })
-            .collect()
+                }
+                _ => self.error(&what, &error),
+            })?;
+        self.offsets_of(&found, partitions, &what)
+    }
+
+    fn committed_before(&self, group: &str, partitions: &[TopicPartition]) -> Result<Vec<Option<Committed>>, Error> {
+        let asked = list(partitions.iter().map(|at| (at, None)));
+        let what = format!("reading offsets of group {group}");
+        let found = self
+            .asker(&Role::LastOffsets(group))?
+            .committed_offsets(asked, ASK)
+            .map_err(|error| self.error(&what, &error))?;
+        self.offsets_of(&found, partitions, &what)
     }
 
     fn range(&self, partition: &TopicPartition) -> Result<Range, Error> {
         let asked = self
-            .asker("")?
+            .asker(&Role::Asker)?
             .fetch_watermarks(&partition.topic, partition.partition, ASK);
         let (start, end) =
             asked.map_err(

@@ -19,7 +19,12 @@ use rdkafka::{
 use suture_log::{Appender, Committed, Error, GroupMetadata, OutRecord, Producer, TopicPartition};
 use tracing::debug;
 
-use crate::{KafkaLog, config::log_line, error::translate_transaction, offsets};
+use crate::{
+    KafkaLog,
+    config::{Role, log_line},
+    error::translate_transaction,
+    offsets,
+};
 
 /// How long fencing may take: the broker may first have to end what the predecessor left open.
 const FENCE: Duration = Duration::from_secs(30);
@@ -254,7 +259,7 @@ impl Producer for KafkaProducer {
         // The broker ends what a producer has open in a partition with the first marker of that producer there, of
         // whichever transaction. So one transaction is begun in all places that could be hanging, and aborted: records
         // that nobody ever sees, and offsets that are never committed.
-        let Some(nobody) = self.log.asker(group)?.group_metadata() else {
+        let Some(nobody) = self.log.asker(&Role::Offsets(group))?.group_metadata() else {
             return Err(Error::Misuse(format!("group {group} has no metadata")));
         };
         self.begin()?;

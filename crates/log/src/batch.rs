@@ -137,6 +137,8 @@ pub struct Batch {
     bytes: Vec<u8>,
     entries: Vec<Entry>,
     first: usize,
+    /// How many at the end are not to be seen for now.
+    hidden: usize,
 }
 
 impl Batch {
@@ -173,7 +175,7 @@ impl Batch {
     /// How many records.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.entries.len().saturating_sub(self.first)
+        self.live().len()
     }
 
     /// Whether there are none.
@@ -185,7 +187,12 @@ impl Batch {
     /// Bytes of keys, values and headers.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        self.bytes.len()
+        // a record's parts lie behind those of the one before, the headers last
+        let end = |count: usize| {
+            let last = count.checked_sub(1).and_then(|last| self.entries.get(last));
+            last.map_or(0, |entry| entry.headers.1)
+        };
+        end(self.entries.len().saturating_sub(self.hidden)).saturating_sub(end(self.first))
     }
 
     /// The offset after the last record.
@@ -205,6 +212,12 @@ impl Batch {
         self.live().iter().map(|entry| self.view(entry))
     }
 
+    /// The time of the record at that place among those that [`Self::iter`] gives.
+    #[must_use]
+    pub fn timestamp(&self, index: usize) -> Option<Timestamp> {
+        self.live().get(index).and_then(|entry| entry.timestamp)
+    }
+
     /// Leaves out all records before `offset`, and gives their number.
     pub fn skip_before(&mut self, offset: Offset) -> usize {
         let skipped = self.live().partition_point(|entry| entry.offset < offset);
@@ -212,15 +225,28 @@ impl Batch {
         skipped
     }
 
+    /// Hides all records but the first `count`, until [`Self::show_rest`].
+    pub fn hide_after(&mut self, count: usize) {
+        self.hidden += self.len().saturating_sub(count);
+    }
+
+    /// Leaves out the records that are seen, and shows those that were hidden.
+    pub fn show_rest(&mut self) {
+        self.first = self.entries.len().saturating_sub(self.hidden);
+        self.hidden = 0;
+    }
+
     /// Empties the batch and keeps its memory.
     pub fn clear(&mut self) {
         self.bytes.clear();
         self.entries.clear();
         self.first = 0;
+        self.hidden = 0;
     }
 
     fn live(&self) -> &[Entry] {
-        self.entries.get(self.first..).unwrap_or_default()
+        let end = self.entries.len().saturating_sub(self.hidden);
+        self.entries.get(self.first..end).unwrap_or_default()
     }
 
     fn view(&self, entry: &Entry) -> RecordRef<'_> {
@@ -276,8 +302,47 @@ mod tests {
         assert_eq!((seen[2].key, seen[2].value), (Some(b"key".as_slice()), None));
 
         assert_eq!(batch.skip_before(5), 1);
+        let times = [0, 1, 2].map(|index| batch.timestamp(index).map(Timestamp::as_millis));
+        assert_eq!(times, [Some(50), Some(70), None]);
         assert_eq!(batch.iter().map(|r| r.offset).collect::<Vec<_>>(), [5, 7]);
         assert_eq!(batch.skip_before(100), 2);
         assert!(batch.is_empty() && batch.next().is_none());
+    }
+
+    #[test]
+    fn a_batch_is_taken_in_parts() {
+        let mut batch = Batch::new();
+        for offset in 0..10 {
+            let value = vec![b'v'; usize::try_from(offset).unwrap()];
+            batch.push(RecordRef {
+                offset,
+                timestamp: None,
+                key: None,
+                value: Some(&value),
+                headers: Headers::default(),
+            });
+        }
+        assert_eq!(batch.bytes(), 45);
+        batch.skip_before(2);
+        batch.hide_after(3);
+        assert_eq!(batch.iter().map(|r| r.offset).collect::<Vec<_>>(), [2, 3, 4]);
+        assert_eq!((batch.len(), batch.bytes(), batch.next()), (3, 9, Some(5)));
+        batch.hide_after(1);
+        assert_eq!((batch.len(), batch.skip_before(100), batch.len()), (1, 1, 0));
+        batch.show_rest();
+        assert_eq!((batch.len(), batch.bytes(), batch.next()), (7, 42, Some(10)));
+        batch.hide_after(20);
+        batch.show_rest();
+        assert!(batch.is_empty() && batch.bytes() == 0);
+        batch.clear();
+        let record = RecordRef {
+            offset: 3,
+            timestamp: None,
+            key: None,
+            value: Some(b"three"),
+            headers: Headers::default(),
+        };
+        assert!(batch.push(record));
+        assert_eq!((batch.len(), batch.bytes()), (1, 5));
     }
 }

@@ -43,6 +43,14 @@ pub trait Log: Send + Sync {
     /// [`Error::Busy`] while such a transaction stays open; otherwise where the coordinator cannot be reached.
     fn committed(&self, group: &str, partitions: &[TopicPartition]) -> Result<Vec<Option<Committed>>, Error>;
 
+    /// The same without waiting: of a transaction that is about to change it, nothing is seen yet.
+    ///
+    /// # Errors
+    /// Where the coordinator cannot be reached.
+    fn committed_before(&self, group: &str, partitions: &[TopicPartition]) -> Result<Vec<Option<Committed>>, Error> {
+        self.committed(group, partitions)
+    }
+
     /// What the partition holds now, asked of its leader.
     ///
     /// # Errors

@@ -214,6 +214,11 @@ impl Log for MemoryLog {
         self.shared.lock().committed(group, partitions)
     }
 
+    fn committed_before(&self, group: &str, partitions: &[TopicPartition]) -> Result<Vec<Option<Committed>>, Error> {
+        self.plan.check(Operation::Ask)?;
+        Ok(self.shared.lock().committed_before(group, partitions))
+    }
+
     fn range(&self, partition: &TopicPartition) -> Result<Range, Error> {
         self.plan.check(Operation::Ask)?;
         Ok(self.shared.lock().partition(partition)?.range())

@@ -283,11 +283,14 @@ impl State {
                 detail: "a transaction that sets it is open".to_owned(),
             });
         }
+        Ok(self.committed_before(group, at))
+    }
+
+    pub(super) fn committed_before(&self, group: &str, at: &[TopicPartition]) -> Vec<Option<Committed>> {
         let group = self.groups.get(group);
-        Ok(at
-            .iter()
+        at.iter()
             .map(|at| group.and_then(|group| group.offsets.get(at)).cloned())
-            .collect())
+            .collect()
     }
 
     pub(super) fn commit_outside(

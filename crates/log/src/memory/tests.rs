@@ -147,6 +147,7 @@ fn offsets_come_with_the_transaction_or_not_at_all() {
         matches!(log.committed("g", &at), Err(Error::Busy { .. })),
         "an open transaction is about to set it"
     );
+    assert_eq!(log.committed_before("g", &at).unwrap(), [None]);
     drop(producer);
     let mut producer = log.producer("id").unwrap();
     assert_eq!(log.committed("g", &at).unwrap(), [None]);
