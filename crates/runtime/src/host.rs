@@ -15,6 +15,7 @@ use crate::{
     lease::lease,
     mailbox::{Ending, Mail, Mailbox},
     metrics::{Phase, ShardMetrics},
+    pace::Place,
     restore::restore,
     shard::{Env, Shard},
 };
@@ -87,15 +88,22 @@ impl Board {
     }
 }
 
-/// How late a wait for shards sees that the process is to end.
+/// How late a wait for shards sees that it is to end.
 const LOOK_UP: Duration = Duration::from_millis(50);
 
 /// Runs a shard until it is told to end.
-pub(crate) fn run(env: &Arc<Env>, at: &TopicPartition, metrics: &Arc<ShardMetrics>, mailbox: &Mailbox, board: &Board) {
+pub(crate) fn run(
+    env: &Arc<Env>,
+    at: &TopicPartition,
+    metrics: &Arc<ShardMetrics>,
+    place: Option<&Arc<Place>>,
+    mailbox: &Mailbox,
+    board: &Board,
+) {
     let first = duration(env.options.backoff);
     let mut backoff = first;
     loop {
-        let failure = match attempt(env, at, metrics, mailbox, board, &mut backoff) {
+        let failure = match attempt(env, at, metrics, place, mailbox, board, &mut backoff) {
             Ok(()) => return,
             Err(failure) => failure,
         };
@@ -130,6 +138,7 @@ fn attempt(
     env: &Arc<Env>,
     at: &TopicPartition,
     metrics: &Arc<ShardMetrics>,
+    place: Option<&Arc<Place>>,
     mailbox: &Mailbox,
     board: &Board,
     backoff: &mut Duration,
@@ -145,16 +154,29 @@ fn attempt(
             generation,
         })
     });
-    let mut shard = restore(env, at, metrics, lease)?;
+    let mut shard = restore(env, at, metrics, lease, place)?;
     loop {
-        match mailbox.take(shard.patience()) {
-            Mail::Batch(mut batch) => {
-                shard.step(&mut batch);
-                mailbox.recycle(batch);
+        let mail = if shard.is_held() {
+            shard.wait_for_others(LOOK_UP);
+            mailbox
+                .wait_for_ending(Duration::ZERO)
+                .map_or(Mail::Nothing, Mail::Ending)
+        } else {
+            mailbox.take(shard.patience())
+        };
+        match mail {
+            Mail::Batch(batch) => {
+                if let Some(done) = shard.take(batch) {
+                    mailbox.done(done);
+                }
                 // it has worked: the next error is a new one
                 *backoff = duration(env.options.backoff);
             }
-            Mail::Nothing => {}
+            Mail::Nothing => {
+                if let Some(done) = shard.go_on() {
+                    mailbox.done(done);
+                }
+            }
             Mail::Ending(Ending::Lost) => {
                 info!(shard = %at, "lost to another process");
                 return Ok(());
@@ -164,7 +186,7 @@ fn attempt(
                 return Ok(());
             }
         }
-        shard.advance(mailbox.is_empty())?;
+        shard.advance(mailbox.is_empty() && !shard.is_held())?;
     }
 }
 

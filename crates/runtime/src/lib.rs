@@ -3,6 +3,8 @@
 //! A shard is a deterministic state machine ([`Fold`]) over one partition. What it puts out and the offset that caused it
 //! are committed in one transaction; its state is written to a compacted topic now and then. To recover, the newest
 //! snapshot is loaded and the records up to the committed offset are replayed with outputs dropped.
+//!
+//! Shards go as fast as each of them can, unless [`Options::in_step`] keeps them together by the times of their records.
 
 mod clock;
 mod error;
@@ -14,6 +16,7 @@ mod mark;
 mod metrics;
 mod objects;
 mod options;
+mod pace;
 mod plane;
 mod restore;
 mod shard;

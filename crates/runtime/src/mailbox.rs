@@ -40,6 +40,8 @@ pub(crate) struct Mailbox {
 struct Inner {
     queue: VecDeque<Batch>,
     spare: Vec<Batch>,
+    /// The shard has a batch that it is not done with.
+    out: bool,
     /// Which start of a shard this is, among all of the process.
     generation: u64,
     hears: bool,
@@ -91,6 +93,18 @@ impl Mailbox {
         self.lock().queue.is_empty()
     }
 
+    /// Whether nothing waits here or with the shard.
+    pub(crate) fn is_done(&self) -> bool {
+        let inner = self.lock();
+        inner.queue.is_empty() && !inner.out
+    }
+
+    /// The shard is done with the batch that it took.
+    pub(crate) fn done(&self, batch: Batch) {
+        self.lock().out = false;
+        self.recycle(batch);
+    }
+
     /// An empty batch, with the memory of one that was given back if there is any.
     pub(crate) fn blank(&self) -> Batch {
         self.lock().spare.pop().unwrap_or_default()
@@ -114,6 +128,7 @@ impl Mailbox {
                 return Mail::Ending(ending);
             }
             if let Some(batch) = inner.queue.pop_front() {
+                inner.out = true;
                 return Mail::Batch(batch);
             }
             let left = deadline.saturating_duration_since(Instant::now());
@@ -149,6 +164,7 @@ impl Mailbox {
     pub(crate) fn reset(&self) -> u64 {
         let mut inner = self.lock();
         inner.queue.clear();
+        inner.out = false;
         inner.hears = false;
         // one count for all mailboxes: no wish of a shard that is gone is ever taken for that of its successor
         inner.generation = GENERATIONS.fetch_add(1, Ordering::Relaxed) + 1;
@@ -236,6 +252,10 @@ mod tests {
         assert!(!mailbox.has_room());
         assert_eq!(offset(&mailbox.take(Duration::ZERO)), Some(0));
         assert!(mailbox.has_room() && !mailbox.is_empty());
+        assert_eq!(offset(&mailbox.take(Duration::ZERO)), Some(1));
+        assert!(mailbox.is_empty() && !mailbox.is_done());
+        mailbox.done(batch(1));
+        assert!(mailbox.is_done());
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use suture_event::hex16;
 use suture_log::{Offset, RecordRef};
 
-use crate::state::SnapshotId;
+use crate::{pace::Reached, state::SnapshotId};
 
 /// What a shard knew when it committed: a line of `name=value` pairs, far below the broker's 4 KiB.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,6 +22,8 @@ pub(crate) struct Mark {
     pub(crate) snapshots: Vec<SnapshotId>,
     /// None of them lies before this offset of its partition of the state topic.
     pub(crate) state_from: Offset,
+    /// How far the shard has come, where the plane's shards are kept in step.
+    pub(crate) reached: Option<Reached>,
 }
 
 const VERSION: &str = "suture1";
@@ -36,6 +38,7 @@ impl Mark {
             last,
             snapshots,
             state_from,
+            reached,
         } = self;
         let mut text = format!(
             "{VERSION} epoch={epoch} digest={} fingerprint={} partitions={partitions} state={state_from}",
@@ -47,6 +50,9 @@ impl Mark {
         }
         if let Some((offset, hash)) = last {
             text.push_str(&format!(" last={offset}:{}", hex16(*hash)));
+        }
+        if let Some(reached) = reached {
+            text.push_str(&format!(" time={}", reached.encode()));
         }
         text
     }
@@ -60,6 +66,7 @@ impl Mark {
         let hex = |text: &str| u64::from_str_radix(text, 16).ok();
         let (mut epoch, mut digest, mut fingerprint, mut partitions, mut last, mut state_from) =
             (None, None, None, None, None, None);
+        let mut reached = None;
         let mut snapshots = Vec::new();
         for word in words {
             match word.split_once('=')? {
@@ -68,6 +75,7 @@ impl Mark {
                 ("fingerprint", value) => fingerprint = hex(value),
                 ("partitions", value) => partitions = value.parse().ok(),
                 ("state", value) => state_from = value.parse().ok(),
+                ("time", value) => reached = Reached::decode(value),
                 ("snapshot", value) => {
                     let (epoch, offset) = value.split_once('-')?;
                     snapshots.push(SnapshotId {
@@ -90,6 +98,7 @@ impl Mark {
             last,
             snapshots,
             state_from: state_from?,
+            reached,
         })
     }
 }
@@ -109,6 +118,8 @@ pub(crate) fn record_hash(record: &RecordRef<'_>) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use suture_event::Timestamp;
+
     use super::*;
 
     #[test]
@@ -121,13 +132,24 @@ mod tests {
             last: Some((41, 7)),
             snapshots: vec![SnapshotId { epoch: 2, offset: 30 }, SnapshotId { epoch: 3, offset: 31 }],
             state_from: 900,
+            reached: Some(Reached::At(Timestamp::from_millis(1_700_000_000_000))),
         };
         assert_eq!(Mark::decode(&mark.encode()), Some(mark.clone()));
+        for reached in [None, Some(Reached::Unknown), Some(Reached::Anytime)] {
+            let mark = Mark {
+                reached,
+                ..mark.clone()
+            };
+            assert_eq!(Mark::decode(&mark.encode()), Some(mark));
+        }
         let fresh = Mark {
             last: None,
             snapshots: Vec::new(),
+            reached: None,
             ..mark
         };
+        let later = format!("{} time=as-yet-unheard-of and=more", fresh.encode());
+        assert_eq!(Mark::decode(&later), Some(fresh.clone()));
         assert_eq!(Mark::decode(&fresh.encode()), Some(fresh.clone()));
         assert!(fresh.encode().len() < 200);
         for text in [

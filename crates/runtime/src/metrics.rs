@@ -165,6 +165,10 @@ pub struct ShardMetrics {
     pub snapshot_bytes: Gauge,
     /// Snapshots that the object store did not take.
     pub snapshot_failures: Counter,
+    /// Microseconds that records waited for slower shards, where shards are kept in step.
+    pub held_micros: Counter,
+    /// Times the shard went on without another that made no progress.
+    pub went_ahead: Counter,
     counts: Mutex<Vec<(&'static str, u64)>>,
 }
 
@@ -193,6 +197,8 @@ impl Default for ShardMetrics {
             snapshot_at: Gauge::default(),
             snapshot_bytes: Gauge::default(),
             snapshot_failures: Counter::default(),
+            held_micros: Counter::default(),
+            went_ahead: Counter::default(),
             counts: Mutex::default(),
         }
     }

@@ -79,6 +79,12 @@ pub struct Options {
     pub fenced_wait: Span,
     /// Definite failures of one commit that are answered by sending it again before the shard is started anew. Default 3.
     pub commit_tries: u32,
+    /// Keeps the shards in step by the log's times of their records: none takes in a record that is further ahead than this
+    /// of what the slowest of them has committed. For shards whose outputs meet in one partition, where the order in which
+    /// they come counts. `None`, as well as nothing or less, lets each go as fast as it can, which is the default.
+    pub in_step: Option<Span>,
+    /// For how long the others wait for a shard that makes no progress, before they go on without it. Default 30 s.
+    pub in_step_patience: Span,
 }
 
 impl Default for Options {
@@ -110,6 +116,8 @@ impl Default for Options {
             backoff_max: Span::from_secs(10),
             fenced_wait: Span::from_secs(5),
             commit_tries: 3,
+            in_step: None,
+            in_step_patience: Span::from_secs(30),
         }
     }
 }

@@ -22,7 +22,7 @@ use crate::{
     host::{self, Board},
     mailbox::{Ending, Mailbox},
     metrics::ShardMetrics,
-    shard::Env,
+    shard::{self, Env},
 };
 
 /// Asks a plane to end: it finishes the batch, commits, and leaves the group. Clones are one and the same.
@@ -129,8 +129,10 @@ impl Plane {
         // the consumer owns the rebalancer, which owns the shards: they must not own the consumer in turn
         env.member.set(Arc::downgrade(&consumer)).ok();
         info!(group = self.options.group, topics = ?self.options.topics, "the plane runs");
+        let hearing = Hearing::start(&env)?;
         let ended = Poller::new(self, Arc::clone(&shards), Arc::clone(&consumer)).run();
         shards.end_all();
+        drop(hearing);
         let name = "close".to_owned();
         let closing = thread::Builder::new()
             .name(name.clone())
@@ -194,6 +196,7 @@ impl Plane {
             options: self.options.clone(),
             clock: Arc::clone(&self.clock),
             member: OnceLock::new(),
+            pace: shard::pace(&self.options, &roster),
             roster,
         }))
     }
@@ -212,6 +215,56 @@ impl Plane {
                 }
                 Err(error) => return Err(error.into()),
             }
+        }
+    }
+}
+
+/// A thread that hears of the shards of other processes, where shards are kept in step.
+struct Hearing {
+    over: Shutdown,
+    thread: Option<thread::Thread>,
+}
+
+impl Hearing {
+    fn start(env: &Arc<Env>) -> Result<Self, Error> {
+        let over = Shutdown::new();
+        let thread = match &env.pace {
+            None => None,
+            Some(pace) => {
+                let (env, pace, over) = (Arc::clone(env), Arc::clone(pace), over.clone());
+                let name = "pace".to_owned();
+                let spawned = thread::Builder::new().name(name.clone()).spawn(move || {
+                    while !over.is_requested() {
+                        if let Err(error) = pace.hear(env.log.as_ref(), &env.options.group) {
+                            // the shards wait for a while, and no longer
+                            warn!(%error, "not hearing of the shards of other processes");
+                        }
+                        let quarter = pace.hear_every() / 4;
+                        for _ in 0..4 {
+                            thread::park_timeout(quarter);
+                            if over.is_requested() || pace.is_all_ears() {
+                                break;
+                            }
+                        }
+                    }
+                });
+                let spawned = spawned.map_err(|error| Error::Thread {
+                    name,
+                    detail: error.to_string(),
+                })?;
+                Some(spawned.thread().clone())
+            }
+        };
+        Ok(Self { over, thread })
+    }
+}
+
+impl Drop for Hearing {
+    // without waiting for it: it may be in the middle of a question
+    fn drop(&mut self) {
+        self.over.request();
+        if let Some(thread) = &self.thread {
+            thread.unpark();
         }
     }
 }
@@ -248,6 +301,7 @@ impl Shards {
             metrics: self.metrics.enter(at),
         };
         let (env, board, at_thread) = (Arc::clone(&self.env), Arc::clone(&self.board), at.clone());
+        let place = self.env.pace.as_ref().map(|pace| pace.join(at));
         let (mailbox, metrics, all) = (
             Arc::clone(&handle.mailbox),
             Arc::clone(&handle.metrics),
@@ -261,7 +315,8 @@ impl Shards {
                 at: &at_thread,
                 metrics: &metrics,
             };
-            host::run(&env, &at_thread, &metrics, &mailbox, &board);
+            host::run(&env, &at_thread, &metrics, place.as_ref(), &mailbox, &board);
+            drop(place);
             drop(finish);
         });
         if let Err(error) = spawned {
@@ -555,7 +610,7 @@ impl<'a> Poller<'a> {
         let held: Vec<(TopicPartition, Option<i64>)> = {
             let handles = self.shards.handles();
             let drained = handles.iter().filter(|(at, handle)| {
-                handle.mailbox.is_empty() && self.flows.get(at).is_none_or(|flow| flow.batch.is_empty())
+                handle.mailbox.is_done() && self.flows.get(at).is_none_or(|flow| flow.batch.is_empty())
             });
             drained
                 .map(|(at, handle)| (at.clone(), handle.metrics.position.get()))

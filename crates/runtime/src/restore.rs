@@ -12,6 +12,7 @@ use crate::{
     mark::Mark,
     metrics::{Phase, ShardMetrics},
     objects,
+    pace::{InStep, Place},
     shard::{Env, Shard, Times, fingerprint_hash},
     state::{Inventory, Manifest, SnapshotId, StateStore},
     writer::{Kept, Writer},
@@ -33,8 +34,17 @@ pub(crate) fn restore(
     at: &TopicPartition,
     metrics: &Arc<ShardMetrics>,
     lease: Lease,
+    place: Option<&Arc<Place>>,
 ) -> Result<Shard, Failure> {
     metrics.set_phase(Phase::Restoring);
+    // before a long restore, so that the others know for what they wait
+    let in_step = place.map(|place| {
+        let resumed = match &lease.origin {
+            Origin::Resumed(mark) | Origin::Repartitioned(mark) => Some((mark.reached, lease.start)),
+            Origin::New | Origin::Cold { .. } => None,
+        };
+        InStep::new(Arc::clone(place), resumed)
+    });
     let log = env.log.as_ref();
     let store = StateStore::new(log, &env.options.state_topic, &env.options.group, at).map_err(config)?;
     let from = match &lease.origin {
@@ -112,6 +122,7 @@ pub(crate) fn restore(
         ticked: 0,
         times: Times::starting(env.clock.now()),
         empty_to: lease.start,
+        in_step,
     };
     if let Some(cause) = cause {
         shard.begin_epoch(cause)?;

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use suture_event::{ShardId, stable_hash};
+use suture_event::{ShardId, Span, stable_hash};
 use suture_log::{
     Batch, Committed, Consumer, GroupMetadata, Isolation, Log, Offset, OutRecord, Producer, Recovery, TopicPartition,
 };
@@ -18,6 +18,7 @@ use crate::{
     mark::{Mark, record_hash},
     metrics::{Phase, ShardMetrics},
     objects::{self, Upload},
+    pace::{InStep, Look, Pace},
     state::{SnapshotId, StateStore, Subject},
     writer::{Kept, Writer},
 };
@@ -33,6 +34,15 @@ pub(crate) struct Env {
     pub(crate) member: OnceLock<Weak<dyn Consumer>>,
     /// All shards of the plane.
     pub(crate) roster: Vec<ShardId>,
+    /// What keeps the shards in step, where they are kept so.
+    pub(crate) pace: Option<Arc<Pace>>,
+}
+
+/// What keeps so many shards in step, where the options say that they are to be.
+pub(crate) fn pace(options: &Options, roster: &[ShardId]) -> Option<Arc<Pace>> {
+    let span = options.in_step.filter(|span| *span > Span::ZERO)?;
+    let roster = roster.iter().cloned().map(TopicPartition::from).collect();
+    Some(Arc::new(Pace::new(span, options.in_step_patience, roster)))
 }
 
 impl Env {
@@ -77,6 +87,8 @@ pub(crate) struct Shard {
     pub(crate) times: Times,
     /// Up to here the partition was looked through and holds nothing that is not taken in.
     pub(crate) empty_to: Offset,
+    /// Its part in keeping in step.
+    pub(crate) in_step: Option<InStep>,
 }
 
 /// When things were last done, by the clock that never goes back.
@@ -104,12 +116,100 @@ impl Times {
 /// How often a shard asks for its partition's start and end, for the lag and for the alarm on retention.
 const RANGE_INTERVAL: Duration = Duration::from_secs(10);
 
+/// After how long without a record a shard that others wait for looks whether what its partition holds up to the end is
+/// any record at all.
+const QUIET: Duration = Duration::from_secs(1);
+
 impl Shard {
     pub(crate) fn fold_error(&self, source: FoldError) -> Failure {
         Failure::Stop(Error::Fold {
             shard: self.at.clone(),
             source,
         })
+    }
+
+    /// Takes a batch in, or what may be taken in of it; the rest is held. Gives one back that is done with.
+    pub(crate) fn take(&mut self, mut batch: Batch) -> Option<Batch> {
+        let Some(in_step) = &mut self.in_step else {
+            self.step(&mut batch);
+            return Some(batch);
+        };
+        debug_assert!(!in_step.is_held(), "a shard that waits takes nothing more");
+        in_step.rest = batch;
+        self.go_on()
+    }
+
+    /// Takes in what may be taken in of what is held. Gives the batch back once it is done with.
+    pub(crate) fn go_on(&mut self) -> Option<Batch> {
+        if !self.is_held() {
+            return None;
+        }
+        // what comes next is known by now
+        self.tell();
+        let (now, wall) = (self.env.clock.now(), self.env.clock.wall());
+        let in_step = self.in_step.as_mut()?;
+        let mut rest = std::mem::take(&mut in_step.rest);
+        let count = in_step.admit(&rest, wall);
+        if count > 0 {
+            rest.hide_after(count);
+            self.step(&mut rest);
+            rest.show_rest();
+        }
+        let in_step = self.in_step.as_mut()?;
+        if rest.is_empty() {
+            in_step.goes_on(now, &self.metrics);
+            return Some(rest);
+        }
+        in_step.rest = rest;
+        in_step.holds(now, &self.metrics);
+        None
+    }
+
+    /// Whether there are records that wait for slower shards.
+    pub(crate) fn is_held(&self) -> bool {
+        self.in_step.as_ref().is_some_and(InStep::is_held)
+    }
+
+    /// Waits for slower shards to get on.
+    pub(crate) fn wait_for_others(&self, timeout: Duration) {
+        if let Some(in_step) = &self.in_step {
+            in_step.wait(timeout);
+        }
+    }
+
+    /// Tells the other shards how far this one has come.
+    fn tell(&self) {
+        if let Some(in_step) = &self.in_step
+            && self.position == self.committed
+        {
+            in_step.tell(self.committed, self.seen_to(), self.env.clock.wall());
+        }
+    }
+
+    /// Up to here the partition holds nothing that is not taken in.
+    fn seen_to(&self) -> Offset {
+        self.position.max(self.empty_to)
+    }
+
+    /// Finds out, where others may wait for that, whether the shard has read everything there is.
+    fn look_ahead(&mut self, now: Duration, drained: bool) -> Result<(), Failure> {
+        let (wall, seen_to) = (self.env.clock.wall(), self.seen_to());
+        let Some(in_step) = &mut self.in_step else {
+            return Ok(());
+        };
+        match in_step.looks(now, wall, seen_to) {
+            Look::ForEnd => match self.env.log.range(&self.at) {
+                Ok(range) => in_step.aim(range.end, wall),
+                Err(error) if error.recovery() == Recovery::Retry => {}
+                Err(error) => return Err(error.into()),
+            },
+            Look::Through(end) if drained && now.saturating_sub(self.times.record) >= QUIET => {
+                self.look_through(end)?;
+            }
+            Look::Through(_) | Look::No => return Ok(()),
+        }
+        self.tell();
+        Ok(())
     }
 
     /// Takes records in.
@@ -138,6 +238,7 @@ impl Shard {
     pub(crate) fn advance(&mut self, drained: bool) -> Result<(), Failure> {
         let now = self.env.clock.now();
         self.look_around(now)?;
+        self.look_ahead(now, drained)?;
         self.collect(Duration::ZERO);
         let options = &self.env.options;
         if options.ticks && now.saturating_sub(self.times.tick) >= duration(options.tick_interval) {
@@ -182,7 +283,14 @@ impl Shard {
         if !self.outputs.records().is_empty() || !self.writer.is_empty() || self.upload.is_some() {
             due = due.min(self.times.commit + duration(options.commit_interval));
         } else if self.position != self.committed {
-            due = due.min(self.times.commit + duration(options.position_interval));
+            let interval = match &self.in_step {
+                Some(_) => options.commit_interval,
+                None => options.position_interval,
+            };
+            due = due.min(self.times.commit + duration(interval));
+        }
+        if let Some(in_step) = &self.in_step {
+            due = due.min(in_step.look_at());
         }
         due.saturating_sub(now)
     }
@@ -194,10 +302,18 @@ impl Shard {
         if outputs >= options.max_outputs || self.outputs.bytes() >= options.max_output_bytes {
             return true;
         }
+        if self.position != self.committed
+            && let Some(in_step) = &self.in_step
+        {
+            return since >= duration(options.commit_interval) || in_step.is_awaited();
+        }
         if outputs > 0 || !self.writer.is_empty() {
             return since >= duration(options.commit_interval);
         }
-        self.position != self.committed && since >= duration(options.position_interval)
+        if self.position != self.committed {
+            return since >= duration(options.position_interval);
+        }
+        self.in_step.as_ref().is_some_and(InStep::has_news) && since >= duration(options.commit_interval)
     }
 
     /// Asks now and then what the partition holds.
@@ -238,6 +354,11 @@ impl Shard {
         if end <= self.position || end == self.empty_to {
             return Ok(true);
         }
+        self.look_through(end)
+    }
+
+    /// Whether nothing is left to be read before that offset, which is beyond the position.
+    fn look_through(&mut self, end: Offset) -> Result<bool, Failure> {
         // markers of transactions take up offsets, and so do aborted records: only a look tells that no record is there
         let mut reader = self.env.log.reader(&self.at, self.position, Isolation::ReadCommitted)?;
         let mut found = false;
@@ -253,20 +374,25 @@ impl Shard {
     pub(crate) fn commit(&mut self) -> Result<(), Failure> {
         let began = self.env.clock.now();
         let stride = self.writer.stride(self.env.options.snapshot_stride).len();
+        let mark = self.mark(stride);
         let offsets = [(
             self.at.clone(),
             Committed {
                 offset: self.position,
-                metadata: self.mark(stride).encode(),
+                metadata: mark.encode(),
             },
         )];
         self.transact(true, stride, &offsets)?;
+        if let (Some(in_step), Some(reached)) = (&mut self.in_step, mark.reached) {
+            in_step.said(reached);
+        }
         self.metrics.outputs.add(self.outputs.records().len() as u64);
         self.metrics.dead_letters.add(self.outputs.dead_letters());
         self.metrics.committed.set(self.position);
         self.outputs.clear();
         self.ticked = 0;
         self.committed = self.position;
+        self.tell();
         self.written(stride);
         let now = self.env.clock.now();
         self.times.commit = now;
@@ -277,6 +403,7 @@ impl Shard {
 
     /// What is true once a stride of that many records is committed.
     fn mark(&self, stride: usize) -> Mark {
+        let in_step = self.in_step.as_ref();
         Mark {
             epoch: self.epoch,
             digest: self.fold.digest(),
@@ -285,6 +412,7 @@ impl Shard {
             last: self.last,
             snapshots: self.writer.listed(stride),
             state_from: self.writer.from().unwrap_or(0),
+            reached: in_step.map(|in_step| in_step.reached_at(self.seen_to(), self.env.clock.wall())),
         }
     }
 

@@ -28,8 +28,9 @@ use crate::{
     error::Failure,
     lease::{Lease, lease},
     metrics::ShardMetrics,
+    pace::Place,
     restore::restore,
-    shard::{Env, Shard},
+    shard::{self, Env, Shard},
 };
 
 /// A clock that tests move.
@@ -102,6 +103,7 @@ enum Stage {
 struct Slot {
     stage: Stage,
     queue: VecDeque<Batch>,
+    place: Option<Arc<Place>>,
 }
 
 type Slots = Arc<Mutex<BTreeMap<TopicPartition, Slot>>>;
@@ -126,6 +128,7 @@ impl Rebalance for Inline {
                 Slot {
                     stage,
                     queue: VecDeque::new(),
+                    place: self.env.pace.as_ref().map(|pace| pace.join(at)),
                 },
             );
             (at.clone(), start)
@@ -190,6 +193,7 @@ impl Worker {
             objects: None,
             log: Arc::new(log.clone()),
             folds,
+            pace: shard::pace(&options, &roster),
             options,
             clock,
             member: OnceLock::new(),
@@ -214,6 +218,9 @@ impl Worker {
     }
 
     pub(crate) fn poll(&self, max: usize) {
+        if let Some(pace) = &self.env.pace {
+            pace.hear(&self.log, &self.env.options.group).ok();
+        }
         let mut batches: Vec<(TopicPartition, Batch)> = Vec::new();
         let polled = self
             .consumer
@@ -253,13 +260,17 @@ impl Worker {
             }),
             Stage::Leased(lease) => {
                 let metrics = Arc::new(ShardMetrics::default());
-                restore(&self.env, at, &metrics, lease).map(|shard| Stage::Live(Box::new(shard)))
+                restore(&self.env, at, &metrics, lease, slot.place.as_ref()).map(|shard| Stage::Live(Box::new(shard)))
             }
             Stage::Live(mut shard) => {
-                if let Some(mut batch) = slot.queue.pop_front() {
-                    shard.step(&mut batch);
+                if shard.is_held() {
+                    shard.go_on();
+                } else if let Some(batch) = slot.queue.pop_front() {
+                    shard.take(batch);
                 }
-                shard.advance(slot.queue.is_empty()).map(|()| Stage::Live(shard))
+                shard
+                    .advance(slot.queue.is_empty() && !shard.is_held())
+                    .map(|()| Stage::Live(shard))
             }
         };
         match moved {

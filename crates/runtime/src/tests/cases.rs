@@ -99,10 +99,11 @@ impl Rig {
             clock,
             member: OnceLock::new(),
             roster: vec![self.at.clone().into()],
+            pace: None,
         });
         env.member.set(Arc::downgrade(&self.member)).unwrap();
         let lease = lease(&env, &self.at)?;
-        restore(&env, &self.at, &self.metrics, lease)
+        restore(&env, &self.at, &self.metrics, lease, None)
     }
 
     pub(super) fn live(&self) -> Shard {

@@ -3,6 +3,7 @@
 mod cases;
 mod hanging;
 mod objects;
+mod pace;
 mod sample;
 mod simulation;
 mod snapshots;
