@@ -47,6 +47,10 @@ impl Pipeline {
             // decides nothing, and is younger than what was made under a fingerprint
             limits.remove("compared_series");
         }
+        if let Some(rekey) = json.get_mut("rekey").and_then(Value::as_object_mut) {
+            // the same
+            rekey.remove("patience");
+        }
         canonical(&json, &mut text);
         stable_hash([b"pipeline".as_slice(), text.as_bytes()])
     }

@@ -318,6 +318,12 @@ impl Meaning<'_> {
             let help = "write at least 1h: a restart of observe reads its records again";
             self.error("rekey", "rekey.retention", message, help);
         }
+        if rekey.patience < Span::from_secs(1) {
+            let message = format!("`rekey.patience` cannot be {}", rekey.patience);
+            let help =
+                "a partition's shard is away for some seconds at each restart: give it `1s` or more, `30s` is usual";
+            self.error("rekey", "rekey.patience", message, help);
+        }
         for (index, label) in rekey.by.iter().enumerate() {
             let place = format!("rekey.by[{index}]");
             if label.is_empty() {
@@ -334,8 +340,9 @@ impl Meaning<'_> {
             self.warn("rekey", "rekey", message, help);
         } else if pipeline.window.lateness <= Span::ZERO {
             let message = "samples of several partitions come together in one, and `window.lateness` is 0";
-            let help = "what a slower partition holds comes after its window has closed and is dropped: set \
-                        `window.lateness` to as much as partitions may be apart, such as 30s";
+            let help = "what a slower partition holds comes after its window has closed and is dropped, and after an outage \
+                        that may be all of it: set `window.lateness` to twice as much as a record's samples may be older \
+                        than the record, such as 30s; partitions are then kept together within half of it";
             let place = if self.root.locate("window.lateness").whole {
                 "window.lateness"
             } else {

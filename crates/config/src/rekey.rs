@@ -36,6 +36,9 @@ pub struct Rekey {
     /// whose name and labels alone take more goes to the dead letters.
     #[schemars(range(min = 16_384, max = 67_108_864))]
     pub batch_bytes: usize,
+    /// For how long, at most, a telemetry partition that makes no progress holds the others back: they are kept together
+    /// within half of `window.lateness`. At least 1s.
+    pub patience: Span,
 }
 
 impl Default for Rekey {
@@ -47,6 +50,7 @@ impl Default for Rekey {
             retention: Span::from_hours(24),
             batch_samples: 8_192,
             batch_bytes: 512 << 10,
+            patience: Span::from_secs(30),
         }
     }
 }
@@ -65,6 +69,15 @@ impl Pipeline {
     #[must_use]
     pub fn rekey_group(&self) -> String {
         format!("{}-rekey", self.group())
+    }
+
+    /// By how much one telemetry partition may be ahead of another in the topic in between, by the time that the log has
+    /// for their records: half of the lateness, so that the other half is left for how far a record's samples are from its
+    /// time. None where nothing waits for late samples, and so nobody for a slower partition.
+    #[must_use]
+    pub fn rekey_in_step(&self) -> Option<Span> {
+        let half = Span::from_millis(self.window.lateness.as_millis() / 2);
+        (self.rekey.is_some() && half > Span::ZERO).then_some(half)
     }
 
     /// Bytes that one shard of the repartition stage may come to need; nothing where there is none.

@@ -364,6 +364,7 @@ fn a_repartition_stage_owns_a_topic_and_decides_by_where_series_go_alone() {
     for same in [
         "topic: spread",
         "retention: 2d",
+        "patience: 5m",
         "batch_samples: 10, batch_bytes: 20000",
     ] {
         assert_eq!(with(same).fingerprint(), usual.fingerprint(), "{same}");
@@ -373,6 +374,15 @@ fn a_repartition_stage_owns_a_topic_and_decides_by_where_series_go_alone() {
     }
     let compared = parsed(&format!("{LEAST}limits: {{compared_series: 5}}\n"));
     assert_eq!(compared.fingerprint(), least.fingerprint());
+    let window = |lateness: &str| format!("window: {{size: 1m, lateness: {lateness}}}\n");
+    for (keys, span) in [
+        ("rekey: {}\n".to_owned(), None),
+        (window("30s"), None),
+        (window("0s") + "rekey: {}\n", None),
+        (window("30s") + "rekey: {}\n", Some(Span::from_secs(15))),
+    ] {
+        assert_eq!(parsed(&format!("{LEAST}{keys}")).rekey_in_step(), span, "{keys}");
+    }
     let (estimate, without) = (usual.estimate(), least.estimate());
     assert_eq!(without.rekey, None);
     assert_eq!(estimate.total.0 - without.total.0, estimate.rekey.unwrap().0);

@@ -179,6 +179,14 @@ const METRICS: &[Metric] = &[
         "Snapshots that the object store did not take",
         |s| Some(Value::Counter(s.shard.snapshot_failures.get())),
     ),
+    counter("held_seconds", "Time that records waited for slower shards", |s| {
+        Some(Value::Counter(s.shard.held_micros.get() / 1_000_000))
+    }),
+    counter(
+        "went_ahead",
+        "Times the shard went on without another that made no progress",
+        |s| Some(Value::Counter(s.shard.went_ahead.get())),
+    ),
     gauge("series", "Series known", |s| {
         s.count(count::SERIES).map(|n| Value::Gauge(n as f64))
     }),

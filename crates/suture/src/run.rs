@@ -243,11 +243,17 @@ impl Planes {
         let names = Topics::of(pipeline);
         let sources = Source::of_rekey(pipeline, loaded.expressions.as_ref())?;
         let outputs = [Some(&names.facts), Some(&names.dead_letters), names.rekeyed.as_ref()];
+        let usual = options(pipeline, &names);
         let options = Options {
             group: pipeline.rekey_group(),
             topics: sources.iter().map(|source| source.topic.clone()).collect(),
             output_topics: outputs.into_iter().flatten().map(ToString::to_string).collect(),
-            ..options(pipeline, &names)
+            in_step: pipeline.rekey_in_step(),
+            in_step_patience: pipeline
+                .rekey
+                .as_ref()
+                .map_or(usual.in_step_patience, |rekey| rekey.patience),
+            ..usual
         };
         let folds = RekeyFolds {
             pipeline: pipeline.clone(),

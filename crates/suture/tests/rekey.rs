@@ -121,6 +121,61 @@ async fn a_series_in_every_partition_of_the_telemetry_is_one_series_behind_the_s
     }
 }
 
+/// Both partitions have hours that nobody has read, and one read of the log gives all of what one of them has.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn after_an_outage_of_hours_no_sample_is_late() {
+    const MINUTES: i64 = 360;
+    const FIRST: i64 = 1_780_000_000_000;
+    let loaded = loaded(&PIPELINE.replace("lateness: 3h", "lateness: 10m"));
+    let log = MemoryLog::default();
+    log.create_topics(&[TopicSpec::new("telemetry", 3)]).unwrap();
+    prepare(&log, &loaded.pipeline, true).unwrap();
+    let records: Vec<OutRecord> = (0..MINUTES * 5)
+        .map(|n| {
+            let ts = FIRST + n / 5 * 60_000;
+            let sample = serde_json::json!({"ts": ts, "metric": format!("m{}", n % 5), "value": 0.5});
+            OutRecord {
+                // the third has nothing
+                partition: Some(n as i32 % 2),
+                timestamp: Some(Timestamp::from_millis(ts)),
+                ..OutRecord::new("telemetry", "", sample.to_string())
+            }
+        })
+        .collect();
+    log.appender().unwrap().append(&records).unwrap();
+    let shutdown = Shutdown::new();
+    let _end = Ending(shutdown.clone());
+    let planes = Planes {
+        clock: Arc::new(After(SystemClock::default(), FIRST + MINUTES * 60_000)),
+        ..planes(&log, &shutdown, &[])
+    };
+    let (rekey, observe) = (planes.rekey.clone(), planes.observe.clone());
+    let running = tokio::spawn(async move { planes.run(&loaded, PlaneChoice::Both).await });
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let mut asked = tokio::time::interval(Duration::from_millis(20));
+    while count(&observe, "samples") < records.len() as u64 {
+        assert!(Instant::now() < deadline, "{} samples", count(&observe, "samples"));
+        asked.tick().await;
+    }
+    let ahead: u64 = rekey.shards().iter().map(|(_, shard)| shard.went_ahead.get()).sum();
+    assert_eq!((ahead, count(&observe, "samples_late")), (0, 0));
+    shutdown.request();
+    running.await.unwrap().unwrap();
+}
+
+/// A clock that begins at some time.
+struct After(SystemClock, i64);
+
+impl Clock for After {
+    fn now(&self) -> Duration {
+        self.0.now()
+    }
+    fn wall(&self) -> Timestamp {
+        let passed = i64::try_from(self.0.now().as_millis()).unwrap();
+        Timestamp::from_millis(self.1 + passed)
+    }
+}
+
 /// A clock on which a minute passes in some milliseconds.
 #[derive(Default)]
 struct Hasty(SystemClock);

@@ -10,19 +10,19 @@ use std::{
 use rand::RngExt;
 use suture::{
     load::{self, Loaded},
-    planes::{RekeyFolds, Topics},
+    planes::{RekeyFolds, Topics, count},
     topics,
 };
 use suture_config::Pipeline;
 use suture_engine::Source;
 use suture_event::{Fact, FactBody, Sample, ShardId, Span, codec::records, stable_hash};
 use suture_log::{
-    Log, OutRecord, TopicPartition, TopicSpec,
+    Headers, Log, OutRecord, RecordRef, TopicPartition, TopicSpec,
     memory::{MemoryLog, MemoryOptions},
 };
 use suture_runtime::{
-    Clock, Options,
-    simulation::{ChaCha8Rng, HandClock, Scenario, SimulatedPlane, seeds},
+    Clock, Folds, Options, Outputs,
+    simulation::{ChaCha8Rng, HandClock, Scenario, SimulatedPlane, seeds, simulate},
 };
 use suture_tests::{
     memory,
@@ -66,16 +66,20 @@ struct World {
     telemetry: Vec<Vec<String>>,
 }
 
+fn loaded(text: &str) -> Loaded {
+    let checked = Pipeline::check("simulation", text, &|_| None, &suture_config::Unchecked);
+    Loaded {
+        pipeline: Arc::new(checked.pipeline.expect("a pipeline that can be")),
+        edges: Vec::new(),
+        model: None,
+        expressions: load::expressions(),
+    }
+}
+
 fn world() -> &'static World {
     static WORLD: OnceLock<World> = OnceLock::new();
     WORLD.get_or_init(|| {
-        let checked = Pipeline::check("simulation", PIPELINE, &|_| None, &suture_config::Unchecked);
-        let loaded = Loaded {
-            pipeline: Arc::new(checked.pipeline.expect("a pipeline that can be")),
-            edges: Vec::new(),
-            model: None,
-            expressions: load::expressions(),
-        };
+        let loaded = loaded(PIPELINE);
         let mut telemetry = vec![Vec::new(); PARTITIONS];
         let mut turn = 0;
         for minute in 0..MINUTES {
@@ -99,6 +103,63 @@ fn world() -> &'static World {
         }
         World { loaded, telemetry }
     })
+}
+
+fn empty_log(clock: &Arc<HandClock>) -> MemoryLog {
+    let clock = Arc::clone(clock);
+    let log = MemoryLog::with_clock(MemoryOptions::default(), move || clock.wall());
+    let partitions = i32::try_from(PARTITIONS).unwrap();
+    log.create_topics(&[TopicSpec::new("telemetry", partitions)]).unwrap();
+    topics::create(&log, &world().loaded.pipeline).unwrap();
+    log
+}
+
+fn planes(loaded: &Loaded, in_step: Option<Span>) -> Vec<SimulatedPlane> {
+    let pipeline = &loaded.pipeline;
+    let (observe, decide) = folds(loaded);
+    let rekey = RekeyFolds {
+        pipeline: pipeline.clone(),
+        sources: Source::of_rekey(pipeline, loaded.expressions.as_ref()).unwrap(),
+        topics: observe.topics.clone(),
+        fact_partitions: 1,
+    };
+    let names = Topics::of(pipeline);
+    let options = Options {
+        state_topic: names.state.to_string(),
+        idle_after: Span::from_hours(1),
+        snapshot_interval: Span::from_secs(3),
+        snapshot_piece: 1_000,
+        snapshot_stride: 4_000,
+        batch_records: 16,
+        max_outputs: 20,
+        ..Options::default()
+    };
+    let topics = |sources: &[Source]| sources.iter().map(|source| source.topic.clone()).collect();
+    let of_rekey = Options {
+        group: pipeline.rekey_group(),
+        topics: topics(&rekey.sources),
+        in_step,
+        // a frozen process keeps the others waiting until it is known to be gone
+        in_step_patience: Span::from_hours(10),
+        ..options.clone()
+    };
+    let of_observe = Options {
+        group: pipeline.observe_group(),
+        topics: topics(&observe.sources),
+        ticks: true,
+        ..options.clone()
+    };
+    let of_decide = Options {
+        group: pipeline.decide_group(),
+        topics: vec![names.facts.to_string()],
+        ..options
+    };
+    let plane = |folds, options| SimulatedPlane { folds, options };
+    vec![
+        plane(Arc::new(rekey), of_rekey),
+        plane(Arc::new(observe), of_observe),
+        plane(Arc::new(decide), of_decide),
+    ]
 }
 
 #[derive(Default)]
@@ -125,58 +186,12 @@ impl Spread {
 
 impl Scenario for Spread {
     fn log(&self, clock: &Arc<HandClock>) -> MemoryLog {
-        let clock = Arc::clone(clock);
-        let log = MemoryLog::with_clock(MemoryOptions::default(), move || clock.wall());
-        let partitions = i32::try_from(PARTITIONS).unwrap();
-        log.create_topics(&[TopicSpec::new("telemetry", partitions)]).unwrap();
-        topics::create(&log, &world().loaded.pipeline).unwrap();
-        log
+        empty_log(clock)
     }
 
     fn planes(&self) -> Vec<SimulatedPlane> {
         let loaded = &world().loaded;
-        let pipeline = &loaded.pipeline;
-        let (observe, decide) = folds(loaded);
-        let rekey = RekeyFolds {
-            pipeline: pipeline.clone(),
-            sources: Source::of_rekey(pipeline, loaded.expressions.as_ref()).unwrap(),
-            topics: observe.topics.clone(),
-            fact_partitions: 1,
-        };
-        let names = Topics::of(pipeline);
-        let options = Options {
-            state_topic: names.state.to_string(),
-            idle_after: Span::from_hours(1),
-            snapshot_interval: Span::from_secs(3),
-            snapshot_piece: 1_000,
-            snapshot_stride: 4_000,
-            batch_records: 16,
-            max_outputs: 20,
-            ..Options::default()
-        };
-        let topics = |sources: &[Source]| sources.iter().map(|source| source.topic.clone()).collect();
-        let of_rekey = Options {
-            group: pipeline.rekey_group(),
-            topics: topics(&rekey.sources),
-            ..options.clone()
-        };
-        let of_observe = Options {
-            group: pipeline.observe_group(),
-            topics: topics(&observe.sources),
-            ticks: true,
-            ..options.clone()
-        };
-        let of_decide = Options {
-            group: pipeline.decide_group(),
-            topics: vec![names.facts.to_string()],
-            ..options
-        };
-        let plane = |folds, options| SimulatedPlane { folds, options };
-        vec![
-            plane(Arc::new(rekey), of_rekey),
-            plane(Arc::new(observe), of_observe),
-            plane(Arc::new(decide), of_decide),
-        ]
+        planes(loaded, loaded.pipeline.rekey_in_step())
     }
 
     fn feed(&mut self, log: &MemoryLog, random: &mut ChaCha8Rng) {
@@ -199,19 +214,27 @@ impl Scenario for Spread {
     }
 
     fn verify(&self, log: &MemoryLog) -> Result<u64, String> {
-        let rekeyed: Vec<Vec<Vec<u8>>> = (0..REKEYED)
-            .map(|partition| {
-                let said = memory::read(log, &TopicPartition::new("s.rekeyed", partition));
-                said.into_iter().map(|(_, value)| value).collect()
-            })
-            .collect();
-        let count = nothing_is_lost_or_doubled(&rekeyed)?;
-        let letters = memory::read(log, &TopicPartition::new("s.dead-letters", 0));
-        if letters.len() != POISON || letters.iter().any(|(_, value)| value != b"not telemetry") {
-            return Err(format!("{} dead letters, and not {POISON}", letters.len()));
-        }
-        Ok(count + as_undisturbed(log, &rekeyed)?)
+        let rekeyed = rekeyed(log);
+        Ok(verify(log, &rekeyed)? + as_undisturbed(&world().loaded, log, &rekeyed)?)
     }
+}
+
+/// The records in between, as they came to lie.
+fn rekeyed(log: &MemoryLog) -> Vec<Vec<Vec<u8>>> {
+    let of = |partition| {
+        let said = memory::read(log, &TopicPartition::new("s.rekeyed", partition));
+        said.into_iter().map(|(_, value)| value).collect()
+    };
+    (0..REKEYED).map(of).collect()
+}
+
+fn verify(log: &MemoryLog, rekeyed: &[Vec<Vec<u8>>]) -> Result<u64, String> {
+    let count = nothing_is_lost_or_doubled(rekeyed)?;
+    let letters = memory::read(log, &TopicPartition::new("s.dead-letters", 0));
+    if letters.len() != POISON || letters.iter().any(|(_, value)| value != b"not telemetry") {
+        return Err(format!("{} dead letters, and not {POISON}", letters.len()));
+    }
+    Ok(count)
 }
 
 /// Every sample that was fed is in the partition that its series belongs in, once, and those of one partition of the
@@ -261,7 +284,7 @@ fn nothing_is_lost_or_doubled(rekeyed: &[Vec<Vec<u8>>]) -> Result<u64, String> {
 }
 
 /// What observe and decide say is what they say undisturbed to the records in between as they came to lie.
-fn as_undisturbed(log: &MemoryLog, rekeyed: &[Vec<Vec<u8>>]) -> Result<u64, String> {
+fn as_undisturbed(loaded: &Loaded, log: &MemoryLog, rekeyed: &[Vec<Vec<u8>>]) -> Result<u64, String> {
     let mut inputs: Vec<(ShardId, Vec<&[u8]>)> = Vec::new();
     for (partition, records) in (0..).zip(rekeyed) {
         let topic = "s.rekeyed".into();
@@ -274,7 +297,7 @@ fn as_undisturbed(log: &MemoryLog, rekeyed: &[Vec<Vec<u8>>]) -> Result<u64, Stri
         let topic = topic.into();
         inputs.push((ShardId { topic, partition: 0 }, Vec::new()));
     }
-    let undisturbed = Undisturbed::of(&world().loaded, inputs);
+    let undisturbed = Undisturbed::of(loaded, inputs);
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
     let mut count = 0;
     for what in OUTPUTS {
@@ -318,4 +341,98 @@ fn nothing_is_lost_or_doubled_from_telemetry_to_decisions() {
         seeds == 1 || all.crashes > seeds && all.zombies > 0 && all.outputs > seeds * (each + 5),
         "too quiet: {all:?}"
     );
+}
+
+/// All of the telemetry is there before anybody reads it, as after an outage, and the lateness is far shorter than that.
+struct Outage {
+    loaded: Loaded,
+    in_step: bool,
+}
+
+impl Outage {
+    fn new(in_step: bool) -> Self {
+        Self {
+            loaded: loaded(&PIPELINE.replace("lateness: 40m", "lateness: 10m")),
+            in_step,
+        }
+    }
+}
+
+impl Scenario for Outage {
+    fn log(&self, clock: &Arc<HandClock>) -> MemoryLog {
+        let log = empty_log(clock);
+        for (partition, all) in (0..).zip(&world().telemetry) {
+            let mut now = None;
+            let records: Vec<OutRecord> = all
+                .iter()
+                .map(|text| {
+                    now = serde_json::from_str::<Sample>(text).map_or(now, |sample| Some(sample.ts));
+                    OutRecord {
+                        partition: Some(partition),
+                        key: None,
+                        timestamp: now,
+                        ..OutRecord::new("telemetry", "", text.as_str())
+                    }
+                })
+                .collect();
+            log.appender().unwrap().append(&records).unwrap();
+        }
+        log
+    }
+
+    fn planes(&self) -> Vec<SimulatedPlane> {
+        let in_step = self.loaded.pipeline.rekey_in_step();
+        assert_eq!(in_step, Some(Span::from_mins(5)));
+        planes(&self.loaded, in_step.filter(|_| self.in_step))
+    }
+
+    fn feed(&mut self, _: &MemoryLog, _: &mut ChaCha8Rng) {}
+
+    fn settle(&self) -> usize {
+        400
+    }
+
+    fn verify(&self, log: &MemoryLog) -> Result<u64, String> {
+        let rekeyed = rekeyed(log);
+        let count = verify(log, &rekeyed)? + as_undisturbed(&self.loaded, log, &rekeyed)?;
+        match late(&self.loaded, &rekeyed) {
+            0 => Ok(count),
+            late => Err(format!("{late} samples came too late for their windows")),
+        }
+    }
+}
+
+/// Samples that observe drops as late of these records.
+fn late(loaded: &Loaded, rekeyed: &[Vec<Vec<u8>>]) -> u64 {
+    let (observe, _) = folds(loaded);
+    let (mut late, mut said) = (0, Outputs::default());
+    for (partition, records) in (0..).zip(rekeyed) {
+        let topic = "s.rekeyed".into();
+        let mut fold = observe.create(&ShardId { topic, partition }).unwrap();
+        for (offset, value) in (0..).zip(records) {
+            let record = RecordRef {
+                offset,
+                timestamp: None,
+                key: None,
+                value: Some(value),
+                headers: Headers::default(),
+            };
+            fold.record(record, &mut said);
+        }
+        fold.counts(&mut |name, count| late += if name == count::LATE { count } else { 0 });
+    }
+    late
+}
+
+#[test]
+fn after_an_outage_nothing_is_late_whatever_happens_to_processes() {
+    let again = "cargo test -p suture-tests --test rekey after_an_outage";
+    let (seeds, all) = seeds(25, again, || Box::new(Outage::new(true)));
+    assert!(
+        seeds == 1 || all.crashes > seeds && all.zombies > 0,
+        "too quiet: {all:?}"
+    );
+    // and what it is that this takes
+    let error = simulate(&mut Outage::new(false), 0, false).unwrap_err();
+    assert!(error.ends_with("samples came too late for their windows"), "{error}");
 }
