@@ -1,11 +1,13 @@
 //! The stage on a real broker, in processes of its own that are killed.
 
-use std::{fs, time::Duration};
+use std::{collections::BTreeMap, fs, time::Duration};
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use suture::load;
 use suture_event::{Anomaly, Fact, FactBody, Sample, ShardId, Span, Timestamp, codec::records};
+use suture_kafka::{KafkaLog, Protocol};
+use suture_log::{Log, OutRecord};
 use suture_simulate::{FaultKind, Options, record};
 use suture_tests::{
     broker::{self, Broker},
@@ -271,5 +273,78 @@ fn series_spread_over_all_partitions_lead_to_what_well_keyed_ones_do_through_kil
     println!(
         "{kills} kills -9 of the stage: {samples} samples each there once, {} anomalies as expected",
         seen.len()
+    );
+}
+
+/// Hours of telemetry are there before anybody reads, and each process has some of its partitions for good: they have nothing
+/// to keep in step by but what they commit.
+#[test]
+fn after_an_outage_two_processes_keep_their_partitions_in_step() {
+    const NAME: &str = "rekey-outage";
+    const MINUTES: i64 = 360;
+    let broker = broker::shared();
+    let address = broker.address();
+    let folder = program::folder(NAME);
+    let text = pipeline_text()
+        .replace("rekey-kills", NAME)
+        .replace("lateness: 1h", "lateness: 20m")
+        .replace("partitions: 4}", "partitions: 4, patience: 1h}");
+    fs::write(folder.join("pipeline.yaml"), text).unwrap();
+    let input = format!("{NAME}-telemetry");
+    kafka::create_topic(&address, &input, 3);
+    let now = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap();
+    let first = i64::try_from(now.as_millis()).unwrap() - MINUTES * 60_000;
+    let records: Vec<OutRecord> = (0..MINUTES * 10)
+        .map(|n| {
+            let ts = first + n * 6_000;
+            let sample = serde_json::json!({"ts": ts, "metric": format!("m{}", n % 7), "value": 0.5});
+            OutRecord {
+                partition: Some(i32::try_from(n % 3).unwrap()),
+                timestamp: Some(Timestamp::from_millis(ts)),
+                ..OutRecord::new(input.as_str(), "", sample.to_string())
+            }
+        })
+        .collect();
+    let client = BTreeMap::from([("bootstrap.servers".to_owned(), address.clone())]);
+    let protocol = Protocol::Cooperative;
+    let log = KafkaLog::new(suture_kafka::Options { client, protocol }).unwrap();
+    log.appender().unwrap().append(&records).unwrap();
+
+    let path = folder.join("pipeline.yaml").display().to_string();
+    let start = |name: &str, partitions: &str| {
+        let assign = format!("{input}:{partitions}");
+        let args = ["run", &path, "--plane", "rekey", "--create-topics", "--assign", &assign];
+        Process::start(name, &folder, &args, &[("KAFKA_BROKERS", &address)])
+    };
+    let mut one = start("one", "0");
+    wait_for_log(&mut one, "live");
+    let mut two = start("two", "1,2");
+    let mut seen = (0, 0);
+    let said = kafka::read_until(&address, &format!("{NAME}.rekeyed"), LONG, |said| {
+        seen.1 += said[seen.0..].iter().map(|r| samples(&r.value).len()).sum::<usize>();
+        seen.0 = said.len();
+        seen.1 >= records.len()
+    });
+    for process in [&mut one, &mut two] {
+        process.signal("TERM");
+        let status = process.ended(Duration::from_secs(30));
+        assert!(status.success(), "{}", process.log());
+        assert!(!process.log().contains("makes no progress"), "{}", process.log());
+    }
+    let mut newest = BTreeMap::new();
+    let mut behind = Span::ZERO;
+    for record in &said {
+        for sample in samples(&record.value) {
+            let newest = newest.entry(record.partition).or_insert(sample.ts);
+            *newest = sample.ts.max(*newest);
+            behind = behind.max(newest.since(sample.ts));
+        }
+    }
+    assert!(behind <= Span::from_mins(10), "{behind}");
+    println!(
+        "{} samples of {MINUTES} minutes, none more than {behind} behind another",
+        records.len()
     );
 }
