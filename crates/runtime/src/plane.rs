@@ -198,6 +198,7 @@ impl Plane {
             member: OnceLock::new(),
             pace: shard::pace(&self.options, &roster),
             roster,
+            fingerprint: OnceLock::new(),
         }))
     }
 

@@ -112,7 +112,7 @@ pub(crate) fn restore(
         store,
         writer,
         upload: None,
-        fingerprint: env.folds.fingerprint(),
+        fingerprint: env.fingerprint().clone(),
         epoch,
         partitions: lease.partitions,
         position: lease.start,
@@ -192,7 +192,7 @@ fn base(
         Origin::Repartitioned(mark) => (mark, true),
     };
     let next = mark.epoch.max(inventory.last_epoch().unwrap_or(0)) + 1;
-    let to = env.folds.fingerprint();
+    let to = env.fingerprint().clone();
     let changed = fingerprint_hash(&to) != mark.fingerprint;
     let all: BTreeMap<SnapshotId, &Manifest> = inventory
         .away

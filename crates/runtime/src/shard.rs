@@ -36,6 +36,8 @@ pub(crate) struct Env {
     pub(crate) roster: Vec<ShardId>,
     /// What keeps the shards in step, where they are kept so.
     pub(crate) pace: Option<Arc<Pace>>,
+    /// What the folds' fingerprint came to: it is asked for at each restore.
+    pub(crate) fingerprint: OnceLock<Fingerprint>,
 }
 
 /// What keeps so many shards in step, where the options say that they are to be.
@@ -46,6 +48,10 @@ pub(crate) fn pace(options: &Options, roster: &[ShardId]) -> Option<Arc<Pace>> {
 }
 
 impl Env {
+    pub(crate) fn fingerprint(&self) -> &Fingerprint {
+        self.fingerprint.get_or_init(|| self.folds.fingerprint())
+    }
+
     fn group_metadata(&self) -> Result<GroupMetadata, suture_log::Error> {
         match self.member.get().and_then(Weak::upgrade) {
             Some(member) => member.group_metadata(),

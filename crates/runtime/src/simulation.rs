@@ -198,6 +198,7 @@ impl Worker {
             clock,
             member: OnceLock::new(),
             roster,
+            fingerprint: OnceLock::new(),
         });
         let slots = Slots::default();
         let inline = Inline {

@@ -100,6 +100,7 @@ impl Rig {
             member: OnceLock::new(),
             roster: vec![self.at.clone().into()],
             pace: None,
+            fingerprint: OnceLock::new(),
         });
         env.member.set(Arc::downgrade(&self.member)).unwrap();
         let lease = lease(&env, &self.at)?;
