@@ -371,8 +371,32 @@ fn feed(
     #[allow(clippy::cast_precision_loss)] // for display
     let growth = (*most as f64 / (*first).max(1) as f64 - 1.0) * 100.0;
     println!("growth after the first hour, to the highest of the later: {growth:.1}% (at most {GROWTH}%)");
+    let (from, to) = line(later);
+    println!(
+        "a straight line through the later hours goes from {:.1} to {:.1} MiB: {:+.1}%",
+        from,
+        to,
+        (to / from - 1.0) * 100.0
+    );
     anyhow::ensure!(growth < GROWTH, "memory grows");
     Ok(())
+}
+
+/// The beginning and the end of the straight line with the least squares through these bytes, in MiB: what the allocator keeps
+/// back differs from hour to hour by some MiB, and a line tells that from growth.
+#[allow(clippy::cast_precision_loss)] // for display
+fn line(hours: &[u64]) -> (f64, f64) {
+    let last = hours.len().saturating_sub(1) as f64;
+    let mean = hours.iter().map(|bytes| mebibytes(*bytes)).sum::<f64>() / (last + 1.0);
+    let middle = last / 2.0;
+    let (mut along, mut square) = (0.0, 0.0);
+    for (hour, bytes) in hours.iter().enumerate() {
+        let off = hour as f64 - middle;
+        along += off * (mebibytes(*bytes) - mean);
+        square += off * off;
+    }
+    let slope = if square > 0.0 { along / square } else { 0.0 };
+    (mean - slope * middle, mean + slope * middle)
 }
 
 /// Lets the log forget what nobody has to read again, as a broker's memory is not the program's either.
