@@ -547,6 +547,7 @@ impl Bank {
             }
             Turn::Opened => AnomalyPhase::Opened,
             Turn::Grown => AnomalyPhase::Grown,
+            Turn::Eased => AnomalyPhase::Eased,
             Turn::Ended(_) => AnomalyPhase::Ended,
         };
         let mut episode = self.episode(row, column, phase, Some(value));

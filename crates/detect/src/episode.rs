@@ -82,6 +82,8 @@ pub(crate) struct Open {
     pub(crate) grown: u32,
     /// Windows in a row inside the band from before.
     pub(crate) inside: u32,
+    /// How often it was told to have eased.
+    pub(crate) eased: u32,
     /// Short exponentially weighted level of the values while something is open, and of their distance from it.
     pub(crate) level: f64,
     pub(crate) spread: f64,
@@ -111,7 +113,13 @@ impl DerefMut for Standing {
 }
 
 /// Numbers of [`Open`] in a snapshot.
-const NUMBERS: usize = 10;
+const NUMBERS: usize = 11;
+
+/// As above, as earlier programs wrote it: without `eased`.
+const FORMER_NUMBERS: usize = 10;
+
+/// An anomaly is told to have eased at most so often: one that flaps is open, and no more need be said of it.
+const MOST_EASED: u32 = 16;
 
 impl Open {
     #[allow(clippy::cast_precision_loss)] // times within 200,000 years
@@ -127,12 +135,13 @@ impl Open {
             self.level,
             self.spread,
             self.peak,
+            self.eased.into(),
         ]
     }
 
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // as they were written
     fn from_numbers(n: &[f64]) -> Option<Self> {
-        let &[onset, latest, detector, side, told, grown, inside, level, spread, peak] = n else {
+        let &[onset, latest, detector, side, told, grown, inside, level, spread, peak, ref eased @ ..] = n else {
             return None;
         };
         Some(Self {
@@ -146,6 +155,7 @@ impl Open {
             level,
             spread,
             peak,
+            eased: eased.first().map_or(0, |eased| *eased as u32),
         })
     }
 }
@@ -200,9 +210,10 @@ impl Standing {
     pub(crate) fn load(&mut self, from: &Columns) -> Result<(), Error> {
         self.resting.load("standing", from)?;
         let (lengths, flat) = from_lists::<f64>(from.get("standing", "open")?)?;
+        let numbers = if lengths.contains(&FORMER_NUMBERS) { FORMER_NUMBERS } else { NUMBERS };
         let rows = lengths.iter().enumerate().filter(|(_, length)| **length > 0);
         self.open = rows
-            .zip(flat.chunks(NUMBERS))
+            .zip(flat.chunks(numbers))
             .filter_map(|((row, _), numbers)| Some((key(row), Open::from_numbers(numbers)?)))
             .collect();
         Ok(())
@@ -231,6 +242,8 @@ pub(crate) enum Turn {
     Nothing,
     Opened,
     Grown,
+    /// Inside its band again, for the first window.
+    Eased,
     Ended(EndReason),
     /// Windows were outside, too few to open anything, and are over.
     Passed,
@@ -287,7 +300,7 @@ impl Standing {
         open.detector = window.detector;
         open.told = deviation;
         open.grown = 0;
-        open.inside = 0;
+        (open.inside, open.eased) = (0, 0);
         self.state[row] = OUTSIDE;
         self.outs[row] = 0;
         Turn::Opened
@@ -296,7 +309,8 @@ impl Standing {
     fn go_on(&mut self, row: usize, window: Window, options: &EpisodeOptions, deviation: f64) -> Turn {
         let open = self.open_mut(row);
         open.follow(window.value, 0.2);
-        open.inside = if window.inside { open.inside + 1 } else { 0 };
+        let was_inside = open.inside;
+        open.inside = if window.inside { was_inside + 1 } else { 0 };
         if open.inside >= options.close {
             self.state[row] = CALM;
             return Turn::Ended(EndReason::Recovered);
@@ -311,6 +325,15 @@ impl Standing {
                 open.grown += 1;
                 open.told = deviation;
                 return Turn::Grown;
+            }
+            if was_inside > 0 && open.eased <= MOST_EASED {
+                return Turn::Grown;
+            }
+        } else if was_inside == 0 {
+            // the last time is not told, so that what is known of one that flaps is that it is outside
+            open.eased = open.eased.saturating_add(1);
+            if open.eased < MOST_EASED {
+                return Turn::Eased;
             }
         }
         Turn::Nothing

@@ -55,7 +55,7 @@ fn phases(episodes: &[Episode]) -> Vec<(AnomalyPhase, Option<EndReason>)> {
     episodes
         .iter()
         .map(|e| (e.phase, e.end))
-        .filter(|p| p.0 != AnomalyPhase::Grown)
+        .filter(|p| !matches!(p.0, AnomalyPhase::Grown | AnomalyPhase::Eased))
         .collect()
 }
 

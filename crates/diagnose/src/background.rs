@@ -19,6 +19,12 @@ const OCTAVES: usize = 12;
 const BIN: f64 = 0.5;
 const BINS: usize = 240;
 
+/// Anomalies that what is taken beforehand of their sizes counts for.
+const DOUBT: f64 = 8.0;
+
+/// By how many nats more the tail reaches, on average: what surprise in nats gives by itself.
+const PRIOR_SCALE: f64 = 1.0;
+
 /// The part of the blocks whose maxima make the tail.
 const TAIL_SHARE: f64 = 0.1;
 
@@ -48,6 +54,15 @@ impl Counts {
     fn at_least(&self, octave: usize, at: Timestamp, half_life: Span) -> f64 {
         self.by_octave.iter().skip(octave).sum::<f64>() * decay(self.as_of, at, half_life)
     }
+}
+
+/// How much is watched: kinds of signal of services, counted.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Watched {
+    /// Of all kinds.
+    pub(crate) all: f64,
+    /// Of one.
+    pub(crate) of_kind: f64,
 }
 
 /// How much an anomaly counts, from 0 to 1.
@@ -131,21 +146,31 @@ impl Background {
     }
 
     /// Minus the logarithm of the chance that a series shows an anomaly this large within `span` of calm time: 0 and up.
-    pub(crate) fn surprise(&self, series: u64, kind: SignalKind, deviation: f64, span: Span, now: Timestamp) -> f64 {
+    ///
+    /// A series' own rate is shrunk towards that of its kind of signal in this scope, and that towards the rate of all
+    /// signals in it, so that a scope in which nothing ever happens is soon known to be one.
+    pub(crate) fn surprise(
+        &self,
+        series: u64,
+        kind: SignalKind,
+        deviation: f64,
+        watched: Watched,
+        span: Span,
+        now: Timestamp,
+    ) -> f64 {
         let octave = octave(deviation);
         let half_life = self.options.half_life;
-        let seen = self
-            .series
-            .get(&series)
-            .map_or(0.0, |counts| counts.at_least(octave, now, half_life));
+        let seen = |counts: Option<&Counts>, from| counts.map_or(0.0, |counts| counts.at_least(from, now, half_life));
+        let (own, of_kind) = (self.series.get(&series), self.kinds.get(&kind));
         // of the kind's anomalies, the share this large; before any were seen, 30% less with each octave
-        let doubt = 8.0;
-        let pooled = self.kinds.get(&kind);
-        let of_kind = |from| pooled.map_or(0.0, |counts| counts.at_least(from, now, half_life));
         let by_prior = 0.7_f64.powi(i32::try_from(octave).unwrap_or(0));
-        let share = (of_kind(octave) + doubt * by_prior) / (of_kind(0) + doubt);
-        let rate =
-            (seen + share * self.options.prior_count) / (self.exposure(now) + self.options.prior_span.as_secs_f64());
+        let share = (seen(of_kind, octave) + DOUBT * by_prior) / (seen(of_kind, 0) + DOUBT);
+        let time = self.exposure(now);
+        let weight = self.options.prior_span.as_secs_f64();
+        let all: f64 = self.kinds.values().map(|counts| seen(Some(counts), 0)).sum();
+        let everywhere = (0.5 * self.options.prior_count + all) / (0.5 * weight + time * watched.all.max(1.0));
+        let here = (seen(of_kind, 0) + weight * everywhere) / (weight + time * watched.of_kind.max(1.0));
+        let rate = (seen(own, octave) + weight * here * share) / (time + weight);
         let chance = -(-rate * span.as_secs_f64()).exp_m1();
         (-chance.max(f64::MIN_POSITIVE).ln()).clamp(0.0, self.options.most)
     }
@@ -217,16 +242,21 @@ impl Background {
     /// counts.
     ///
     /// The tail begins where the highest tenth of blocks does. Its scale is read off its median, not its mean, so that
-    /// a few real faults among the blocks move it little. Until there are many blocks, both lean on the prior.
-    pub(crate) fn threshold(&self, at_most: f64, per: Span, exposed: f64) -> f64 {
+    /// a few real faults among the blocks move it little. Until there are many blocks, both lean on what would be if every
+    /// one of the `cells` watched were off by chance as often as its nats say, independently: a block then reaches a height
+    /// h with probability `cells * block / within * exp(-h)`.
+    pub(crate) fn threshold(&self, at_most: f64, per: Span, exposed: f64, cells: f64, within: Span) -> f64 {
         let wanted = TAIL_SHARE * self.blocks;
         let edge = self.height_of_top(wanted);
         let scale = (self.height_of_top(wanted / 2.0) - edge) / std::f64::consts::LN_2;
         let prior = self.options.prior_blocks / (self.blocks + self.options.prior_blocks);
-        let edge = (1.0 - prior) * edge + prior * self.options.prior_edge;
-        let scale = (1.0 - prior) * scale + prior * self.options.prior_excess;
-        let chances = TAIL_SHARE * exposed * per.as_secs_f64() / self.options.block.as_secs_f64();
-        edge + scale.max(2.0 * BIN) * (chances / at_most).max(1.0).ln()
+        let block = self.options.block.as_secs_f64();
+        let chances = cells.max(1.0) * block / within.as_secs_f64().max(1.0);
+        let by_prior = (chances / TAIL_SHARE).max(1.0).ln();
+        let edge = (1.0 - prior) * edge + prior * by_prior;
+        let scale = (1.0 - prior) * scale + prior * PRIOR_SCALE;
+        let chances = TAIL_SHARE * exposed * per.as_secs_f64() / block;
+        edge + scale.max(PRIOR_SCALE) * (chances / at_most).max(1.0).ln()
     }
 
     /// The height that the highest `count` blocks reach, going by linear interpolation within a bin.
@@ -269,6 +299,16 @@ fn decay(from: Timestamp, to: Timestamp, half_life: Span) -> f64 {
 mod tests {
     use super::*;
 
+    const FEW: Watched = Watched {
+        all: 10.0,
+        of_kind: 2.0,
+    };
+
+    fn threshold(background: &Background, at_most: f64, exposed: f64) -> f64 {
+        let week = Span::from_hours(168);
+        background.threshold(at_most, week, exposed, 50.0, Span::from_mins(5))
+    }
+
     fn minute(minute: i64) -> Timestamp {
         Timestamp::from_millis(minute * 60_000)
     }
@@ -287,7 +327,7 @@ mod tests {
             background.learn(1, SignalKind::Cpu, 6.0, Weights::WHOLE, minute(hour * 60));
         }
         let nats = |series, deviation| {
-            background.surprise(series, SignalKind::Cpu, deviation, Span::from_mins(5), minute(48 * 60))
+            background.surprise(series, SignalKind::Cpu, deviation, FEW, Span::from_mins(5), minute(48 * 60))
         };
         assert!(nats(1, 6.0) + 2.0 < nats(2, 6.0), "{} {}", nats(1, 6.0), nats(2, 6.0));
         assert!(nats(1, 6.0) + 2.0 < nats(1, 500.0));
@@ -304,11 +344,11 @@ mod tests {
             background.reached(-4.0 * (1.0 - quantile).ln());
             background.advance(minute(10 * (i64::from(block) + 1)));
         }
-        let weekly = background.threshold(1.0, Span::from_hours(168), 1.0);
+        let weekly = threshold(&background, 1.0, 1.0);
         let truth = 4.0 * 1_008.0_f64.ln();
         assert!((weekly - truth).abs() < 4.0, "{weekly} against {truth}");
-        assert!(background.threshold(10.0, Span::from_hours(168), 1.0) < weekly - 6.0);
-        assert!(background.threshold(1.0, Span::from_hours(168), 0.05) < weekly - 8.0);
+        assert!(threshold(&background, 10.0, 1.0) < weekly - 6.0);
+        assert!(threshold(&background, 1.0, 0.05) < weekly - 8.0);
     }
 
     #[test]
@@ -320,7 +360,7 @@ mod tests {
             disturbed.advance(minute(hour * 60 + 60));
             calm.advance(minute(hour * 60 + 60));
         }
-        let of = |background: &Background| background.threshold(1.0, Span::from_hours(168), 1.0);
+        let of = |background: &Background| threshold(background, 1.0, 1.0);
         assert!(
             (of(&disturbed) - of(&calm)).abs() < 3.0,
             "{} {}",
@@ -338,7 +378,7 @@ mod tests {
         background.start(minute(0));
         background.learn(1, SignalKind::Cpu, 6.0, Weights::WHOLE, minute(1));
         background.learn(2, SignalKind::Cpu, 6.0, Weights::WHOLE, minute(1));
-        let nats = |series| background.surprise(series, SignalKind::Cpu, 6.0, Span::from_mins(5), minute(60));
+        let nats = |series| background.surprise(series, SignalKind::Cpu, 6.0, FEW, Span::from_mins(5), minute(60));
         assert!(nats(1) < nats(2), "the second has no rate of its own");
     }
 }

@@ -4,11 +4,12 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 use suture_event::{
-    Direction, Hypothesis, HypothesisKind, Incident, IncidentSignal, IncidentStatus, Severity, SignalKind, SignalState,
+    Direction, Hypothesis, HypothesisKind, Incident, IncidentSignal, IncidentStatus, Resolution, Severity, SignalKind, SignalState,
     Timestamp,
 };
 
 use crate::{
+    effects::Fault,
     signal::Signal,
     topology::{ServiceId, Topology},
 };
@@ -21,6 +22,16 @@ pub(crate) struct Case {
     pub(crate) resolved_at: Option<Timestamp>,
     /// The service that explained most when it opened.
     pub(crate) centre: ServiceId,
+    /// The likeliest sort of fault there, and since when it shows.
+    #[serde(default)]
+    pub(crate) fault: Fault,
+    #[serde(default)]
+    pub(crate) onset: Timestamp,
+    /// When it is to be ranked again although nothing came.
+    #[serde(default)]
+    pub(crate) look_again: Option<Timestamp>,
+    #[serde(default)]
+    pub(crate) resolution: Option<Resolution>,
     /// Nats by which it opened, and the most since.
     pub(crate) height: f64,
     pub(crate) grown: f64,
@@ -81,6 +92,7 @@ impl Case {
             id: Arc::clone(&self.id),
             opened_at: self.opened_at,
             resolved_at: self.resolved_at,
+            resolution: self.resolution,
             severity,
             title: self.title(&services),
             services,

@@ -3,7 +3,7 @@
 use std::{collections::VecDeque, sync::Arc};
 
 use serde::{Deserialize, Serialize};
-use suture_event::{Anomaly, AnomalyPhase, Change, Edge, EndReason, Incident, SignalState, Timestamp};
+use suture_event::{Span, Anomaly, AnomalyPhase, Change, Edge, EndReason, Incident, SignalState, Timestamp, Watched};
 
 use crate::{
     Options,
@@ -18,6 +18,8 @@ use crate::{
 pub enum Input<'a> {
     /// An edge of the call graph.
     Edge(&'a Edge),
+    /// A service is watched in a kind of signal.
+    Watched(&'a Watched),
     /// A change.
     Change(&'a Change),
     /// An anomaly in one of its phases.
@@ -54,6 +56,9 @@ pub struct Diagnoser {
     /// In order of opening.
     pub(crate) cases: Vec<Case>,
     pub(crate) past: VecDeque<Past>,
+    /// The width of a window, as far as signals told.
+    #[serde(default)]
+    pub(crate) window: Option<Span>,
     /// When what came in last is to be judged.
     pub(crate) judge_at: Option<Timestamp>,
     /// When a grace period ends that holds something back.
@@ -76,6 +81,7 @@ impl Diagnoser {
             loose: VecDeque::new(),
             cases: Vec::new(),
             past: VecDeque::new(),
+            window: None,
             judge_at: None,
             held_until: None,
             left_out: 0,
@@ -93,7 +99,7 @@ impl Diagnoser {
             Input::Time(at) => at,
             Input::Anomaly(anomaly) => anomaly.at,
             Input::Change(change) => change.at,
-            Input::Edge(_) => self.now,
+            Input::Edge(_) | Input::Watched(_) => self.now,
         };
         self.advance(at, &mut out);
         match input {
@@ -103,6 +109,7 @@ impl Diagnoser {
                 self.topology
                     .connect(&edge.from, &edge.to, limits.services, limits.edges);
             }
+            Input::Watched(watched) => self.on_watched(watched),
             Input::Change(change) => self.on_change(change),
             Input::Anomaly(anomaly) => self.on_anomaly(anomaly),
         }
@@ -153,7 +160,7 @@ impl Diagnoser {
         let of_case = |case: &Case| {
             let calm = case.calm_since.map(|since| since.plus(resolve.calm));
             let quiet = (!case.is_active()).then(|| case.news.plus(resolve.quiet));
-            [calm, quiet, Some(case.news.plus(resolve.abandon))]
+            [calm, quiet, case.look_again, Some(case.news.plus(resolve.abandon))]
                 .into_iter()
                 .flatten()
                 .min()
@@ -164,6 +171,14 @@ impl Diagnoser {
             .chain(self.judge_at)
             .chain(self.held_until)
             .min()
+    }
+
+    fn on_watched(&mut self, watched: &Watched) {
+        let limit = self.options.limits.services;
+        let service = watched.service.as_ref().map(|name| self.topology.service(name, limit));
+        if let Some(Some(service)) = service {
+            self.topology.watch(service, watched.kind);
+        }
     }
 
     fn on_change(&mut self, change: &Change) {
@@ -184,9 +199,11 @@ impl Diagnoser {
             self.changes.pop_front();
         }
         let look_back = self.options.changes.look_back;
+        let late = self.late();
+        let latest_of = |case: &Case| case.opened_at.plus(late);
         for case in &mut self.cases {
             // it came late: an incident that it may have caused is ranked again
-            if change.at <= case.opened_at && change.at >= case.opened_at.minus(look_back) {
+            if change.at <= latest_of(case) && change.at >= case.opened_at.minus(look_back) {
                 case.dirty = true;
                 self.judge_at.get_or_insert(self.now);
             }
@@ -202,7 +219,9 @@ impl Diagnoser {
             .chain(self.cases.iter_mut().flat_map(|case| case.signals.iter_mut()))
             .find(|signal| signal.id == anomaly.id);
         match (anomaly.phase, known) {
+            (AnomalyPhase::Eased, Some(signal)) => signal.eased = true,
             (AnomalyPhase::Opened | AnomalyPhase::Grown, Some(signal)) => {
+                signal.eased = false;
                 signal.deviation = signal.deviation.max(anomaly.deviation);
                 signal.value = anomaly.value;
                 signal.expected = anomaly.expected;
@@ -220,7 +239,7 @@ impl Diagnoser {
                 signal.since = anomaly.at;
             }
             (AnomalyPhase::Opened | AnomalyPhase::Grown, None) => self.on_new(anomaly),
-            (AnomalyPhase::Ended, None) => return,
+            (AnomalyPhase::Ended | AnomalyPhase::Eased, None) => return,
         }
         for case in &mut self.cases {
             if case.signals.iter().any(|signal| signal.id == anomaly.id) {
@@ -236,7 +255,11 @@ impl Diagnoser {
             Some(name) => self.topology.service(name, limits.services).unwrap_or(NOWHERE),
             None => NOWHERE,
         };
-        self.topology.watch(service);
+        self.topology.watch(service, anomaly.signal);
+        let width = anomaly.at.since(anomaly.onset);
+        if width > Span::ZERO && self.window.is_none_or(|known| width < known) {
+            self.window = Some(width);
+        }
         self.loose.push_back(Signal::new(anomaly, service, &self.topology));
         while self.loose.len() > limits.anomalies {
             self.loose.pop_front();

@@ -5,33 +5,55 @@ use std::{
     sync::Arc,
 };
 
-use suture_event::{Change, Hypothesis, Incident, Span, Timestamp, hex16, stable_hash};
+use suture_event::{Change, Hypothesis, Incident, Resolution, SignalState, Span, Timestamp, hex16, stable_hash};
 
 use crate::{
     Diagnoser,
-    background::Weights,
+    background::{Watched, Weights},
     case::Case,
+    cause::{Account, View},
+    cell::{Cell, cells, seats},
     diagnoser::Past,
-    rank::{Scene, rank},
-    signal::{Cell, blame, cells, centres, surprise},
+    rank::{SEATS, Scene, rank},
+    signal::{Signal, surprise},
     topology::ServiceId,
 };
 
-/// By how many halvings a signal weighs less in the ranking if it came `group.within` after its incident opened.
-const LATE: f64 = 2.0;
+/// The least chance with which an incident's cause shows in a signal, for the signal to belong to it.
+const BELONGS: f64 = 0.05;
 
-/// The least share of a cell that a centre must explain to rest on it.
+/// The least chance for a signal, and the least nats, that an incident's recovery is judged on it.
 const SUPPORT: f64 = 0.3;
-
-/// A new change explains a group only if its service explains nearly as much as the one that explains most.
-const FOREMOST: f64 = 0.8;
-
-/// The least nats of a cell that corroborates another.
 const SUPPORTS: f64 = 2.0;
+
+/// A changed service is held against the lower bar only if nothing explains the group better by more nats than this.
+const FOREMOST: f64 = 3.0;
+
+/// How much a signal counts that is inside its band again.
+const EASED: f64 = 0.5;
+
+/// Windows after a change's grace until it is known whether what came of it stays.
+const SETTLES: i64 = 2;
+
+/// Windows after which an incident is ranked again, as what is as usual by then tells.
+const MATURES: i64 = 4;
+
+/// What comes next to an incident that is just over must show so many nats more, at most.
+const AFTERMATH: f64 = 8.0;
+
+/// How much an incident that came of no change is held against its signals: it was judged to be worth one.
+const HELD_AGAINST: f64 = 0.25;
+
 impl Diagnoser {
     /// Judges the state as of now.
     pub(crate) fn judge(&mut self, out: &mut Vec<Incident>) {
         self.background.advance(self.now);
+        for case in &mut self.cases {
+            if case.look_again.is_some_and(|at| at <= self.now) {
+                case.look_again = None;
+                case.dirty = true;
+            }
+        }
         self.forget_ended();
         self.relapse();
         self.open_new();
@@ -46,25 +68,81 @@ impl Diagnoser {
     /// Lets go of loose anomalies that are over, learning from them how often such things come by.
     fn forget_ended(&mut self) {
         let linger = self.options.group.linger;
-        let (now, background) = (self.now, &mut self.background);
-        let (changes, grace) = (&self.changes, self.options.changes.grace);
-        self.loose.retain(|signal| {
-            if signal.is_active() {
-                return true;
+        let now = self.now;
+        let mut stay = VecDeque::new();
+        for signal in std::mem::take(&mut self.loose) {
+            if signal.is_active() || signal.since.plus(linger) >= now && !self.is_excused(&signal) {
+                stay.push_back(signal);
+            } else if !self.is_excused(&signal) {
+                // what was held and passed was the change, and says nothing about calm times
+                self.background
+                    .learn(signal.series, signal.kind, signal.deviation, Weights::WHOLE, now);
             }
-            let excused = changes.iter().any(|(service, change)| {
-                *service == signal.target && change.at <= signal.at && signal.since < change.at.plus(grace)
-            });
-            if excused {
-                // held, and it passed: it was the change, and says nothing about calm times
-                return false;
-            }
-            let over = signal.since.plus(linger) < now;
-            if over {
-                background.learn(signal.series, signal.kind, signal.deviation, Weights::WHOLE, now);
-            }
-            !over
+        }
+        self.loose = stay;
+    }
+
+    /// Whether a signal began within the grace period of a change of its service: what restarts does for a while what it
+    /// would otherwise not do.
+    fn is_excused(&self, signal: &Signal) -> bool {
+        self.excuse(signal).is_some()
+    }
+
+    /// The last change whose grace period a signal began in.
+    fn excuse(&self, signal: &Signal) -> Option<&Change> {
+        let (grace, window) = (self.options.changes.grace, self.window());
+        let mut changes = self.changes.iter().rev();
+        let found = changes.find(|(service, change)| {
+            *service == signal.target
+                && change.at <= self.now
+                && signal.onset < change.at.plus(grace)
+                && signal.onset.plus(window) > change.at
         });
+        found.map(|(_, change)| change)
+    }
+
+    /// Until when a signal is held back, as it may be no more than the restart that comes with a change. One that is inside
+    /// its band again by then stays held until it is over or goes out once more.
+    fn held_until(&self, signal: &Signal) -> Option<Timestamp> {
+        let change = self.excuse(signal)?;
+        if signal.eased || !signal.is_active() {
+            return Some(Timestamp::MAX);
+        }
+        let settles = Span::from_millis(self.options.changes.grace.as_millis() + SETTLES * self.window().as_millis());
+        Some(change.at.plus(settles)).filter(|until| *until > self.now)
+    }
+
+    /// The width of a window, as far as signals tell.
+    pub(crate) fn window(&self) -> Span {
+        self.window.unwrap_or(Span::from_mins(1))
+    }
+
+    /// Anomalies this close in time corroborate each other.
+    fn within(&self) -> Span {
+        let two = Span::from_millis(2 * self.window().as_millis());
+        self.options.group.within.max(two)
+    }
+
+    fn watched(&self, signal: &Signal) -> Watched {
+        Watched {
+            all: f64::from(self.topology.count_cells()),
+            of_kind: f64::from(self.topology.count_watching(signal.kind)),
+        }
+    }
+
+    fn nats(&self, signal: &Signal, span: Span) -> f64 {
+        let nats = surprise(signal, &self.background, self.watched(signal), span, self.now);
+        if signal.eased { EASED * nats } else { nats }
+    }
+
+    fn view<'a>(&'a self, found: &'a [Cell]) -> View<'a> {
+        View {
+            topology: &self.topology,
+            cells: found,
+            now: self.now,
+            window: self.window(),
+            spread: self.options.group.spread,
+        }
     }
 
     /// Gives an open incident the series that come back to it, unless a new change may be why they do. Where the incident
@@ -76,12 +154,7 @@ impl Diagnoser {
         let mut stay = VecDeque::new();
         for mut signal in std::mem::take(&mut self.loose) {
             let is_back = |case: &Case| case.signals.iter().any(|known| known.series == signal.series);
-            let explained_by_news = || {
-                let mut seats = blame(&signal, &self.topology)
-                    .into_iter()
-                    .filter(|(_, share)| *share >= SUPPORT);
-                seats.any(|(seat, _)| self.news_of(seat).is_some())
-            };
+            let explained_by_news = || self.news_of(signal.target).is_some();
             let home = self.cases.iter().rposition(is_back).filter(|_| !explained_by_news());
             match home.and_then(|index| self.cases.get_mut(index)) {
                 Some(case) => {
@@ -97,33 +170,16 @@ impl Diagnoser {
         self.loose = stay;
     }
 
-    /// Gives loose anomalies to the open incidents that they belong to.
+    /// Gives loose anomalies to the open incidents whose cause would show as them.
     fn join(&mut self) {
         if self.cases.is_empty() || self.loose.is_empty() {
             return;
         }
-        let group = &self.options.group;
-        let reach: Vec<BTreeSet<ServiceId>> = self
-            .cases
-            .iter()
-            .map(|case| self.topology.around(case.centre, group.reach))
-            .collect();
         let mut stay = VecDeque::new();
         for signal in std::mem::take(&mut self.loose) {
-            let explained = blame(&signal, &self.topology);
-            let home = (0..self.cases.len()).rev().find(|index| {
-                let (Some(case), Some(near)) = (self.cases.get(*index), reach.get(*index)) else {
-                    return false;
-                };
-                if signal.at < case.opened_at {
-                    return false;
-                }
-                let spreading = signal.at <= case.opened_at.plus(group.spread);
-                let share = explained
-                    .iter()
-                    .find(|(id, _)| *id == case.centre)
-                    .map_or(0.0, |(_, share)| *share);
-                (spreading && (near.contains(&signal.target) || share > 0.0)) || (signal.target == case.centre)
+            let found = cells(std::iter::once((0, &signal, 1.0)));
+            let home = self.cases.iter().rposition(|case| {
+                signal.at >= case.opened_at && self.shows(case, &found) >= BELONGS
             });
             match home.and_then(|index| self.cases.get_mut(index)) {
                 Some(case) => case.take(signal, self.options.limits.signals, self.now),
@@ -133,16 +189,21 @@ impl Diagnoser {
         self.loose = stay;
     }
 
+    /// The chance that an incident's cause shows as a cell, by where it is and when it came.
+    fn shows(&self, case: &Case, found: &[Cell]) -> f64 {
+        let account = self.view(found).told(case.centre, case.fault, case.onset);
+        account.share(0)
+    }
+
     fn cells_of_loose(&self) -> Vec<Cell> {
-        let within = self.options.group.within;
-        cells(
-            self.loose.iter().enumerate().map(|(index, signal)| {
-                // one that has been out for long may well be a coincidence
-                let span = self.now.since(signal.at).max(within);
-                (index, signal, surprise(signal, &self.background, span, self.now))
-            }),
-            &self.topology,
-        )
+        let within = self.within();
+        let loose = self.loose.iter().enumerate();
+        let counted = loose.filter(|(_, signal)| self.held_until(signal).is_none());
+        cells(counted.map(|(index, signal)| {
+            // one that has been out for long may well be a coincidence
+            let span = self.now.since(signal.at).max(within);
+            (index, signal, self.nats(signal, span))
+        }))
     }
 
     /// What a group must show to be worth an incident: around a service that was changed just now, and around others.
@@ -153,8 +214,9 @@ impl Diagnoser {
     pub fn thresholds(&self) -> (f64, f64) {
         let wanted = &self.options.open.false_incidents;
         let half = wanted.at_most / 2.0;
-        let changed = self.background.threshold(half, wanted.per, self.share_changed());
-        let others = self.background.threshold(half, wanted.per, 1.0);
+        let cells = f64::from(self.topology.count_cells());
+        let at = |exposed| self.background.threshold(half, wanted.per, exposed, cells, self.within());
+        let (changed, others) = (at(self.share_changed()), at(1.0));
         let least = self.options.open.least;
         (changed.max(least), others.max(least))
     }
@@ -204,121 +266,186 @@ impl Diagnoser {
         (!accounted).then_some(change)
     }
 
-    /// What came up around a service since a change of it.
-    fn height_since(&self, centre: ServiceId, change: &Change, found: &[Cell]) -> f64 {
-        let fresh = |cell: &Cell| {
-            cell.members
-                .first()
-                .and_then(|i| self.loose.get(*i))
-                .is_some_and(|signal| signal.at > change.at)
-        };
-        found
-            .iter()
-            .filter(|cell| fresh(cell))
-            .map(|cell| cell.share(centre) * cell.strength)
-            .sum()
-    }
-
     /// Opens an incident for each group of loose anomalies that is worth one.
     fn open_new(&mut self) {
-        let mut held: Vec<ServiceId> = Vec::new();
         let (enough_if_changed, enough) = self.thresholds();
+        if let Some(until) = self.loose.iter().filter_map(|signal| self.held_until(signal)).min() {
+            self.held_until = Some(until).filter(|until| *until < Timestamp::MAX);
+        }
         loop {
-            let mut found = self.cells_of_loose();
-            found.retain(|cell| held.iter().all(|centre| cell.share(*centre) < SUPPORT));
-            let sums = centres(&found);
-            let highest = sums.values().copied().fold(0.0, f64::max);
-            let best = sums
+            let found = self.cells_of_loose();
+            let accounts = self.accounts(&found);
+            let highest = accounts.iter().map(Account::height).fold(0.0, f64::max);
+            let best = accounts
                 .into_iter()
-                .filter_map(|(centre, height)| {
-                    let margin = self.margin(centre, &found);
-                    let plain = height - self.needed(centre, height, &found, enough) - margin;
-                    let since = self
-                        .news_of(centre)
-                        .map(|change| self.height_since(centre, change, &found))
-                        .filter(|height| *height >= FOREMOST * highest);
-                    let surplus = since.map_or(plain, |height| plain.max(height - enough_if_changed - margin));
-                    (surplus >= 0.0).then_some((centre, height, surplus))
+                .filter(|account| {
+                    let height = account.height();
+                    let near_top = height + FOREMOST >= highest;
+                    let bar = if near_top && self.is_fresh(account) { enough_if_changed } else { enough };
+                    height >= bar + self.aftermath(account)
                 })
-                .max_by(|a, b| a.2.total_cmp(&b.2).then(b.0.cmp(&a.0)));
-            let Some((centre, height, _)) = best else {
+                .map(|account| (account.total + self.prior_of(&account), account))
+                .max_by(|a, b| a.0.total_cmp(&b.0).then(b.1.seat.cmp(&a.1.seat)));
+            let Some((odds, account)) = best else {
                 self.background.reached(highest);
                 return;
             };
             if self.cases.len() >= self.options.limits.incidents {
                 return;
             }
-            if let Some(until) = self.grace_of(centre) {
-                self.held_until = Some(self.held_until.map_or(until, |at| at.min(until)));
-                held.push(centre);
-                continue;
+            match self.home_of(&account, odds, &found) {
+                Some(index) => {
+                    let belongs = members(&account, &found, BELONGS);
+                    if belongs.is_empty() {
+                        return;
+                    }
+                    self.give(index, &belongs);
+                }
+                None => self.open(&account, &found),
             }
-            self.open(centre, height, &found);
         }
     }
 
-    /// What a group around a centre must show beyond the rest.
-    fn margin(&self, centre: ServiceId, found: &[Cell]) -> f64 {
-        let supports = found
-            .iter()
-            .filter(|cell| cell.share(centre) >= SUPPORT && cell.strength >= SUPPORTS)
-            .count();
-        if supports < 2 { self.options.open.alone } else { 0.0 }
+    /// Every place that may be at fault, with how well it explains the cells.
+    fn accounts(&self, found: &[Cell]) -> Vec<Account> {
+        let view = self.view(found);
+        let spent = BTreeSet::new();
+        let scene = self.scene(view, &[], &[], &spent);
+        let mut accounts: Vec<Account> = seats(found, &self.topology, SEATS)
+            .into_iter()
+            .map(|seat| view.account(seat))
+            .collect();
+        accounts.extend(scene.tides().into_iter().map(|candidate| candidate.account));
+        accounts
     }
 
-    /// What a group must show that no new change explains. Trouble draws trouble: where most of the group lies next to
-    /// an incident under way or just over it is most likely part of that, unless it is stronger.
-    fn needed(&self, centre: ServiceId, height: f64, found: &[Cell], enough: f64) -> f64 {
+    fn scene<'a>(
+        &'a self,
+        view: View<'a>,
+        signals: &'a [Signal],
+        changes: &'a [(ServiceId, Change)],
+        spent: &'a BTreeSet<Arc<str>>,
+    ) -> Scene<'a> {
+        Scene {
+            options: &self.options,
+            view,
+            signals,
+            changes,
+            spent,
+        }
+    }
+
+    /// Whether the seat was changed just before what is seen began.
+    fn is_fresh(&self, account: &Account) -> bool {
+        self.news_of(account.seat)
+            .is_some_and(|change| change.at <= account.onset.plus(self.window()))
+    }
+
+    /// What the last change of the seat adds to its odds.
+    fn prior_of(&self, account: &Account) -> f64 {
+        let (none, spent) = ([], BTreeSet::new());
+        let scene = self.scene(self.view(&none), &[], &[], &spent);
+        let changes = self.changes.iter().filter(|(service, _)| *service == account.seat);
+        changes
+            .map(|(_, change)| scene.prior_of(change, account.onset))
+            .fold(0.0, f64::max)
+    }
+
+    /// Trouble draws trouble: what comes next to an incident that is just over is most likely its aftermath, unless it is
+    /// stronger.
+    fn aftermath(&self, account: &Account) -> f64 {
         let aftershock = self.options.group.aftershock;
-        let spread = self.options.group.spread;
-        if self
-            .cases
-            .iter()
-            .any(|case| case.centre == centre && self.now <= case.opened_at.plus(spread))
-        {
-            // it is what that incident is about, and joins it however strong it is
-            return f64::INFINITY;
-        }
-        let under_way = self.cases.iter().map(|case| (case.centre, case.grown));
         let just_over = self
             .past
             .iter()
-            .filter(|past| self.now.since(past.resolved_at) <= aftershock);
-        under_way
-            .chain(just_over.map(|past| (past.centre, past.height)))
-            .filter(|(other, _)| {
-                let near = self.topology.around(*other, self.options.group.reach);
-                let beside = found.iter().filter(|cell| near.contains(&cell.target));
-                let part: f64 = beside.map(|cell| cell.share(centre) * cell.strength).sum();
-                near.contains(&centre) || part > 0.5 * height
-            })
-            .map(|(_, height)| height.max(enough * self.options.open.beside))
-            .fold(enough, f64::max)
+            .filter(|past| self.now.since(past.resolved_at) <= aftershock && !self.is_fresh(account));
+        just_over
+            .filter(|past| self.topology.around(past.centre, self.options.group.reach).contains(&account.seat))
+            .map(|past| past.height)
+            .fold(0.0, f64::max)
+            .min(AFTERMATH)
     }
 
-    /// When the grace period of the centre's last change ends, if it is under way.
-    fn grace_of(&self, centre: ServiceId) -> Option<Timestamp> {
-        let grace = self.options.changes.grace;
+    /// The open incident that a group belongs to, where one cause for both is likelier than two.
+    fn home_of(&self, account: &Account, odds: f64, found: &[Cell]) -> Option<usize> {
+        let belongs = members(account, found, BELONGS);
+        let another = (self.options.rank.spontaneous.at_most * self.within().as_secs_f64()
+            / self.options.rank.spontaneous.per.as_secs_f64())
+        .min(1.0)
+        .ln();
+        let group: Vec<&Signal> = belongs.iter().filter_map(|i| self.loose.get(*i)).collect();
+        let gain = |index: usize, case: &Case| {
+            let apart = self.best_odds(case, case.signals.iter()) + odds + another;
+            let joint = self.best_odds(case, case.signals.iter().chain(group.iter().copied()));
+            (joint >= apart).then_some((index, joint - apart))
+        };
+        let cases = self.cases.iter().enumerate();
+        let best = cases
+            .filter_map(|(index, case)| gain(index, case))
+            .max_by(|a, b| a.1.total_cmp(&b.1))?;
+        Some(best.0)
+    }
+
+    /// The odds of the best single cause of signals.
+    fn best_odds<'a>(&self, case: &Case, signals: impl Iterator<Item = &'a Signal>) -> f64 {
+        let within = self.within();
+        let found = cells(
+            signals
+                .enumerate()
+                .map(|(index, signal)| (index, signal, surprise(signal, &self.background, self.watched(signal), within, self.now))),
+        );
+        let changes = self.changes_about(case);
+        let spent = BTreeSet::new();
+        let scene = self.scene(self.view(&found), &[], &changes, &spent);
+        scene.candidates().first().map_or(0.0, crate::rank::Candidate::odds)
+    }
+
+    /// Changes that may have to do with an incident.
+    fn changes_about(&self, case: &Case) -> Vec<(ServiceId, Change)> {
+        let earliest = case.opened_at.minus(self.options.changes.look_back);
+        let latest = case.opened_at.plus(self.late());
         self.changes
             .iter()
-            .filter(|(service, change)| *service == centre && change.at <= self.now)
-            .map(|(_, change)| change.at.plus(grace))
-            .max()
-            .filter(|until| *until > self.now)
+            .filter(|(_, change)| change.at >= earliest && change.at <= latest)
+            .cloned()
+            .collect()
     }
 
-    fn open(&mut self, centre: ServiceId, height: f64, found: &[Cell]) {
-        let near = self.topology.around(centre, self.options.group.reach);
-        let belongs: BTreeSet<usize> = found
-            .iter()
-            .filter(|cell| cell.share(centre) > 0.0 || near.contains(&cell.target))
-            .flat_map(|cell| cell.members.iter().copied())
-            .collect();
+    /// How long after an incident opened a change may be stamped that began before it.
+    pub(crate) fn late(&self) -> Span {
+        self.options.changes.typical_lag.max(Span::from_mins(10))
+    }
+
+    fn give(&mut self, index: usize, belongs: &BTreeSet<usize>) {
+        let (limit, now) = (self.options.limits.signals, self.now);
+        let mut stay = VecDeque::new();
+        for (at, signal) in std::mem::take(&mut self.loose).into_iter().enumerate() {
+            match self.cases.get_mut(index).filter(|_| belongs.contains(&at)) {
+                Some(case) => case.take(signal, limit, now),
+                None => stay.push_back(signal),
+            }
+        }
+        self.loose = stay;
+    }
+
+    fn open(&mut self, account: &Account, found: &[Cell]) {
+        let mut belongs = members(account, found, BELONGS);
+        let near = self.topology.around(account.seat, self.options.group.reach);
+        let (spread, until) = (self.options.group.spread, self.window());
+        for (index, signal) in self.loose.iter().enumerate() {
+            // what is next to it and began together with it is most likely of it, even if it is not known how
+            let together = signal.onset.plus(spread) >= account.onset && signal.onset <= account.onset.plus(spread).plus(until);
+            if near.contains(&signal.target) && together && signal.is_active() {
+                belongs.insert(index);
+            }
+        }
         let opening: BTreeSet<usize> = found
             .iter()
-            .filter(|cell| cell.share(centre) >= SUPPORT && cell.strength >= SUPPORTS)
-            .flat_map(|cell| cell.members.iter().copied())
+            .enumerate()
+            .filter(|(i, cell)| account.share(*i) >= SUPPORT && cell.strength >= SUPPORTS || cell.target == account.seat)
+            .flat_map(|(_, cell)| cell.members.iter().copied())
             .collect();
+        let height = account.height();
         let first = opening
             .iter()
             .chain(&belongs)
@@ -330,7 +457,11 @@ impl Diagnoser {
             id: hex16(id).into(),
             opened_at: self.now,
             resolved_at: None,
-            centre,
+            resolution: None,
+            centre: account.seat,
+            fault: account.fault,
+            onset: account.onset,
+            look_again: Some(self.now.plus(Span::from_millis(MATURES * self.window().as_millis()))),
             height,
             grown: height,
             signals: Vec::new(),
@@ -362,11 +493,14 @@ impl Diagnoser {
             let Some(case) = self.cases.get(index).filter(|case| case.dirty) else {
                 continue;
             };
-            let (hypotheses, none_of_these, height) = self.diagnose(case, &spent);
+            let (hypotheses, none_of_these, best) = self.diagnose(case, &spent);
             if let Some(case) = self.cases.get_mut(index) {
                 case.hypotheses = hypotheses;
-                case.grown = case.grown.max(height);
                 case.none_of_these = none_of_these;
+                if let Some(best) = best {
+                    (case.centre, case.fault, case.onset) = (best.seat, best.fault, best.onset);
+                    case.grown = case.grown.max(best.height());
+                }
                 case.calm_since = if case.is_recovered() {
                     case.calm_since.or(Some(self.now))
                 } else {
@@ -377,34 +511,17 @@ impl Diagnoser {
         }
     }
 
-    fn diagnose(&self, case: &Case, spent: &BTreeSet<Arc<str>>) -> (Vec<Hypothesis>, f64, f64) {
-        let within = self.options.group.within;
-        let found = cells(
-            case.signals.iter().enumerate().map(|(index, signal)| {
-                let nats = surprise(signal, &self.background, within, self.now);
-                // what came later is more and more a consequence, or a coincidence
-                let late = signal.at.since(case.opened_at).max(Span::ZERO).as_secs_f64() / within.as_secs_f64();
-                (index, signal, nats * (-std::f64::consts::LN_2 * LATE * late).exp())
-            }),
-            &self.topology,
-        );
-        let earliest = case.opened_at.minus(self.options.changes.look_back);
-        let changes: Vec<(ServiceId, Change)> = self
-            .changes
-            .iter()
-            .filter(|(_, change)| change.at >= earliest && change.at <= case.opened_at)
-            .cloned()
-            .collect();
-        let height = centres(&found).get(&case.centre).copied().unwrap_or(0.0);
-        let (hypotheses, none_of_these) = rank(&Scene {
-            options: &self.options,
-            topology: &self.topology,
-            signals: &case.signals,
-            cells: &found,
-            changes: &changes,
-            spent,
-        });
-        (hypotheses, none_of_these, height)
+    fn diagnose(&self, case: &Case, spent: &BTreeSet<Arc<str>>) -> (Vec<Hypothesis>, f64, Option<Account>) {
+        let within = self.within();
+        let found = cells(case.signals.iter().enumerate().map(|(index, signal)| {
+            let nats = surprise(signal, &self.background, self.watched(signal), within, self.now);
+            (index, signal, nats)
+        }));
+        let changes = self.changes_about(case);
+        let scene = self.scene(self.view(&found), &case.signals, &changes, spent);
+        let (hypotheses, none_of_these) = rank(&scene);
+        let best = scene.candidates().into_iter().next().map(|candidate| candidate.account);
+        (hypotheses, none_of_these, best)
     }
 
     /// Closes the incidents whose time has come.
@@ -420,11 +537,19 @@ impl Diagnoser {
                 continue;
             }
             case.resolved_at = Some(self.now);
+            case.resolution = Some(if calm {
+                let accepted = case.signals.iter().any(|s| s.opening && s.state == SignalState::Adapted);
+                if accepted { Resolution::Accepted } else { Resolution::Recovered }
+            } else if case.is_active() {
+                Resolution::Abandoned
+            } else {
+                Resolution::Silent
+            });
             out.push(case.render(&self.scope, &self.topology, self.now));
             // that a series was off is held against it unless a change was why; but one incident that is explained, by a
             // change or by what broke, says nothing of what chance does elsewhere
             let weights = Weights {
-                own: 1.0 - case.change_probability(),
+                own: HELD_AGAINST * (1.0 - case.change_probability()),
                 pooled: case.none_of_these,
             };
             for signal in &case.signals {
@@ -446,4 +571,14 @@ impl Diagnoser {
         }
         self.cases = kept;
     }
+}
+
+/// Loose signals of the cells that a cause shows in with at least this chance.
+fn members(account: &Account, found: &[Cell], least: f64) -> BTreeSet<usize> {
+    found
+        .iter()
+        .enumerate()
+        .filter(|(i, cell)| account.share(*i) >= least || cell.target == account.seat)
+        .flat_map(|(_, cell)| cell.members.iter().copied())
+        .collect()
 }

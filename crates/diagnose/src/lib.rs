@@ -36,7 +36,10 @@
 
 mod background;
 mod case;
+mod cause;
+mod cell;
 mod diagnoser;
+mod effects;
 mod judge;
 mod options;
 mod rank;

@@ -50,22 +50,16 @@ pub struct OpenOptions {
     /// How many incidents without a cause the scope will stand; what a group must show follows from this and from how
     /// high groups reached in calm times.
     pub false_incidents: FalseIncidents,
-    /// Whatever calm times were like, a group must show this many nats.
+    /// Whatever calm times were like, a group must show this many nats. What it must show besides follows from
+    /// `false_incidents`, and 0 leaves it at that.
     pub least: f64,
-    /// What one kind of signal at one place must show beyond the rest, to open an incident with nothing beside it.
-    pub alone: f64,
-    /// How many times as much a group must show where it lies next to an incident under way or just over, and no new
-    /// change is near.
-    pub beside: f64,
 }
 
 impl Default for OpenOptions {
     fn default() -> Self {
         Self {
             false_incidents: FalseIncidents::default(),
-            least: 16.0,
-            alone: 6.0,
-            beside: 2.0,
+            least: 0.0,
         }
     }
 }
@@ -134,8 +128,6 @@ impl Default for ChangeOptions {
 pub struct RankOptions {
     /// How often a service fails without a change: the rate that a change's timing is weighed against.
     pub spontaneous: FalseIncidents,
-    /// What each nat of what a cause leaves unexplained takes from its log-odds. Below 1, as signals hang together.
-    pub unexplained: f64,
     /// Log-odds, before any evidence, of a cause not on the list.
     pub none: f64,
     /// Causes listed at most; the probability of the rest goes to none of these.
@@ -149,8 +141,7 @@ impl Default for RankOptions {
                 at_most: 1.0,
                 per: Span::from_hours(24 * 7),
             },
-            unexplained: 0.3,
-            none: -1.0,
+            none: -3.0,
             hypotheses: 8,
         }
     }
@@ -170,12 +161,8 @@ pub struct BackgroundOptions {
     pub most: f64,
     /// Length of the blocks of time whose strongest group is kept.
     pub block: Span,
-    /// Blocks that the prior stands for.
+    /// Blocks that count for as much as what is taken beforehand.
     pub prior_blocks: f64,
-    /// The nats that a tenth of the prior's blocks go beyond.
-    pub prior_edge: f64,
-    /// By how many nats more, on average.
-    pub prior_excess: f64,
     /// Series whose own rate is kept; further ones go by their kind's.
     pub series: usize,
 }
@@ -186,11 +173,9 @@ impl Default for BackgroundOptions {
             half_life: Span::from_hours(24 * 7),
             prior_count: 0.5,
             prior_span: Span::from_hours(24),
-            most: 14.0,
+            most: 18.0,
             block: Span::from_mins(10),
-            prior_blocks: 24.0,
-            prior_edge: 16.0,
-            prior_excess: 7.0,
+            prior_blocks: 72.0,
             series: 100_000,
         }
     }
@@ -300,8 +285,6 @@ impl Options {
             ("background.prior_count", self.background.prior_count),
             ("background.most", self.background.most),
             ("background.prior_blocks", self.background.prior_blocks),
-            ("background.prior_edge", self.background.prior_edge),
-            ("background.prior_excess", self.background.prior_excess),
         ] {
             check(
                 number.is_finite() && number > 0.0,
@@ -312,9 +295,6 @@ impl Options {
         }
         for (path, number) in [
             ("open.least", self.open.least),
-            ("open.alone", self.open.alone),
-            ("open.beside", self.open.beside),
-            ("rank.unexplained", self.rank.unexplained),
         ] {
             check(
                 number.is_finite() && number >= 0.0,

@@ -1,8 +1,7 @@
 //! What could have caused an incident, and how likely each is.
 //!
-//! Every candidate starts from prior log-odds and gains or loses by evidence, each piece a number of nats. What a cause
-//! leaves unexplained must have come by chance, which costs it; what nobody explains costs all alike, so that "none of
-//! these" gains. A softmax over the candidates and "none of these" gives the probabilities.
+//! Every candidate starts from prior log-odds and gains or loses by evidence, each piece a number of nats: see
+//! [`crate::cause`]. A softmax over the candidates and "none of these" gives the probabilities.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -11,108 +10,97 @@ use suture_event::{
 };
 
 use crate::{
+    cause::{Account, View},
+    cell::{Cell, seats},
+    effects::{Fault, Way},
     options::Options,
-    signal::{Cell, NOWHERE, Signal, centres, dosed},
-    topology::{ServiceId, Topology},
+    signal::{NOWHERE, Signal},
+    topology::ServiceId,
 };
 
-/// Services weighed as the seat of a cause: those that explain most.
-const SEATS: usize = 12;
+/// Services weighed as the seat of a cause: those that most evidence lies on or points at.
+pub(crate) const SEATS: usize = 16;
+
+/// Services weighed as the one where more or less work comes in.
+const ENTRIES: usize = 4;
+
+/// An unknown cause shows in any cell with this chance.
+const UNKNOWN: f64 = 0.1;
+
+/// Evidence counts for this much of what it would if its pieces were independent.
+const TEMPER: f64 = 0.6;
+
+/// Log-odds, beforehand, of more and of less work coming in, beside those of a fault of a given service.
+const SURGE: f64 = -1.0;
+const EBB: f64 = -2.0;
+
+/// The part of changes that are stamped when they were done rather than when they began, and how long they take.
+const STAMPED_LATE: f64 = 0.15;
+const TAKES: Span = Span::from_mins(5);
+
+/// Log-odds of a change that came when it was too late.
+const TOO_LATE: f64 = -8.0;
+
+/// A rollback is so much less likely bad than a deploy: it goes back to what is known.
+const ROLLBACK: f64 = 0.3;
 
 /// What ranking looks at.
 pub(crate) struct Scene<'a> {
     pub(crate) options: &'a Options,
-    pub(crate) topology: &'a Topology,
+    pub(crate) view: View<'a>,
     pub(crate) signals: &'a [Signal],
-    pub(crate) cells: &'a [Cell],
     /// Changes that may come into question, with their service's number.
     pub(crate) changes: &'a [(ServiceId, Change)],
     /// Changes blamed for an earlier incident that is over.
     pub(crate) spent: &'a BTreeSet<Arc<str>>,
 }
 
-struct Candidate {
-    kind: HypothesisKind,
-    service: Option<ServiceId>,
-    change: Option<Arc<str>>,
+/// A possible cause with its log-odds.
+pub(crate) struct Candidate<'a> {
+    pub(crate) kind: HypothesisKind,
+    pub(crate) account: Account,
+    pub(crate) change: Option<&'a Change>,
     class: &'static str,
-    odds: f64,
-    evidence: Vec<Evidence>,
+    /// What the time of the change, and how often such causes come, add.
+    pub(crate) prior: f64,
+}
+
+impl Candidate<'_> {
+    /// Nats against chance alone.
+    pub(crate) fn odds(&self) -> f64 {
+        self.account.total + self.prior
+    }
 }
 
 /// The hypotheses, most likely first, and the probability of none of them.
 pub(crate) fn rank(scene: &Scene<'_>) -> (Vec<Hypothesis>, f64) {
-    let cells = dosed(scene.cells, scene.signals);
-    let scene = &Scene {
-        cells: &cells,
-        ..*scene
-    };
-    let sums = centres(scene.cells);
-    let mut seats: Vec<(ServiceId, f64)> = sums.into_iter().collect();
-    seats.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
-    let explained_most = seats.first().map_or(0.0, |seat| seat.1);
-    seats.truncate(SEATS);
-    let mut candidates = Vec::new();
-    for (service, explained) in &seats {
-        let seat = scene.seat(*service, *explained, explained_most);
-        candidates.extend(scene.changes_of(*service).map(|change| scene.change(&seat, change)));
-        candidates.push(scene.fault(seat));
-    }
-    candidates.extend(scene.surge(explained_most));
-    weigh(scene, candidates)
-}
-
-fn weigh(scene: &Scene<'_>, mut candidates: Vec<Candidate>) -> (Vec<Hypothesis>, f64) {
-    candidates.sort_by(|a, b| {
-        b.odds
-            .total_cmp(&a.odds)
-            .then_with(|| (a.kind, a.service, &a.change).cmp(&(b.kind, b.service, &b.change)))
-    });
-    let none = scene.options.rank.none;
-    let top = candidates.first().map_or(none, |c| c.odds.max(none));
-    let total: f64 = candidates.iter().map(|c| (c.odds - top).exp()).sum::<f64>() + (none - top).exp();
-    candidates.truncate(scene.options.rank.hypotheses);
+    let candidates = scene.candidates();
+    let none = scene.none();
+    let top = candidates.first().map_or(none, |c| c.odds().max(none));
+    let share = |odds: f64| (TEMPER * (odds - top)).exp();
+    let total: f64 = candidates.iter().map(|c| share(c.odds())).sum::<f64>() + share(none);
+    let most = candidates.iter().map(|c| c.account.others).fold(0.0, f64::max);
     let mut left = 1.0;
     let hypotheses = candidates
-        .into_iter()
+        .iter()
+        .take(scene.options.rank.hypotheses)
         .zip(1..)
-        .map(|(mut candidate, rank)| {
-            let probability = (candidate.odds - top).exp() / total;
+        .map(|(candidate, rank)| {
+            let probability = share(candidate.odds()) / total;
             left -= probability;
-            candidate
-                .evidence
-                .sort_by(|a, b| b.weight.abs().total_cmp(&a.weight.abs()));
+            let seat = candidate.account.seat;
             Hypothesis {
                 rank,
                 kind: candidate.kind,
-                service: candidate.service.and_then(|id| scene.topology.name(id)).cloned(),
-                change: candidate.change,
+                service: scene.view.topology.name(seat).cloned(),
+                change: candidate.change.map(|change| Arc::clone(&change.id)),
                 class: candidate.class.into(),
                 probability,
-                evidence: candidate.evidence,
+                evidence: scene.evidence(candidate, most),
             }
         })
         .collect();
     (hypotheses, left.max(0.0))
-}
-
-/// A service as the place where the cause sits.
-struct Seat {
-    service: ServiceId,
-    evidence: Vec<Evidence>,
-    /// Cells that lie on the service itself or point at it.
-    own: Vec<usize>,
-    /// When what it explains had begun.
-    onset: Timestamp,
-    onset_known_by: Timestamp,
-    /// Signals that the timing rests on.
-    signals: Vec<Arc<str>>,
-}
-
-impl Seat {
-    fn odds(&self) -> f64 {
-        self.evidence.iter().map(|e| e.weight).sum()
-    }
 }
 
 fn evidence(kind: EvidenceKind, weight: f64, detail: String, signals: Vec<Arc<str>>) -> Evidence {
@@ -124,11 +112,145 @@ fn evidence(kind: EvidenceKind, weight: f64, detail: String, signals: Vec<Arc<st
     }
 }
 
-impl Scene<'_> {
+fn minutes(span: Span) -> f64 {
+    span.as_secs_f64() / 60.0
+}
+
+impl<'a> Scene<'a> {
+    /// Every possible cause, the likeliest first.
+    pub(crate) fn candidates(&self) -> Vec<Candidate<'a>> {
+        let mut found = Vec::new();
+        for seat in seats(self.view.cells, self.view.topology, SEATS) {
+            let account = self.view.account(seat);
+            let changes = self.changes.iter().filter(|(id, _)| *id == seat).map(|(_, change)| change);
+            for change in changes {
+                found.push(Candidate {
+                    kind: HypothesisKind::Change,
+                    class: match change.kind {
+                        ChangeKind::Config | ChangeKind::Flag => "bad_config",
+                        _ => "bad_deploy",
+                    },
+                    prior: self.prior_of(change, account.onset),
+                    change: Some(change),
+                    account: account.clone(),
+                });
+            }
+            let (kind, class) = self.class(&account);
+            found.push(Candidate {
+                kind,
+                class,
+                prior: 0.0,
+                change: None,
+                account,
+            });
+        }
+        found.extend(self.tides());
+        found.sort_by(|a, b| {
+            let by_name = (a.kind, a.account.seat, a.change.map(|c| &c.id));
+            b.odds()
+                .total_cmp(&a.odds())
+                .then_with(|| by_name.cmp(&(b.kind, b.account.seat, b.change.map(|c| &c.id))))
+        });
+        found
+    }
+
+    /// Something that is not on the list, which may show anywhere.
+    pub(crate) fn none(&self) -> f64 {
+        let gains = self.view.cells.iter().map(|cell| (UNKNOWN * cell.strength.min(12.0).exp_m1()).ln_1p());
+        self.options.rank.none + gains.sum::<f64>()
+    }
+
+    /// More or less work than usual, where work enters.
+    pub(crate) fn tides(&self) -> Vec<Candidate<'a>> {
+        let mut found = Vec::new();
+        for (way, fault, prior, class) in [
+            (Way::Up, Fault::Surge, SURGE, "traffic_surge"),
+            (Way::Down, Fault::Ebb, EBB, "traffic_drop"),
+        ] {
+            let moved = |service: ServiceId| {
+                let mut cells = self.view.cells.iter();
+                cells.any(|cell| cell.target == service && cell.kind == SignalKind::Traffic && cell.way == way)
+            };
+            // where those who send it work do not send more themselves
+            let mut entries: Vec<&Cell> = self
+                .view
+                .cells
+                .iter()
+                .filter(|cell| cell.kind == SignalKind::Traffic && cell.way == way)
+                .filter(|cell| self.view.topology.above(cell.target, 1).iter().all(|(caller, _)| !moved(*caller)))
+                .collect();
+            entries.sort_by(|a, b| b.strength.total_cmp(&a.strength).then(a.target.cmp(&b.target)));
+            entries.dedup_by_key(|cell| cell.target);
+            for cell in entries.into_iter().take(ENTRIES) {
+                found.push(Candidate {
+                    kind: HypothesisKind::Traffic,
+                    account: self.view.tide(cell.target, fault),
+                    change: None,
+                    class,
+                    prior,
+                });
+            }
+        }
+        found
+    }
+
+    /// How much likelier a change makes a fault of its service at this time than it is by itself.
+    pub(crate) fn prior_of(&self, change: &Change, onset: Timestamp) -> f64 {
+        let options = &self.options.changes;
+        let spontaneous = self.options.rank.spontaneous.at_most / self.options.rank.spontaneous.per.as_secs_f64();
+        let bad = match change.kind {
+            ChangeKind::Rollback | ChangeKind::Removal => ROLLBACK * options.bad_share,
+            _ => options.bad_share,
+        };
+        let spent = if self.spent.contains(&change.id) { -1.5 } else { 0.0 };
+        self.density(change, onset).map_or(TOO_LATE, |density| (bad * density / spontaneous).max(1e-6).ln() + spent)
+    }
+
+    /// How likely a bad change shows at a time, per second; nothing where it came too late.
+    fn density(&self, change: &Change, onset: Timestamp) -> Option<f64> {
+        let options = &self.options.changes;
+        let lag = onset.since(change.at).as_secs_f64();
+        let (mean, back) = (options.typical_lag.as_secs_f64(), options.look_back.as_secs_f64());
+        // an onset is known to no better than a window
+        let window = self.view.window.as_secs_f64();
+        if lag >= -window {
+            let lag = lag.max(0.0);
+            return Some((1.0 - options.slow_share) * (-lag / mean).exp() / mean + options.slow_share / back);
+        }
+        let late = -lag - window;
+        let takes = TAKES.as_secs_f64();
+        let began_before = !matches!(change.kind, ChangeKind::Rollback | ChangeKind::Removal) && late <= 3.0 * takes;
+        began_before.then(|| STAMPED_LATE * (-late / takes).exp() / takes)
+    }
+
+    /// What a fault is called.
+    fn class(&self, account: &Account) -> (HypothesisKind, &'static str) {
+        let seat = account.seat;
+        if seat != NOWHERE && !self.view.topology.is_watched(seat) {
+            return (HypothesisKind::Dependency, "slow_dependency");
+        }
+        match account.fault {
+            Fault::Disk => (HypothesisKind::Resource, "disk_full"),
+            Fault::Saturation => (HypothesisKind::Resource, "saturation"),
+            Fault::Memory => (HypothesisKind::Resource, "memory_leak"),
+            Fault::Cpu => (HypothesisKind::Fault, "cpu_saturation"),
+            Fault::Down => (HypothesisKind::Fault, "crash"),
+            Fault::Slow => (HypothesisKind::Fault, "slow_dependency"),
+            Fault::Failing => (HypothesisKind::Fault, "failing_requests"),
+            Fault::Network => (HypothesisKind::Fault, "network"),
+            Fault::Node => (HypothesisKind::Fault, "unhealthy_node"),
+            Fault::Odd | Fault::Surge | Fault::Ebb => (HypothesisKind::Fault, "unknown"),
+        }
+    }
+
+    fn name(&self, service: ServiceId) -> &str {
+        self.view.topology.name(service).map_or("the scope", |name| name.as_ref())
+    }
+
     fn ids(&self, cells: impl IntoIterator<Item = usize>) -> Vec<Arc<str>> {
         cells
             .into_iter()
-            .filter_map(|cell| self.cells.get(cell))
+            .filter_map(|cell| self.view.cells.get(cell))
             .flat_map(|cell| cell.members.iter())
             .filter_map(|member| self.signals.get(*member))
             .map(|signal| Arc::clone(&signal.id))
@@ -136,375 +258,122 @@ impl Scene<'_> {
             .collect()
     }
 
-    fn first<'b>(&'b self, cell: &Cell) -> Option<&'b Signal> {
-        cell.members
-            .iter()
-            .filter_map(|member| self.signals.get(*member))
-            .min_by_key(|signal| signal.onset)
-    }
-
-    fn name(&self, service: ServiceId) -> &str {
-        self.topology.name(service).map_or("the scope", |name| name.as_ref())
-    }
-
-    /// What speaks for and against a cause in this service, whatever the cause.
-    fn seat(&self, service: ServiceId, explained: f64, explained_most: f64) -> Seat {
-        let total: f64 = self.cells.iter().map(|cell| cell.strength).sum();
-        let held: Vec<usize> = (0..self.cells.len())
-            .filter(|i| self.cells[*i].share(service) >= 0.3)
-            .collect();
-        let own: Vec<usize> = (0..self.cells.len())
-            .filter(|i| self.cells[*i].target == service)
-            .collect();
+    /// What speaks for and against a candidate. Weights are nats against chance, those of other services' signals relative
+    /// to the candidate that explains most of them, so that the size of a storm favours nobody.
+    fn evidence(&self, candidate: &Candidate<'_>, most: f64) -> Vec<Evidence> {
+        let account = &candidate.account;
+        let seat = self.name(account.seat);
         let mut found = Vec::new();
-        // relative to the candidate that explains most, so that the size of a storm favours nobody
-        let rate = self.options.rank.unexplained;
-        let base = (rate * (2.0 * explained_most - total)).clamp(-1.0, 3.0);
-        found.push(evidence(
-            EvidenceKind::Coverage,
-            base - rate * (explained_most - explained),
-            format!(
-                "a cause in {} explains {} of {} groups of signals, {:.0}% of the evidence",
-                self.name(service),
-                held.len(),
-                self.cells.len(),
-                100.0 * explained / total.max(1e-9)
-            ),
-            self.ids(held.iter().copied()),
-        ));
-        found.extend(self.own_signals(service, &own));
-        let (onset, onset_known_by, signals) = self.onset(service);
-        found.extend(self.order(service, &own));
-        Seat {
-            service,
-            evidence: found,
-            own,
-            onset,
-            onset_known_by,
-            signals,
-        }
-    }
-
-    /// Resource use of the service itself points at it; a service without a signal of its own is an unlikely seat.
-    fn own_signals(&self, service: ServiceId, own: &[usize]) -> Option<Evidence> {
-        let telling = own.iter().copied().filter(|i| {
-            !self.cells[*i].kind.is_symptom() && !matches!(self.cells[*i].kind, SignalKind::Traffic | SignalKind::Node)
-        });
-        let strongest = telling.max_by(|a, b| self.cells[*a].strength.total_cmp(&self.cells[*b].strength));
-        if let Some(cell) = strongest.and_then(|i| self.cells.get(i)) {
-            let signal = self.signals.get(*cell.members.first()?)?;
-            return Some(evidence(
-                EvidenceKind::Signal,
-                (0.25 * cell.strength).min(2.5),
-                format!(
-                    "{} of {} itself is {}, {:.1} deviations off, and effects of others seldom show there",
-                    signal.metric,
-                    self.name(service),
-                    side(signal.direction),
-                    signal.deviation
-                ),
-                vec![Arc::clone(&signal.id)],
-            ));
-        }
-        let carried = own
-            .iter()
-            .filter_map(|i| self.cells.get(*i))
-            .all(|cell| cell.kind == SignalKind::Traffic);
-        if carried && !own.is_empty() {
-            return Some(evidence(
-                EvidenceKind::Signal,
-                -2.0,
-                format!(
-                    "of {} itself only the work that others send it is out of its band",
-                    self.name(service)
-                ),
-                self.ids(own.iter().copied()),
-            ));
-        }
+        let own = self.cells_of(account, true);
         if own.is_empty() {
-            return Some(evidence(
-                EvidenceKind::Signal,
-                -2.5,
-                format!("no signal of {} itself is out of its band", self.name(service)),
-                Vec::new(),
-            ));
+            let told = format!("no signal of {seat} itself is out of its band");
+            found.push(evidence(EvidenceKind::Signal, 0.0, told, Vec::new()));
+        } else {
+            let told: Vec<String> = own.iter().take(3).filter_map(|cell| self.words(*cell)).collect();
+            let told = format!("of {seat} itself {}", told.join(", "));
+            found.push(evidence(EvidenceKind::Signal, account.own, told, self.ids(own.iter().copied())));
         }
-        None
+        let others = self.cells_of(account, false);
+        let told = format!(
+            "{} of {} groups of signals of other services are what this would show as",
+            others.len(),
+            self.view.cells.len() - own.len()
+        );
+        if self.view.cells.len() > own.len() {
+            let weight = account.others - most;
+            found.push(evidence(EvidenceKind::Coverage, weight, told, self.ids(others.iter().copied())));
+        }
+        if account.quiet < -0.05 {
+            found.push(evidence(EvidenceKind::Quiet, account.quiet, self.told_quiet(account), Vec::new()));
+        }
+        if account.size < -0.05 {
+            let told = format!("others are further off than {seat}, and effects fade on their way");
+            found.push(evidence(EvidenceKind::Magnitude, account.size, told, self.ids(own.iter().copied())));
+        }
+        if let Some(change) = candidate.change {
+            found.extend(self.timing(candidate, change));
+        } else if candidate.prior.abs() > 0.05 {
+            let told = format!("{} is taken to come so much less often than a fault of one service", candidate.class);
+            found.push(evidence(EvidenceKind::Prior, candidate.prior, told, Vec::new()));
+        }
+        found.sort_by(|a, b| b.weight.abs().total_cmp(&a.weight.abs()));
+        found
     }
 
-    /// When the evidence for a seat had begun: the onset by which a quarter of it was there, so that one early
-    /// coincidence does not set the time.
-    fn onset(&self, service: ServiceId) -> (Timestamp, Timestamp, Vec<Arc<str>>) {
-        let mut begun: Vec<(Timestamp, Timestamp, f64, &Signal)> = self
-            .cells
-            .iter()
-            .filter_map(|cell| {
-                let signal = self.first(cell)?;
-                Some((signal.onset, signal.at, cell.strength * cell.share(service), signal))
-            })
-            .filter(|(_, _, weight, _)| *weight > 0.0)
+    /// Cells of the seat itself, or of others, that the account explains.
+    fn cells_of(&self, account: &Account, own: bool) -> Vec<usize> {
+        let cells = self.view.cells.iter().enumerate();
+        let mut found: Vec<(usize, f64)> = cells
+            .filter(|(_, cell)| (cell.target == account.seat) == own)
+            .filter_map(|(i, _)| account.gains.get(i).map(|gain| (i, gain.0, gain.1)))
+            .filter(|(_, chance, _)| own || *chance >= 0.05)
+            .map(|(i, _, gain)| (i, gain))
             .collect();
-        begun.sort_by(|a, b| (a.0, &a.3.id).cmp(&(b.0, &b.3.id)));
-        let total: f64 = begun.iter().map(|b| b.2).sum();
-        let mut sum = 0.0;
-        let mut ids = Vec::new();
-        for (onset, at, weight, signal) in begun {
-            sum += weight;
-            ids.push(Arc::clone(&signal.id));
-            if sum >= 0.25 * total {
-                return (onset, at, ids);
-            }
-        }
-        (Timestamp::MIN, Timestamp::MIN, ids)
+        found.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+        found.into_iter().map(|(i, _)| i).collect()
     }
 
-    /// Causes come before effects.
-    fn order(&self, service: ServiceId, own: &[usize]) -> Option<Evidence> {
-        let strong: Vec<&Cell> = self.cells.iter().filter(|cell| cell.strength >= 3.0).collect();
-        let first_of =
-            |cells: &mut dyn Iterator<Item = &Cell>| cells.filter_map(|cell| self.first(cell)).map(|s| s.onset).min();
-        let mine = first_of(
-            &mut own
-                .iter()
-                .filter_map(|i| self.cells.get(*i))
-                .filter(|cell| cell.strength >= 3.0),
-        )?;
-        let others = first_of(&mut strong.iter().copied().filter(|cell| cell.target != service))?;
-        // an onset is known to no better than a window
-        let windows = strong.iter().filter_map(|cell| self.first(cell));
-        let window = windows.map(|signal| signal.at.since(signal.onset)).min()?.as_secs_f64() / 60.0;
-        let apart = others.since(mine).as_secs_f64() / 60.0;
-        let ahead = apart.signum() * (apart.abs() - window).max(0.0);
-        let weight = (0.25 * ahead).clamp(-1.0, 1.0);
-        let detail = if ahead > 0.0 {
-            format!("{} was off {ahead:.1} min before any other service", self.name(service))
-        } else if ahead < 0.0 {
-            format!(
-                "another service was off {:.1} min before {}",
-                -ahead,
-                self.name(service)
-            )
-        } else {
-            return None;
-        };
-        Some(evidence(
-            EvidenceKind::Onset,
-            weight,
-            detail,
-            self.ids(own.iter().copied()),
-        ))
+    fn words(&self, cell: usize) -> Option<String> {
+        let signal = self.signals.get(*self.view.cells.get(cell)?.members.first()?)?;
+        let side = side(signal.direction);
+        Some(match signal.value {
+            Some(value) => format!(
+                "{} is {side} at {value:.4}, where {:.4} is usual ({:.1} deviations)",
+                signal.metric, signal.expected, signal.deviation
+            ),
+            None => format!("{} is {side}", signal.metric),
+        })
     }
 
-    fn changes_of(&self, service: ServiceId) -> impl Iterator<Item = &Change> {
-        self.changes
+    fn told_quiet(&self, account: &Account) -> String {
+        let mut worst: Vec<_> = account.quiets.iter().collect();
+        worst.sort_by(|a, b| a.weight.total_cmp(&b.weight));
+        let told: Vec<String> = worst
             .iter()
-            .filter(move |(id, _)| *id == service)
-            .map(|(_, change)| change)
+            .take(4)
+            .map(|quiet| format!("{} of {}", quiet.kind.name(), self.name(quiet.service)))
+            .collect();
+        format!("as usual, though this would show in it: {}", told.join(", "))
     }
 
-    /// A change made to the seat: how well its time fits, and how often changes are bad.
-    fn change(&self, seat: &Seat, change: &Change) -> Candidate {
+    fn timing(&self, candidate: &Candidate<'_>, change: &Change) -> Vec<Evidence> {
         let options = &self.options.changes;
-        let mut found = seat.evidence.clone();
-        let lag = seat.onset.since(change.at).max(Span::ZERO).as_secs_f64();
-        let (mean, back) = (options.typical_lag.as_secs_f64(), options.look_back.as_secs_f64());
-        let density = (1.0 - options.slow_share) * (-lag / mean).exp() / mean + options.slow_share / back;
-        let spontaneous = self.options.rank.spontaneous.at_most / self.options.rank.spontaneous.per.as_secs_f64();
-        let late = change.at > seat.onset_known_by;
-        let timing = if late { -8.0 } else { (density * back).ln() };
-        let told = if late {
+        let lag = candidate.account.onset.since(change.at);
+        let told = if self.density(change, candidate.account.onset).is_none() {
+            format!("the change came {:.1} min after the first signs", -minutes(lag))
+        } else if minutes(lag) < 0.0 {
             format!(
-                "the change came {:.1} min after the first signs",
-                change.at.since(seat.onset).as_secs_f64() / 60.0
+                "the change is stamped {:.1} min after the first signs, and changes may begin before they are told",
+                -minutes(lag)
             )
         } else {
             format!(
-                "the first signs came {:.1} min after the change; of bad changes most show within {:.0} min",
-                lag / 60.0,
-                2.0 * mean / 60.0
-            )
-        };
-        found.push(evidence(EvidenceKind::Timing, timing, told, seat.signals.clone()));
-        let bad = options.bad_share / (spontaneous * back);
-        found.push(evidence(
-            EvidenceKind::Prior,
-            bad.ln().clamp(-3.0, 3.0),
-            format!(
-                "{:.0}% of changes are taken to be bad, and services to fail by themselves {} times in {}",
+                "the first signs came {:.1} min after the change; of bad changes most show within {:.0} min, \
+                 {:.0}% of changes are taken to be bad, and services to fail by themselves {} times in {}",
+                minutes(lag),
+                2.0 * minutes(options.typical_lag),
                 100.0 * options.bad_share,
                 self.options.rank.spontaneous.at_most,
                 self.options.rank.spontaneous.per
-            ),
-            Vec::new(),
-        ));
+            )
+        };
+        let own: Vec<usize> = self.cells_of(&candidate.account, true);
+        let mut found = vec![evidence(EvidenceKind::Timing, candidate.prior, told, self.ids(own))];
         if self.spent.contains(&change.id) {
-            found.push(evidence(
-                EvidenceKind::Alternative,
-                -1.5,
-                "the change was already blamed for an incident that is over".to_owned(),
-                Vec::new(),
-            ));
+            let told = "the change was already blamed for an incident that is over, which its timing counts".to_owned();
+            found.push(evidence(EvidenceKind::Alternative, 0.0, told, Vec::new()));
         }
         let others = self.changes.iter().filter(|(_, other)| other.id != change.id).count();
         if others > 0 {
-            found.push(evidence(
-                EvidenceKind::Alternative,
-                0.0,
-                format!(
-                    "{others} other changes in the {} before are weighed beside it",
-                    options.look_back
-                ),
-                Vec::new(),
-            ));
+            let told = format!("{others} other changes in the {} before are weighed beside it", options.look_back);
+            found.push(evidence(EvidenceKind::Alternative, 0.0, told, Vec::new()));
         }
-        let class = match change.kind {
-            ChangeKind::Config | ChangeKind::Flag => "bad_config",
-            _ => "bad_deploy",
-        };
-        let odds = found.iter().map(|e| e.weight).sum();
-        Candidate {
-            kind: HypothesisKind::Change,
-            service: Some(seat.service),
-            change: Some(Arc::clone(&change.id)),
-            class,
-            odds,
-            evidence: found,
-        }
-    }
-
-    /// A fault of the seat that no change explains; its class by the kind of signal that stands out.
-    fn fault(&self, seat: Seat) -> Candidate {
-        let strength = |wanted: &[SignalKind]| {
-            seat.own
-                .iter()
-                .filter_map(|i| self.cells.get(*i))
-                .filter(|cell| wanted.contains(&cell.kind) && self.rises(cell))
-                .map(|cell| cell.strength)
-                .fold(0.0, f64::max)
-        };
-        let absent = seat
-            .own
-            .iter()
-            .filter_map(|i| self.cells.get(*i))
-            .any(|cell| self.is_absent(cell));
-        let named = [
-            (strength(&[SignalKind::Disk]), HypothesisKind::Resource, "disk_full"),
-            (
-                strength(&[SignalKind::Saturation]),
-                HypothesisKind::Resource,
-                "saturation",
-            ),
-            (strength(&[SignalKind::Memory]), HypothesisKind::Resource, "memory_leak"),
-            (strength(&[SignalKind::Cpu]), HypothesisKind::Fault, "cpu_saturation"),
-        ];
-        let (kind, class) = if absent {
-            (HypothesisKind::Fault, "crash")
-        } else if let Some((_, kind, class)) = named
-            .iter()
-            .rev()
-            .filter(|n| n.0 > 0.0)
-            .max_by(|a, b| a.0.total_cmp(&b.0))
-        {
-            (*kind, *class)
-        } else if seat.service != NOWHERE && !self.topology.is_watched(seat.service) {
-            (HypothesisKind::Dependency, "slow_dependency")
-        } else {
-            (HypothesisKind::Fault, "slow_dependency")
-        };
-        let odds = seat.odds();
-        Candidate {
-            kind,
-            service: (seat.service != NOWHERE).then_some(seat.service),
-            change: None,
-            class,
-            odds,
-            evidence: seat.evidence,
-        }
-    }
-
-    fn rises(&self, cell: &Cell) -> bool {
-        cell.members
-            .first()
-            .and_then(|m| self.signals.get(*m))
-            .is_some_and(|s| s.direction == Direction::Up)
-    }
-
-    fn is_absent(&self, cell: &Cell) -> bool {
-        cell.members
-            .iter()
-            .filter_map(|m| self.signals.get(*m))
-            .any(|s| s.direction == Direction::Absent)
-    }
-
-    /// More work than usual came in where work enters, and what follows from it.
-    fn surge(&self, explained_most: f64) -> Option<Candidate> {
-        let up: Vec<usize> = (0..self.cells.len())
-            .filter(|i| self.cells[*i].kind == SignalKind::Traffic && self.rises(&self.cells[*i]))
-            .collect();
-        let entry = up
-            .iter()
-            .filter_map(|i| self.cells.get(*i))
-            .filter(|cell| cell.target == NOWHERE || self.topology.is_entry(cell.target))
-            .max_by(|a, b| a.strength.total_cmp(&b.strength))?;
-        let reached: BTreeSet<ServiceId> = self
-            .topology
-            .below(entry.target, 8)
-            .into_iter()
-            .map(|(service, _)| service)
-            .chain([entry.target])
-            .collect();
-        let total: f64 = self.cells.iter().map(|cell| cell.strength).sum();
-        let explained: f64 = self
-            .cells
-            .iter()
-            .filter(|cell| reached.contains(&cell.target))
-            .map(|cell| match cell.kind {
-                SignalKind::Traffic | SignalKind::Network | SignalKind::Cpu | SignalKind::Saturation => cell.strength,
-                SignalKind::Latency | SignalKind::Errors | SignalKind::Availability => 0.7 * cell.strength,
-                _ => 0.4 * cell.strength,
-            })
-            .sum();
-        let rate = self.options.rank.unexplained;
-        let base = (rate * (2.0 * explained_most - total)).clamp(-1.0, 3.0);
-        let signal = self.first(entry)?;
-        let found = vec![
-            evidence(
-                EvidenceKind::Coverage,
-                base - rate * (explained_most - explained),
-                format!(
-                    "more work coming in at {} explains {:.0}% of the evidence",
-                    self.name(entry.target),
-                    100.0 * explained / total.max(1e-9)
-                ),
-                self.ids(up.iter().copied()),
-            ),
-            evidence(
-                EvidenceKind::Signal,
-                (0.15 * entry.strength).min(1.5),
-                format!(
-                    "{} of {} is up at {:.4}, against {:.4} expected",
-                    signal.metric,
-                    self.name(entry.target),
-                    signal.value.unwrap_or(f64::NAN),
-                    signal.expected
-                ),
-                vec![Arc::clone(&signal.id)],
-            ),
-        ];
-        let odds = found.iter().map(|e| e.weight).sum();
-        Some(Candidate {
-            kind: HypothesisKind::Traffic,
-            service: (entry.target != NOWHERE).then_some(entry.target),
-            change: None,
-            class: "traffic_surge",
-            odds,
-            evidence: found,
-        })
+        found
     }
 }
 
 /// Where a signal went, in a word.
-pub(crate) const fn side(direction: Direction) -> &'static str {
+const fn side(direction: Direction) -> &'static str {
     match direction {
         Direction::Up => "above its band",
         Direction::Down => "below its band",

@@ -6,6 +6,7 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
+use suture_event::SignalKind;
 
 /// A service's number, in order of first mention.
 pub(crate) type ServiceId = u32;
@@ -18,8 +19,8 @@ pub(crate) struct Topology {
     ids: BTreeMap<Arc<str>, ServiceId>,
     callees: Vec<BTreeSet<ServiceId>>,
     callers: Vec<BTreeSet<ServiceId>>,
-    /// Whether the service has telemetry of its own.
-    watched: Vec<bool>,
+    /// The kinds of signal that the service has telemetry of, a bit each.
+    watched: Vec<u16>,
     edges: usize,
     /// Services and edges that found no room.
     pub(crate) left_out: u64,
@@ -45,7 +46,7 @@ impl Topology {
         self.ids.insert(Arc::clone(name), id);
         self.callees.push(BTreeSet::new());
         self.callers.push(BTreeSet::new());
-        self.watched.push(false);
+        self.watched.push(0);
         Some(id)
     }
 
@@ -59,21 +60,37 @@ impl Topology {
         self.names.get(id as usize)
     }
 
-    /// Notes that a service has telemetry of its own.
-    pub(crate) fn watch(&mut self, id: ServiceId) {
+    /// Notes that a service has telemetry of its own, of this kind.
+    pub(crate) fn watch(&mut self, id: ServiceId, kind: SignalKind) {
         if let Some(watched) = self.watched.get_mut(id as usize) {
-            *watched = true;
+            *watched |= 1 << kind as u16;
         }
+    }
+
+    /// Whether a service has telemetry of this kind.
+    pub(crate) fn watches(&self, id: ServiceId, kind: SignalKind) -> bool {
+        self.watched.get(id as usize).is_some_and(|kinds| kinds & (1 << kind as u16) != 0)
     }
 
     /// Whether it has.
     pub(crate) fn is_watched(&self, id: ServiceId) -> bool {
-        self.watched.get(id as usize).copied().unwrap_or(false)
+        self.watched.get(id as usize).is_some_and(|kinds| *kinds != 0)
     }
 
     /// How many services have.
     pub(crate) fn count_watched(&self) -> usize {
-        self.watched.iter().filter(|watched| **watched).count()
+        self.watched.iter().filter(|watched| **watched != 0).count()
+    }
+
+    /// How many kinds of signal of how many services are watched, all told.
+    pub(crate) fn count_cells(&self) -> u32 {
+        self.watched.iter().map(|kinds| kinds.count_ones()).sum()
+    }
+
+    /// How many services are watched in this kind of signal.
+    pub(crate) fn count_watching(&self, kind: SignalKind) -> u32 {
+        let bit = 1 << kind as u16;
+        self.watched.iter().map(|kinds| u32::from(kinds & bit != 0)).sum()
     }
 
     /// Adds `from` calls `to`, if both services and the edge find room.
@@ -103,6 +120,11 @@ impl Topology {
     /// Whether `a` calls `b` directly.
     pub(crate) fn calls(&self, a: ServiceId, b: ServiceId) -> bool {
         self.callees.get(a as usize).is_some_and(|set| set.contains(&b))
+    }
+
+    /// Whether anything at all is known of who calls whom.
+    pub(crate) fn has_edges(&self) -> bool {
+        self.edges > 0
     }
 
     /// Whether nobody is known to call it: where work enters.

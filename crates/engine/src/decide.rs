@@ -418,6 +418,7 @@ impl ScopeState {
         };
         let incidents = match &fact.body {
             FactBody::Edge(edge) => self.diagnoser.step(Symptom::Edge(edge)),
+            FactBody::Watched(watched) => self.diagnoser.step(Symptom::Watched(watched)),
             FactBody::Change(change) => {
                 collect(self.remediator.step(Finding::Change(change), Some(&cause)), out);
                 self.diagnoser.step(Symptom::Change(change))

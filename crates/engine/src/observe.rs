@@ -14,8 +14,8 @@ use serde::{Deserialize, Serialize};
 use suture_config::{Pipeline, SignalMatcher, SignalRule};
 use suture_detect::Bank;
 use suture_event::{
-    Change, EpochNote, Fact, FactBody, Labels, Progress, SeriesKey, ShardId, Span, Timestamp, codec::json::Outlines,
-    stable_hash,
+    Change, EpochNote, Fact, FactBody, Labels, Progress, SeriesKey, ShardId, Span, Timestamp, Watched,
+    codec::json::Outlines, stable_hash,
 };
 use suture_window::{Counters as WindowCounters, Windows};
 
@@ -174,6 +174,8 @@ pub struct Observe {
     versions: BTreeMap<Arc<str>, Arc<str>>,
     /// Call edges already said.
     edges: std::collections::BTreeSet<(Arc<str>, Arc<str>)>,
+    /// Who is watched in which kinds of signal, by scope, as far as it was said.
+    watched: std::collections::BTreeSet<(Arc<str>, Watched)>,
     roster: Vec<ShardId>,
     /// When series were last named; no part of the state, like the roster.
     named: Option<Timestamp>,
@@ -246,6 +248,7 @@ impl Observe {
             said_digest: 0,
             versions: BTreeMap::new(),
             edges: std::collections::BTreeSet::new(),
+            watched: std::collections::BTreeSet::new(),
             roster: Vec::new(),
             named: None,
             ranking: Ranking::default(),

@@ -92,11 +92,11 @@ impl Reorder {
                 self.advance(out);
             }
             FactBody::Outcome(_) | FactBody::Command(_) | FactBody::Epoch(_) => out.push(Release::Fact(Box::new(fact))),
-            FactBody::Edge(_) | FactBody::Change(_) | FactBody::Anomaly(_) if fact.at <= self.frontier => {
+            FactBody::Edge(_) | FactBody::Watched(_) | FactBody::Change(_) | FactBody::Anomaly(_) if fact.at <= self.frontier => {
                 self.late += 1;
                 out.push(Release::Fact(Box::new(fact)));
             }
-            FactBody::Edge(_) | FactBody::Change(_) | FactBody::Anomaly(_) => {
+            FactBody::Edge(_) | FactBody::Watched(_) | FactBody::Change(_) | FactBody::Anomaly(_) => {
                 let place = Place {
                     at: fact.at,
                     rank: fact.body.rank(),

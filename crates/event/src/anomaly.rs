@@ -26,6 +26,9 @@ pub enum AnomalyPhase {
     Opened,
     /// It became more severe; `score`, `value`, `expected` and the band are those of the worst window so far.
     Grown,
+    /// Its series was inside the band again for a window. Where it goes out again it is told as grown; where it stays the
+    /// anomaly ends in time.
+    Eased,
     /// It is over.
     Ended,
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::Timestamp;
+use crate::{SignalKind, Timestamp};
 
 /// What was changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
@@ -58,6 +58,16 @@ pub enum EdgeSource {
     Telemetry,
     /// Spans.
     Spans,
+}
+
+/// A service has telemetry of its own, of this kind: its silence about it is then good news.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Watched {
+    /// The service; absent for series that name none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service: Option<Arc<str>>,
+    /// What is measured of it.
+    pub kind: SignalKind,
 }
 
 /// `from` calls `to`.

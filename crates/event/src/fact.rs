@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Anomaly, Change, Command, Edge, Outcome, Timestamp};
+use crate::{Anomaly, Change, Command, Edge, Outcome, Timestamp, Watched};
 
 /// One input partition, which is one shard of observe.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -117,6 +117,8 @@ pub struct Fact {
 pub enum FactBody {
     /// An edge of the call graph.
     Edge(Edge),
+    /// A service is watched. Said once for each kind of signal, with its first sample.
+    Watched(Watched),
     /// A change.
     Change(Change),
     /// An anomaly, in one of its phases.
@@ -136,7 +138,7 @@ impl FactBody {
     #[must_use]
     pub const fn rank(&self) -> u8 {
         match self {
-            Self::Edge(_) => 0,
+            Self::Edge(_) | Self::Watched(_) => 0,
             Self::Change(_) => 1,
             Self::Anomaly(_) => 2,
             Self::Outcome(_) => 3,

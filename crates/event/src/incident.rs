@@ -29,6 +29,20 @@ pub enum IncidentStatus {
     Resolved,
 }
 
+/// How an incident ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Resolution {
+    /// The signals that opened it came back inside the bands they had before.
+    Recovered,
+    /// A signal that opened it stayed where it was until that became what is expected: accepted, not recovered.
+    Accepted,
+    /// Nothing is outside its band, but some signals fell silent: closed, and whether it recovered is not known.
+    Silent,
+    /// Nothing new came for so long that it was closed with signals still outside their bands.
+    Abandoned,
+}
+
 /// What one of an incident's signals does now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -102,6 +116,8 @@ pub enum EvidenceKind {
     Alternative,
     /// How often it has been the cause before.
     Prior,
+    /// What was looked at and is as usual.
+    Quiet,
 }
 
 /// One reason for or against a hypothesis.
@@ -146,6 +162,9 @@ pub struct Incident {
     pub opened_at: Timestamp,
     /// When it was resolved.
     pub resolved_at: Option<Timestamp>,
+    /// How it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resolution: Option<Resolution>,
     /// How bad it is.
     pub severity: Severity,
     /// The services with anomalies, most affected first.

@@ -17,10 +17,10 @@ mod time;
 
 pub use action::{ActionRequest, ActionStep, Command, CommandKind, Outcome, OutcomeStatus, Rung};
 pub use anomaly::{Anomaly, AnomalyPhase, Direction, EndReason};
-pub use change::{Change, ChangeKind, Edge, EdgeSource};
+pub use change::{Change, ChangeKind, Edge, EdgeSource, Watched};
 pub use digest::{hex16, stable_hash, stable_uuid};
 pub use fact::{Carried, EpochNote, Fact, FactBody, Progress, SeriesMark, ShardId};
-pub use incident::{
+pub use incident::{Resolution, 
     Evidence, EvidenceKind, Hypothesis, HypothesisKind, Incident, IncidentSignal, IncidentStatus, Severity, SignalState,
 };
 pub use ledger::{Cause, LedgerError, LedgerRecord, verify_chain};

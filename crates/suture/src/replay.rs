@@ -40,6 +40,9 @@ pub struct Args {
     /// Also write the score of every window of every series.
     #[arg(long)]
     pub scores: bool,
+    /// Also write the facts: everything that the decisions rest on, in order.
+    #[arg(long)]
+    pub facts: bool,
     /// Also write what each series looks like and which detectors watch it.
     #[arg(long)]
     pub explain: bool,
@@ -118,7 +121,7 @@ impl Replay {
             decide: Decide::new(pipeline, loaded.edges.clone()),
             observed: ObserveOut::default(),
             decided: DecideOut::default(),
-            report: Report::create(&args.out, args.scores)?,
+            report: Report::create(&args.out, args.scores, args.facts)?,
             batch: args.batch,
             explain: args.explain,
         })
@@ -167,7 +170,7 @@ impl Replay {
             self.report.suppressed(&alarm)?;
         }
         for fact in self.observed.facts.drain(..) {
-            self.report.fact(&fact);
+            self.report.fact(&fact)?;
             self.decide.fact(fact, &mut self.decided)?;
         }
         self.report.decided(&mut self.decided)

@@ -45,14 +45,14 @@ impl Bank {
         let model = FORECASTERS[usize::from(self.seasonal.levels.chosen[row])];
         let count = self.seasonal.levels.count[row];
         let code = self.standing.open(row).detector;
-        if e.phase != AnomalyPhase::Ended
+        if !matches!(e.phase, AnomalyPhase::Ended | AnomalyPhase::Eased)
             && let Some(by) = self.watched.iter().find(|by| by.code == code)
         {
             let words = by.watcher.words(row, e.value.unwrap_or(f64::NAN));
             return format!("{words}; {band}; probability {probability:.1e} ({count} windows learned)");
         }
         match (e.phase, code) {
-            (AnomalyPhase::Ended, _) => format!("{value} now; {band}"),
+            (AnomalyPhase::Ended | AnomalyPhase::Eased, _) => format!("{value} now; {band}"),
             (_, THRESHOLD) => format!(
                 "{value} is beyond the fixed threshold; within {} to {}",
                 number(e.lower),

@@ -333,6 +333,7 @@ impl Distances {
             }
             Turn::Opened => AnomalyPhase::Opened,
             Turn::Grown => AnomalyPhase::Grown,
+            Turn::Eased => AnomalyPhase::Eased,
             Turn::Ended(_) => AnomalyPhase::Ended,
         };
         let mut episode = self.episode(row, moment, phase);

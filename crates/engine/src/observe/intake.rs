@@ -5,7 +5,7 @@ use std::sync::Arc;
 use suture_config::{AtSeries, Pipeline, TelemetryFormat};
 use suture_detect::SeriesHints;
 use suture_event::{
-    Change, ChangeKind, Command, Edge, EdgeSource, FactBody, Outcome, SeriesKey, Span, Timestamp,
+    Change, ChangeKind, Command, Edge, EdgeSource, FactBody, Outcome, SeriesKey, SignalKind, Span, Timestamp, Watched,
     codec::{self, Limits, PointKind, RawKey, SampleRef, ServiceVersion, Sink, cdevents, otlp::Encoding, records},
 };
 use suture_window::Aggregate;
@@ -481,6 +481,7 @@ impl Observe {
         self.judge.derive.note(row, aggregate);
         self.edge(&key, sample.ts, out);
         let (scope, service) = self.place_of(&key);
+        self.watch(&scope, service.as_ref(), kind, sample.ts, out);
         let series = Series {
             key,
             hash: sample.hash,
@@ -503,6 +504,29 @@ impl Observe {
         let scope = key.labels.get(&self.pipeline.scope.label);
         let scope = scope.unwrap_or(&self.pipeline.scope.default);
         (scope.into(), key.labels.get(&self.pipeline.entity).map(Arc::from))
+    }
+
+    /// Says that a service is watched in a kind of signal, once.
+    pub(super) fn watch(
+        &mut self,
+        scope: &Arc<str>,
+        service: Option<&Arc<str>>,
+        kind: SignalKind,
+        at: Timestamp,
+        out: &mut ObserveOut,
+    ) {
+        let watched = Watched {
+            service: service.cloned(),
+            kind,
+        };
+        let entry = (scope.clone(), watched);
+        if self.watched.contains(&entry) || self.watched.len() >= self.pipeline.limits.series {
+            return;
+        }
+        self.watched.insert(entry.clone());
+        // as with edges
+        self.flush(out);
+        self.say(entry.0, at, FactBody::Watched(entry.1), out);
     }
 
     /// Says an edge of the call graph where a series' labels name both ends.

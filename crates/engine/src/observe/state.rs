@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use suture_detect::Budget;
-use suture_event::{Timestamp, codec::otlp::Histograms, stable_hash};
+use suture_event::{Timestamp, Watched, codec::otlp::Histograms, stable_hash};
 
 use super::{Judge, Observe, carry::Terms, evict::Ranking};
 use crate::{
@@ -37,6 +37,9 @@ pub(super) struct Snapshot {
     histograms: Histograms,
     versions: Vec<(Arc<str>, Arc<str>)>,
     edges: Vec<(Arc<str>, Arc<str>)>,
+    /// Who is known to be watched, and in what kinds of signal. Absent in snapshots of earlier programs.
+    #[serde(default)]
+    watched: Vec<(Arc<str>, Watched)>,
     /// What is made of several series together.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) derive: Option<Blob>,
@@ -80,6 +83,7 @@ impl Observe {
                 .unwrap_or_default(),
             versions: self.versions.iter().map(|(s, v)| (s.clone(), v.clone())).collect(),
             edges: self.edges.iter().cloned().collect(),
+            watched: self.watched.iter().cloned().collect(),
             derive: self
                 .judge
                 .derive
@@ -125,6 +129,7 @@ impl Observe {
         self.newest = snapshot.newest;
         self.versions = snapshot.versions.iter().cloned().collect();
         self.edges = snapshot.edges.iter().cloned().collect();
+        self.watched = snapshot.watched.iter().cloned().collect();
         if same {
             self.go_on(snapshot)
         } else {

@@ -220,8 +220,15 @@ mod tests {
                 })
             },
         );
+        let watched = proptest::option::of(text()).prop_map(|service| {
+            FactBody::Watched(Watched {
+                service,
+                kind: SignalKind::Traffic,
+            })
+        });
         let body = prop_oneof![
             edge,
+            watched,
             change,
             progress,
             anomaly().prop_map(FactBody::Anomaly),

@@ -46,6 +46,7 @@ pub(crate) struct Report {
     ledger: Out,
     rejected: Out,
     suppressed: Out,
+    facts: Option<Out>,
     refused: BTreeMap<PathBuf, u64>,
 }
 
@@ -84,7 +85,7 @@ impl Out {
 }
 
 impl Report {
-    pub(crate) fn create(folder: &Path, scores: bool) -> anyhow::Result<Self> {
+    pub(crate) fn create(folder: &Path, scores: bool, facts: bool) -> anyhow::Result<Self> {
         std::fs::create_dir_all(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
         Ok(Self {
             folder: folder.to_owned(),
@@ -96,6 +97,7 @@ impl Report {
             ledger: Out::create(folder, "ledger.ndjson")?,
             rejected: Out::create(folder, "rejected.ndjson")?,
             suppressed: Out::create(folder, "suppressed.ndjson")?,
+            facts: facts.then(|| Out::create(folder, "facts.ndjson")).transpose()?,
             refused: BTreeMap::new(),
         })
     }
@@ -128,8 +130,13 @@ impl Report {
         self.suppressed.write(alarm)
     }
 
-    pub(crate) fn fact(&mut self, fact: &Fact) {
-        let FactBody::Anomaly(anomaly) = &fact.body else { return };
+    pub(crate) fn fact(&mut self, fact: &Fact) -> anyhow::Result<()> {
+        if let Some(facts) = &mut self.facts {
+            facts.write(fact)?;
+        }
+        let FactBody::Anomaly(anomaly) = &fact.body else {
+            return Ok(());
+        };
         if anomaly.phase == AnomalyPhase::Opened {
             self.by_id.insert(anomaly.id.clone(), self.anomalies.len());
             let raised = anomaly.clone();
@@ -139,16 +146,17 @@ impl Report {
                 ended_at: None,
                 ended: None,
             });
-            return;
+            return Ok(());
         }
         let Some(line) = self.by_id.get(&anomaly.id).and_then(|at| self.anomalies.get_mut(*at)) else {
-            return;
+            return Ok(());
         };
         line.worst = line.worst.max(anomaly.deviation);
         if anomaly.phase == AnomalyPhase::Ended {
             line.ended_at = Some(anomaly.at);
             line.ended = anomaly.end;
         }
+        Ok(())
     }
 
     pub(crate) fn decided(&mut self, decided: &mut DecideOut) -> anyhow::Result<()> {
@@ -178,6 +186,9 @@ impl Report {
         incidents.finish()?;
         if let Some(scores) = self.scores {
             scores.finish()?;
+        }
+        if let Some(facts) = self.facts {
+            facts.finish()?;
         }
         self.ledger.finish()?;
         Ok(Summary {

@@ -1,0 +1,401 @@
+//! How well a fault at a place explains what is seen.
+//!
+//! For every cell the chance that the fault puts it out of its band is known ([`Fault::effect`]), and the chance that it is
+//! out by itself ([`crate::background`]). Together they say by how many nats the cell speaks for the fault; a cell that is
+//! as usual where the fault would show speaks against it. The sum is the logarithm of a likelihood ratio: this fault here,
+//! against nothing but chance.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use suture_event::{SignalKind, Span, Timestamp};
+
+use crate::{
+    cell::Cell,
+    effects::{FAULTS, Fault, Relation, Way},
+    topology::{ServiceId, Topology},
+};
+
+/// No cell of the seat itself, and none of others, counts for more nats than this.
+const MOST_OWN: f64 = 18.0;
+const MOST_OTHER: f64 = 12.0;
+
+/// What came this many windows after the rest came at the same time, as far as windows tell.
+const TOGETHER: f64 = 2.0;
+
+/// What comes long after a fault is an effect of it this much less likely; what was there before it likewise.
+const LATE: f64 = 0.02;
+const EARLY: f64 = 0.3;
+
+/// What is as usual tells only after some windows, and is never quite certain.
+const SURE: f64 = 0.9;
+
+/// What is as usual with callers, or callees, speaks against a fault by at most this much.
+const MOST_AGAINST: f64 = -3.0;
+
+/// An effect that is at least this likely is missed where it does not show.
+const EXPECTED: f64 = 0.3;
+
+const SYMPTOMS: [SignalKind; 3] = [SignalKind::Latency, SignalKind::Errors, SignalKind::Availability];
+const KINDS: [SignalKind; 11] = [
+    SignalKind::Latency,
+    SignalKind::Errors,
+    SignalKind::Availability,
+    SignalKind::Traffic,
+    SignalKind::Cpu,
+    SignalKind::Memory,
+    SignalKind::Disk,
+    SignalKind::Network,
+    SignalKind::Saturation,
+    SignalKind::Node,
+    SignalKind::Other,
+];
+
+/// What there is to explain.
+#[derive(Clone, Copy)]
+pub(crate) struct View<'a> {
+    pub(crate) topology: &'a Topology,
+    pub(crate) cells: &'a [Cell],
+    pub(crate) now: Timestamp,
+    /// The width of a window.
+    pub(crate) window: Span,
+    /// How long effects take to show.
+    pub(crate) spread: Span,
+}
+
+/// A kind of signal that is as usual although the fault would show there.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Quiet {
+    pub(crate) service: ServiceId,
+    pub(crate) kind: SignalKind,
+    pub(crate) weight: f64,
+}
+
+/// A fault at a place, held against what is seen.
+#[derive(Debug, Clone)]
+pub(crate) struct Account {
+    pub(crate) seat: ServiceId,
+    pub(crate) fault: Fault,
+    /// By cell: the chance that the fault shows there, and the nats that it gains.
+    pub(crate) gains: Vec<(f64, f64)>,
+    /// Nats of the seat's own cells, and of others'.
+    pub(crate) own: f64,
+    pub(crate) others: f64,
+    /// The others' nats, where the second counts half, the third a third, and so on.
+    pub(crate) fading: f64,
+    /// Nats against, for what is as usual.
+    pub(crate) quiet: f64,
+    pub(crate) quiets: Vec<Quiet>,
+    /// Nats against, where others are further off than the seat.
+    pub(crate) size: f64,
+    pub(crate) onset: Timestamp,
+    /// All together, with how common such faults are, over all sorts of fault at this seat.
+    pub(crate) total: f64,
+}
+
+impl Account {
+    /// How far the cells rise above chance, where those of other services, which hang together, count less and less.
+    pub(crate) fn height(&self) -> f64 {
+        self.own + self.fading + self.quiet + self.size
+    }
+
+    /// The chance that the fault shows in a cell.
+    pub(crate) fn share(&self, cell: usize) -> f64 {
+        self.gains.get(cell).map_or(0.0, |gain| gain.0)
+    }
+}
+
+impl View<'_> {
+    /// The fault of a service that explains best what is seen; its total counts all sorts of fault.
+    pub(crate) fn account(&self, seat: ServiceId) -> Account {
+        let frame = self.frame(seat);
+        let all = FAULTS.map(|(fault, share)| (self.of_fault(&frame, fault), f64::ln(share)));
+        let total = log_sum(all.iter().map(|(account, prior)| account.total + prior));
+        let best = all
+            .into_iter()
+            .max_by(|a, b| (a.0.total + a.1).total_cmp(&(b.0.total + b.1)))
+            .map(|(account, _)| account);
+        best.map_or_else(|| self.of_fault(&frame, Fault::Odd), |best| Account { total, ..best })
+    }
+
+    /// More or less work at a service, held against what is seen.
+    pub(crate) fn tide(&self, seat: ServiceId, fault: Fault) -> Account {
+        self.of_fault(&self.frame(seat), fault)
+    }
+
+    /// A fault that is known to have begun then, held against what is seen.
+    pub(crate) fn told(&self, seat: ServiceId, fault: Fault, onset: Timestamp) -> Account {
+        let frame = self.frame(seat);
+        self.of_fault(&Frame { onset, ..frame }, fault)
+    }
+
+    fn of_fault(&self, frame: &Frame, fault: Fault) -> Account {
+        let mut gains = Vec::with_capacity(self.cells.len());
+        let (mut own, mut others) = (0.0, Vec::new());
+        for (cell, place) in self.cells.iter().zip(&frame.places) {
+            let effect = fault.effect(cell.kind, cell.way, place.relation).max(place.by_call(cell));
+            let chance = (effect * self.timely(frame.onset, cell.onset, fault)).clamp(0.0, 0.99);
+            let mine = place.relation == Relation::Own;
+            let most = if mine { MOST_OWN } else { MOST_OTHER };
+            let gain = (chance * cell.strength.min(most).exp_m1()).ln_1p();
+            if mine {
+                own += gain;
+            } else {
+                others.push(gain);
+            }
+            gains.push((chance, gain));
+        }
+        others.sort_by(|a: &f64, b| b.total_cmp(a));
+        let fading = others.iter().zip(1_u32..).map(|(gain, n)| gain / f64::from(n)).sum();
+        let others: f64 = others.iter().sum();
+        let quiets = self.quiets(frame, fault);
+        let mut against = [0.0; 2];
+        for quiet in &quiets {
+            against[usize::from(quiet.service != frame.seat)] += quiet.weight;
+        }
+        let quiet = against[0] + against[1].max(MOST_AGAINST);
+        let size = self.size(frame, fault);
+        Account {
+            seat: frame.seat,
+            fault,
+            gains,
+            own,
+            others,
+            fading,
+            quiet,
+            quiets,
+            size,
+            onset: frame.onset,
+            total: own + others + quiet + size,
+        }
+    }
+
+    /// Where each cell is, seen from a seat, and since when there is evidence for it.
+    fn frame(&self, seat: ServiceId) -> Frame {
+        let relations = Relations::of(seat, self.topology);
+        let places: Vec<Place> = self
+            .cells
+            .iter()
+            .map(|cell| Place {
+                relation: relations.to(cell.target),
+                calls_it: cell.caller == Some(seat),
+            })
+            .collect();
+        let near = |place: &Place| match place.relation {
+            Relation::Own => 1.0,
+            Relation::Up(hops) => 0.7 / f64::from(hops),
+            Relation::Down(_) | Relation::Unknown => 0.2,
+            Relation::Sibling | Relation::Far => 0.0,
+        };
+        let mut begun: Vec<(Timestamp, f64)> = self
+            .cells
+            .iter()
+            .zip(&places)
+            .map(|(cell, place)| (cell.onset, cell.strength * near(place)))
+            .filter(|(_, weight)| *weight > 0.0)
+            .collect();
+        begun.sort_by(|a, b| a.0.cmp(&b.0).then(a.1.total_cmp(&b.1)));
+        let total: f64 = begun.iter().map(|b| b.1).sum();
+        let mut sum = 0.0;
+        let mut onset = self.now;
+        // by when a quarter of the evidence was there, so that one early coincidence does not set the time
+        for (at, weight) in begun {
+            sum += weight;
+            onset = at;
+            if sum >= 0.25 * total {
+                break;
+            }
+        }
+        let aside = relations.aside();
+        Frame {
+            seat,
+            places,
+            onset,
+            aside,
+        }
+    }
+
+    fn windows(&self, span: Span) -> f64 {
+        span.as_secs_f64() / self.window.as_secs_f64().max(1e-3)
+    }
+
+    /// How much less likely an effect is that began so long after, or before, its cause.
+    fn timely(&self, onset: Timestamp, at: Timestamp, fault: Fault) -> f64 {
+        let after = self.windows(at.since(onset));
+        if after < -TOGETHER {
+            return EARLY;
+        }
+        // what fills up or leaks shows elsewhere only when it is full
+        let patience = if matches!(fault, Fault::Memory | Fault::Disk) { 3.0 } else { 1.0 };
+        let spread = patience * self.windows(self.spread).max(4.0);
+        (-(after - TOGETHER).max(0.0) / spread).exp().max(LATE)
+    }
+
+    /// What the fault would show in, and is as usual.
+    fn quiets(&self, frame: &Frame, fault: Fault) -> Vec<Quiet> {
+        let age = self.windows(self.now.since(frame.onset));
+        // silence takes some windows to be told
+        let sure = match fault {
+            Fault::Down => SURE * ((age - 6.0) / 6.0).clamp(0.0, 1.0),
+            _ => SURE * ((age - 1.0) / 3.0).clamp(0.0, 1.0),
+        };
+        if sure <= 0.0 {
+            return Vec::new();
+        }
+        let mut found = Vec::new();
+        let is_off = |service: ServiceId, kind: SignalKind| {
+            let same = |other: SignalKind| other == kind || (is_failure(other) && is_failure(kind));
+            self.cells.iter().any(|cell| cell.target == service && same(cell.kind))
+        };
+        let mut look = |service: ServiceId, kind: SignalKind, relation: Relation| {
+            let chance = [Way::Up, Way::Down]
+                .map(|way| fault.effect(kind, way, relation))
+                .into_iter()
+                .fold(0.0, f64::max);
+            if chance >= EXPECTED && self.topology.watches(service, kind) && !is_off(service, kind) {
+                found.push(Quiet {
+                    service,
+                    kind,
+                    weight: (-chance * sure).ln_1p(),
+                });
+            }
+        };
+        for kind in KINDS {
+            look(frame.seat, kind, Relation::Own);
+        }
+        for &(service, relation) in &frame.aside {
+            match relation {
+                Relation::Up(_) => SYMPTOMS.iter().for_each(|kind| look(service, *kind, relation)),
+                Relation::Down(_) if fault == Fault::Surge || fault == Fault::Down || fault == Fault::Ebb => {
+                    look(service, SignalKind::Traffic, relation);
+                }
+                _ => {}
+            }
+        }
+        found
+    }
+
+    /// Where somebody else is further off in what the fault is about, it hardly sits here: effects fade on their way.
+    fn size(&self, frame: &Frame, fault: Fault) -> f64 {
+        let about = |kind: SignalKind| match fault {
+            Fault::Failing => is_failure(kind),
+            Fault::Slow => kind == SignalKind::Latency,
+            Fault::Cpu => kind == SignalKind::Cpu,
+            Fault::Memory => kind == SignalKind::Memory,
+            Fault::Disk => kind == SignalKind::Disk,
+            Fault::Saturation => kind == SignalKind::Saturation,
+            Fault::Network => kind == SignalKind::Network,
+            Fault::Surge | Fault::Ebb => kind == SignalKind::Traffic,
+            Fault::Node | Fault::Down | Fault::Odd => false,
+        };
+        let of = |mine: bool| {
+            self.cells
+                .iter()
+                .zip(&frame.places)
+                .filter(move |(cell, place)| about(cell.kind) && (place.relation == Relation::Own) == mine && cell.way != Way::Absent)
+                .map(|(cell, _)| cell)
+        };
+        let own: Vec<&Cell> = of(true).collect();
+        if own.is_empty() {
+            return 0.0;
+        }
+        let symptom = matches!(fault, Fault::Failing | Fault::Slow);
+        let mut least: f64 = 1.0;
+        for other in of(false) {
+            let ratios = own.iter().filter_map(|mine| if symptom { ratio(mine, other) } else { Some(mine.deviation / other.deviation.max(1e-9)) });
+            least = least.min(ratios.fold(f64::NAN, f64::max).max(0.0));
+        }
+        let (enough, rate) = if symptom { (0.4, 0.8) } else { (0.5, 0.4) };
+        (rate * (least.max(1e-6) / enough).min(1.0).ln()).max(-3.0)
+    }
+}
+
+/// By how much a cell is off, as a share of how much another is; in one metric, for its unit's sake.
+fn ratio(mine: &Cell, other: &Cell) -> Option<f64> {
+    let pairs = mine.added.iter().filter_map(|(metric, by)| Some(by / other.added.get(metric)?.max(1e-300)));
+    Some(pairs.fold(f64::NAN, f64::max)).filter(|ratio| !ratio.is_nan())
+}
+
+fn is_failure(kind: SignalKind) -> bool {
+    matches!(kind, SignalKind::Errors | SignalKind::Availability)
+}
+
+/// The logarithm of a sum of exponentials.
+pub(crate) fn log_sum(terms: impl Iterator<Item = f64> + Clone) -> f64 {
+    let most = terms.clone().fold(f64::MIN, f64::max);
+    most + terms.map(|term| (term - most).exp()).sum::<f64>().ln()
+}
+
+#[derive(Clone, Copy)]
+struct Place {
+    relation: Relation,
+    calls_it: bool,
+}
+
+impl Place {
+    /// A series about the calls between two services shows a fault of the caller as well, less surely.
+    fn by_call(self, cell: &Cell) -> f64 {
+        if self.calls_it && cell.kind.is_symptom() { 0.3 } else { 0.0 }
+    }
+}
+
+/// A seat and what lies around it.
+struct Frame {
+    seat: ServiceId,
+    /// By cell.
+    places: Vec<Place>,
+    onset: Timestamp,
+    /// Those next to it.
+    aside: Vec<(ServiceId, Relation)>,
+}
+
+/// How others are related to one service.
+struct Relations {
+    seat: ServiceId,
+    by_service: BTreeMap<ServiceId, Relation>,
+    siblings: BTreeSet<ServiceId>,
+    known: bool,
+}
+
+impl Relations {
+    fn of(seat: ServiceId, topology: &Topology) -> Self {
+        let mut by_service = BTreeMap::new();
+        for (service, hops) in topology.above(seat, 4) {
+            by_service.insert(service, Relation::Up(hops));
+        }
+        for (service, hops) in topology.below(seat, 6) {
+            by_service.entry(service).or_insert(Relation::Down(hops));
+        }
+        Self {
+            seat,
+            by_service,
+            siblings: topology.siblings(seat).into_iter().map(|(service, _)| service).collect(),
+            known: topology.has_edges(),
+        }
+    }
+
+    fn to(&self, service: ServiceId) -> Relation {
+        if service == self.seat {
+            return Relation::Own;
+        }
+        if let Some(relation) = self.by_service.get(&service) {
+            return *relation;
+        }
+        if self.siblings.contains(&service) {
+            Relation::Sibling
+        } else if self.known {
+            Relation::Far
+        } else {
+            Relation::Unknown
+        }
+    }
+
+    fn aside(&self) -> Vec<(ServiceId, Relation)> {
+        let near = |relation: &Relation| matches!(relation, Relation::Up(1) | Relation::Down(1));
+        self.by_service
+            .iter()
+            .filter(|(_, relation)| near(relation))
+            .map(|(service, relation)| (*service, *relation))
+            .take(32)
+            .collect()
+    }
+}
