@@ -15,9 +15,8 @@ use crate::{
     topology::{ServiceId, Topology},
 };
 
-/// No cell of the seat itself, and none of others, counts for more nats than this.
-const MOST_OWN: f64 = 18.0;
-const MOST_OTHER: f64 = 12.0;
+/// No cell counts for more nats than this.
+pub(crate) const MOST: f64 = 16.0;
 
 /// What came this many windows after the rest came at the same time, as far as windows tell.
 const TOGETHER: f64 = 2.0;
@@ -135,8 +134,7 @@ impl View<'_> {
             let effect = fault.effect(cell.kind, cell.way, place.relation).max(place.by_call(cell));
             let chance = (effect * self.timely(frame.onset, cell.onset, fault)).clamp(0.0, 0.99);
             let mine = place.relation == Relation::Own;
-            let most = if mine { MOST_OWN } else { MOST_OTHER };
-            let gain = (chance * cell.strength.min(most).exp_m1()).ln_1p();
+            let gain = (chance * cell.strength.min(MOST).exp_m1()).ln_1p();
             if mine {
                 own += gain;
             } else {

@@ -83,7 +83,7 @@ pub(crate) const FAULTS: [(Fault, f64); 10] = [
 const FADE: f64 = 0.85;
 
 /// What has no way from the fault to it is off by chance.
-const FAR: f64 = 1e-4;
+const FAR: f64 = 1e-6;
 
 /// A symptom: failures and availability are one and the same.
 fn is_failure(kind: SignalKind) -> bool {
@@ -107,6 +107,8 @@ impl Fault {
             Relation::Down(hops) => self.below(kind, way) * fade(hops),
             Relation::Sibling => self.beside(kind, way),
             Relation::Unknown => self.anywhere(kind, way),
+            // where more work comes in at one entrance it often does at others
+            Relation::Far if matches!(self, Self::Surge | Self::Ebb) => 0.6 * self.below(kind, way),
             Relation::Far => FAR,
         }
     }
@@ -275,7 +277,7 @@ impl Fault {
     fn beside(self, kind: SignalKind, way: Way) -> f64 {
         match (self, kind, way) {
             (Self::Node, SignalKind::Node | SignalKind::Cpu | SignalKind::Latency, _) => 0.3,
-            (Self::Surge, SignalKind::Traffic, Way::Up) => 0.3,
+            (Self::Surge | Self::Ebb, _, _) => 0.8 * self.below(kind, way),
             // a caller that is held up by one service sends less to the others
             (_, SignalKind::Traffic | SignalKind::Network, Way::Down) => 0.15,
             (_, SignalKind::Cpu, Way::Down) => 0.1,

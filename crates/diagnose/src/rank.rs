@@ -10,7 +10,7 @@ use suture_event::{
 };
 
 use crate::{
-    cause::{Account, View},
+    cause::{Account, MOST, View},
     cell::{Cell, seats},
     effects::{Fault, Way},
     options::Options,
@@ -156,7 +156,7 @@ impl<'a> Scene<'a> {
 
     /// Something that is not on the list, which may show anywhere.
     pub(crate) fn none(&self) -> f64 {
-        let gains = self.view.cells.iter().map(|cell| (UNKNOWN * cell.strength.min(12.0).exp_m1()).ln_1p());
+        let gains = self.view.cells.iter().map(|cell| (UNKNOWN * cell.strength.min(MOST).exp_m1()).ln_1p());
         self.options.rank.none + gains.sum::<f64>()
     }
 
@@ -179,7 +179,8 @@ impl<'a> Scene<'a> {
                 .filter(|cell| cell.kind == SignalKind::Traffic && cell.way == way)
                 .filter(|cell| self.view.topology.above(cell.target, 1).iter().all(|(caller, _)| !moved(*caller)))
                 .collect();
-            entries.sort_by(|a, b| b.strength.total_cmp(&a.strength).then(a.target.cmp(&b.target)));
+            let reach = |cell: &Cell| self.view.topology.below(cell.target, 8).len();
+            entries.sort_by_cached_key(|cell| std::cmp::Reverse((reach(cell), ordered(cell.strength), std::cmp::Reverse(cell.target))));
             entries.dedup_by_key(|cell| cell.target);
             for cell in entries.into_iter().take(ENTRIES) {
                 found.push(Candidate {
@@ -370,6 +371,12 @@ impl<'a> Scene<'a> {
         }
         found
     }
+}
+
+/// Nats, as a number that sorts.
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // nats are few, and never below 0
+fn ordered(nats: f64) -> u64 {
+    (nats * 1_000.0) as u64
 }
 
 /// Where a signal went, in a word.

@@ -90,6 +90,13 @@ impl Signal {
         }
     }
 
+    /// By how much of what was expected it is off, either way: 1 for twice as much and for half.
+    fn share(&self) -> Option<f64> {
+        let (value, expected) = (self.value?.abs(), self.expected.abs());
+        let ratio = value.max(expected) / value.min(expected).max(1e-9 * expected.max(1e-300));
+        Some(ratio - 1.0).filter(|share| share.is_finite())
+    }
+
     pub(crate) fn is_active(&self) -> bool {
         self.state == SignalState::Active
     }
@@ -97,6 +104,12 @@ impl Signal {
 
 /// What part of its surprise a signal keeps that went to the better side: faster, fewer errors.
 const RELIEF: f64 = 0.25;
+
+/// The same for a resource of which less is used.
+const SPARED: f64 = 0.6;
+
+/// Work comes and goes: a change of traffic counts in full from this share on, and less the smaller it is.
+const TIDE: f64 = 0.5;
 
 /// How surprising a signal is, in nats, if it came up within `span` of calm time.
 pub(crate) fn surprise(
@@ -111,5 +124,22 @@ pub(crate) fn surprise(
         (signal.kind, signal.direction),
         (SignalKind::Latency | SignalKind::Errors, Direction::Down) | (SignalKind::Availability, Direction::Up)
     );
-    if relief { RELIEF * nats } else { nats }
+    let spared = matches!(
+        (signal.kind, signal.direction),
+        (
+            SignalKind::Cpu | SignalKind::Memory | SignalKind::Disk | SignalKind::Saturation | SignalKind::Network,
+            Direction::Down
+        )
+    );
+    let by = match signal.kind {
+        SignalKind::Traffic => signal.share().map_or(1.0, |share| (share / TIDE).clamp(0.2, 1.0)),
+        _ => 1.0,
+    };
+    if relief {
+        RELIEF * nats
+    } else if spared {
+        SPARED * nats
+    } else {
+        by * nats
+    }
 }
