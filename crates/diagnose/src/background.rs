@@ -168,7 +168,10 @@ impl Background {
         let time = self.exposure(now);
         let weight = self.options.prior_span.as_secs_f64();
         let all: f64 = self.kinds.values().map(|counts| seen(Some(counts), 0)).sum();
-        let everywhere = (0.5 * self.options.prior_count + all) / (0.5 * weight + time * watched.all.max(1.0));
+        // the more is watched, the more of it is new to whoever watches it
+        let strange = 0.5 * (1.0 + watched.all / 10.0);
+        let everywhere =
+            (strange * self.options.prior_count + all) / (strange * weight + time * watched.all.max(1.0));
         let here = (seen(of_kind, 0) + weight * everywhere) / (weight + time * watched.of_kind.max(1.0));
         let rate = (seen(own, octave) + weight * here * share) / (time + weight);
         let chance = -(-rate * span.as_secs_f64()).exp_m1();

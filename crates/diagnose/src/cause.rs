@@ -22,14 +22,17 @@ pub(crate) const MOST: f64 = 16.0;
 const TOGETHER: f64 = 2.0;
 
 /// What comes long after a fault is an effect of it this much less likely; what was there before it likewise.
-const LATE: f64 = 0.02;
+const LATE: f64 = 1e-4;
 const EARLY: f64 = 0.3;
 
 /// What is as usual tells only after some windows, and is never quite certain.
-const SURE: f64 = 0.9;
+const SURE: f64 = 0.98;
 
 /// What is as usual with callers, or callees, speaks against a fault by at most this much.
 const MOST_AGAINST: f64 = -3.0;
+
+/// That others are further off speaks against a seat by at most this much.
+const LEAST_SIZE: f64 = -3.0;
 
 /// An effect that is at least this likely is missed where it does not show.
 const EXPECTED: f64 = 0.3;
@@ -233,7 +236,7 @@ impl View<'_> {
         let age = self.windows(self.now.since(frame.onset));
         // silence takes some windows to be told
         let sure = match fault {
-            Fault::Down => SURE * ((age - 6.0) / 6.0).clamp(0.0, 1.0),
+            Fault::Down => SURE * ((age - 5.0) / 3.0).clamp(0.0, 1.0),
             _ => SURE * ((age - 1.0) / 3.0).clamp(0.0, 1.0),
         };
         if sure <= 0.0 {
@@ -245,9 +248,13 @@ impl View<'_> {
             self.cells.iter().any(|cell| cell.target == service && same(cell.kind))
         };
         let mut look = |service: ServiceId, kind: SignalKind, relation: Relation| {
-            let chance = [Way::Up, Way::Down]
-                .map(|way| fault.effect(kind, way, relation))
-                .into_iter()
+            let ways = match fault {
+                Fault::Down => &[Way::Up, Way::Down, Way::Absent][..],
+                _ => &[Way::Up, Way::Down],
+            };
+            let chance = ways
+                .iter()
+                .map(|way| fault.effect(kind, *way, relation))
                 .fold(0.0, f64::max);
             if chance >= EXPECTED && self.topology.watches(service, kind) && !is_off(service, kind) {
                 found.push(Quiet {
@@ -294,7 +301,11 @@ impl View<'_> {
         };
         let own: Vec<&Cell> = of(true).collect();
         if own.is_empty() {
-            return 0.0;
+            // it would have to make others suffer from what it does not suffer from itself
+            let known = KINDS.iter().any(|kind| about(*kind) && self.topology.watches(frame.seat, *kind));
+            let told = of(false).next().is_some() && known;
+            let age = self.windows(self.now.since(frame.onset));
+            return if told { LEAST_SIZE * ((age - 1.0) / 3.0).clamp(0.0, 1.0) } else { 0.0 };
         }
         let symptom = matches!(fault, Fault::Failing | Fault::Slow);
         let mut least: f64 = 1.0;
@@ -302,8 +313,14 @@ impl View<'_> {
             let ratios = own.iter().filter_map(|mine| if symptom { ratio(mine, other) } else { Some(mine.deviation / other.deviation.max(1e-9)) });
             least = least.min(ratios.fold(f64::NAN, f64::max).max(0.0));
         }
-        let (enough, rate) = if symptom { (0.4, 0.8) } else { (0.5, 0.4) };
-        (rate * (least.max(1e-6) / enough).min(1.0).ln()).max(-3.0)
+        let known = self.topology.has_edges();
+        let (enough, rate) = match (symptom, known) {
+            (true, true) => (0.5, 0.8),
+            // with no graph to go by, the one that is furthest off is the likeliest
+            (true, false) => (1.0, 1.5),
+            (false, _) => (0.5, 0.4),
+        };
+        (rate * (least.max(1e-6) / enough).min(1.0).ln()).max(LEAST_SIZE)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use suture_event::{Direction, SignalKind, Timestamp};
+use suture_event::{Direction, SignalKind, Span, Timestamp};
 
 use crate::{
     effects::Way,
@@ -37,8 +37,9 @@ const SECOND: f64 = 0.3;
 const VIEW: f64 = 0.5;
 const VIEWS: usize = 2;
 
-/// Sorts signals into cells; with each comes how surprising it is, in nats.
-pub(crate) fn cells<'a>(signals: impl Iterator<Item = (usize, &'a Signal, f64)>) -> Vec<Cell> {
+/// Sorts signals into cells; with each comes how surprising it is, in nats. What begins longer than `apart` after the one
+/// before it is another cell.
+pub(crate) fn cells<'a>(signals: impl Iterator<Item = (usize, &'a Signal, f64)>, apart: Span) -> Vec<Cell> {
     let mut sorted: BTreeMap<_, Vec<(f64, usize, &Signal)>> = BTreeMap::new();
     for (index, signal, nats) in signals {
         sorted
@@ -48,6 +49,7 @@ pub(crate) fn cells<'a>(signals: impl Iterator<Item = (usize, &'a Signal, f64)>)
     }
     sorted
         .into_iter()
+        .flat_map(|(key, members)| bursts(members, apart).into_iter().map(move |burst| (key, burst)))
         .filter_map(|((target, kind, way), mut members)| {
             members.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
             let (first, _, signal) = *members.first()?;
@@ -91,6 +93,19 @@ pub(crate) fn cells<'a>(signals: impl Iterator<Item = (usize, &'a Signal, f64)>)
             })
         })
         .collect()
+}
+
+/// Those that began close to each other, in order of time.
+fn bursts(mut members: Vec<(f64, usize, &Signal)>, apart: Span) -> Vec<Vec<(f64, usize, &Signal)>> {
+    members.sort_by(|a, b| a.2.onset.cmp(&b.2.onset).then(a.1.cmp(&b.1)));
+    let mut found: Vec<Vec<(f64, usize, &Signal)>> = Vec::new();
+    for member in members {
+        match found.last_mut().filter(|burst| burst.last().is_some_and(|last| member.2.onset.since(last.2.onset) <= apart)) {
+            Some(burst) => burst.push(member),
+            None => found.push(vec![member]),
+        }
+    }
+    found
 }
 
 /// On which side a signal is; for symptoms, whether that is the bad one.

@@ -3,7 +3,7 @@
 use std::{collections::VecDeque, sync::Arc};
 
 use serde::{Deserialize, Serialize};
-use suture_event::{Span, Anomaly, AnomalyPhase, Change, Edge, EndReason, Incident, SignalState, Timestamp, Watched};
+use suture_event::{Span, Anomaly, AnomalyPhase, Change, Edge, Incident, Timestamp, Watched};
 
 use crate::{
     Options,
@@ -12,6 +12,9 @@ use crate::{
     signal::{NOWHERE, Signal},
     topology::{ServiceId, Topology},
 };
+
+/// A signal that is this many times as far off as it was is news again.
+const FRESH: f64 = 2.0;
 
 /// One input of the fold.
 #[derive(Debug, Clone, Copy)]
@@ -213,33 +216,26 @@ impl Diagnoser {
     fn on_anomaly(&mut self, anomaly: &Anomaly) {
         self.judge_at.get_or_insert(self.now);
         let now = self.now;
-        let known = self
-            .loose
-            .iter_mut()
-            .chain(self.cases.iter_mut().flat_map(|case| case.signals.iter_mut()))
-            .find(|signal| signal.id == anomaly.id);
-        match (anomaly.phase, known) {
-            (AnomalyPhase::Eased, Some(signal)) => signal.eased = true,
-            (AnomalyPhase::Opened | AnomalyPhase::Grown, Some(signal)) => {
-                signal.eased = false;
-                signal.deviation = signal.deviation.max(anomaly.deviation);
-                signal.value = anomaly.value;
-                signal.expected = anomaly.expected;
-                if !signal.is_active() {
-                    signal.state = SignalState::Active;
-                    signal.since = anomaly.at;
-                }
+        let mut grown = None;
+        let mut is_known = false;
+        let all = self.loose.iter_mut();
+        for signal in all.chain(self.cases.iter_mut().flat_map(|case| case.signals.iter_mut())) {
+            if signal.id != anomaly.id {
+                continue;
             }
-            (AnomalyPhase::Ended, Some(signal)) => {
-                signal.state = match anomaly.end {
-                    Some(EndReason::Adapted) => SignalState::Adapted,
-                    Some(EndReason::Silent) => SignalState::Silent,
-                    Some(EndReason::Recovered) | None => SignalState::Recovered,
-                };
-                signal.since = anomaly.at;
+            is_known = true;
+            if anomaly.phase == AnomalyPhase::Grown && anomaly.deviation >= FRESH * signal.deviation {
+                grown = Some(signal.clone());
             }
-            (AnomalyPhase::Opened | AnomalyPhase::Grown, None) => self.on_new(anomaly),
-            (AnomalyPhase::Ended | AnomalyPhase::Eased, None) => return,
+            signal.tell(anomaly);
+        }
+        match anomaly.phase {
+            AnomalyPhase::Opened | AnomalyPhase::Grown if !is_known => self.on_new(anomaly),
+            AnomalyPhase::Ended | AnomalyPhase::Eased if !is_known => return,
+            _ => {}
+        }
+        if let Some(signal) = grown {
+            self.on_grown(signal, anomaly);
         }
         for case in &mut self.cases {
             if case.signals.iter().any(|signal| signal.id == anomaly.id) {
@@ -247,6 +243,27 @@ impl Diagnoser {
                 case.news = now;
             }
         }
+    }
+
+    /// A signal that an incident has had for long is far further off now: whether that is of the same cause is open.
+    fn on_grown(&mut self, former: Signal, anomaly: &Anomaly) {
+        let spread = self.options.group.spread;
+        let old = |case: &Case| case.opened_at.plus(spread) < self.now && case.signals.iter().any(|s| s.id == former.id);
+        if !self.cases.iter().any(old) || self.loose.iter().any(|signal| signal.id == former.id) {
+            return;
+        }
+        let window = self.window();
+        self.loose.push_back(Signal {
+            onset: anomaly.at.minus(window),
+            at: anomaly.at,
+            deviation: anomaly.deviation,
+            value: anomaly.value,
+            expected: former.value.unwrap_or(anomaly.expected),
+            since: anomaly.at,
+            opening: false,
+            fresh: true,
+            ..former
+        });
     }
 
     fn on_new(&mut self, anomaly: &Anomaly) {

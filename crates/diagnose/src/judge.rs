@@ -48,9 +48,11 @@ impl Diagnoser {
     /// Judges the state as of now.
     pub(crate) fn judge(&mut self, out: &mut Vec<Incident>) {
         self.background.advance(self.now);
+        let (now, window) = (self.now, self.window());
         for case in &mut self.cases {
             if case.look_again.is_some_and(|at| at <= self.now) {
-                case.look_again = None;
+                let later = case.opened_at.plus(Span::from_millis(2 * MATURES * window.as_millis() + window.as_millis()));
+                case.look_again = Some(later).filter(|later| *later > now);
                 case.dirty = true;
             }
         }
@@ -123,6 +125,12 @@ impl Diagnoser {
         self.options.group.within.max(two)
     }
 
+    /// Signals of one kind at one place that begin further apart than this are two things.
+    fn apart(&self) -> Span {
+        let four = Span::from_millis(4 * self.window().as_millis());
+        self.options.group.spread.max(four)
+    }
+
     fn watched(&self, signal: &Signal) -> Watched {
         Watched {
             all: f64::from(self.topology.count_cells()),
@@ -155,7 +163,7 @@ impl Diagnoser {
         for mut signal in std::mem::take(&mut self.loose) {
             let is_back = |case: &Case| case.signals.iter().any(|known| known.series == signal.series);
             let explained_by_news = || self.news_of(signal.target).is_some();
-            let home = self.cases.iter().rposition(is_back).filter(|_| !explained_by_news());
+            let home = self.cases.iter().rposition(is_back).filter(|_| !signal.fresh && !explained_by_news());
             match home.and_then(|index| self.cases.get_mut(index)) {
                 Some(case) => {
                     signal.opening = case
@@ -177,7 +185,7 @@ impl Diagnoser {
         }
         let mut stay = VecDeque::new();
         for signal in std::mem::take(&mut self.loose) {
-            let found = cells(std::iter::once((0, &signal, 1.0)));
+            let found = cells(std::iter::once((0, &signal, 1.0)), self.apart());
             let home = self.cases.iter().rposition(|case| {
                 signal.at >= case.opened_at && self.shows(case, &found) >= BELONGS
             });
@@ -199,11 +207,12 @@ impl Diagnoser {
         let within = self.within();
         let loose = self.loose.iter().enumerate();
         let counted = loose.filter(|(_, signal)| self.held_until(signal).is_none());
-        cells(counted.map(|(index, signal)| {
+        let found = counted.map(|(index, signal)| {
             // one that has been out for long may well be a coincidence
             let span = self.now.since(signal.at).max(within);
             (index, signal, self.nats(signal, span))
-        }))
+        });
+        cells(found, self.apart())
     }
 
     /// What a group must show to be worth an incident: around a service that was changed just now, and around others.
@@ -389,11 +398,11 @@ impl Diagnoser {
     /// The odds of the best single cause of signals.
     fn best_odds<'a>(&self, case: &Case, signals: impl Iterator<Item = &'a Signal>) -> f64 {
         let within = self.within();
-        let found = cells(
-            signals
-                .enumerate()
-                .map(|(index, signal)| (index, signal, surprise(signal, &self.background, self.watched(signal), within, self.now))),
-        );
+        let weighed = signals.enumerate().map(|(index, signal)| {
+            let nats = surprise(signal, &self.background, self.watched(signal), within, self.now);
+            (index, signal, nats)
+        });
+        let found = cells(weighed, self.apart());
         let changes = self.changes_about(case);
         let spent = BTreeSet::new();
         let scene = self.scene(self.view(&found), &[], &changes, &spent);
@@ -513,10 +522,11 @@ impl Diagnoser {
 
     fn diagnose(&self, case: &Case, spent: &BTreeSet<Arc<str>>) -> (Vec<Hypothesis>, f64, Option<Account>) {
         let within = self.within();
-        let found = cells(case.signals.iter().enumerate().map(|(index, signal)| {
+        let weighed = case.signals.iter().enumerate().map(|(index, signal)| {
             let nats = surprise(signal, &self.background, self.watched(signal), within, self.now);
             (index, signal, nats)
-        }));
+        });
+        let found = cells(weighed, self.apart());
         let changes = self.changes_about(case);
         let scene = self.scene(self.view(&found), &case.signals, &changes, spent);
         let (hypotheses, none_of_these) = rank(&scene);

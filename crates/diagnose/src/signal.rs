@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use suture_event::{Anomaly, Direction, SeriesKey, SignalKind, SignalState, Span, Timestamp};
+use suture_event::{Anomaly, AnomalyPhase, Direction, EndReason, SeriesKey, SignalKind, SignalState, Span, Timestamp};
 
 use crate::{
     background::{Background, Watched},
@@ -39,6 +39,9 @@ pub(crate) struct Signal {
     /// Inside its band again, if not yet for long enough to be over.
     #[serde(default)]
     pub(crate) eased: bool,
+    /// It is of a series that an incident has already, and grew well beyond what that incident knows.
+    #[serde(default)]
+    pub(crate) fresh: bool,
     /// Whether it was there when its incident opened.
     pub(crate) opening: bool,
 }
@@ -86,6 +89,7 @@ impl Signal {
             state: SignalState::Active,
             since: anomaly.at,
             eased: false,
+            fresh: false,
             opening: false,
         }
     }
@@ -95,6 +99,31 @@ impl Signal {
         let (value, expected) = (self.value?.abs(), self.expected.abs());
         let ratio = value.max(expected) / value.min(expected).max(1e-9 * expected.max(1e-300));
         Some(ratio - 1.0).filter(|share| share.is_finite())
+    }
+
+    /// Takes in how its anomaly goes on.
+    pub(crate) fn tell(&mut self, anomaly: &Anomaly) {
+        match anomaly.phase {
+            AnomalyPhase::Eased => self.eased = true,
+            AnomalyPhase::Opened | AnomalyPhase::Grown => {
+                self.eased = false;
+                self.deviation = self.deviation.max(anomaly.deviation);
+                self.value = anomaly.value;
+                self.expected = anomaly.expected;
+                if !self.is_active() {
+                    self.state = SignalState::Active;
+                    self.since = anomaly.at;
+                }
+            }
+            AnomalyPhase::Ended => {
+                self.state = match anomaly.end {
+                    Some(EndReason::Adapted) => SignalState::Adapted,
+                    Some(EndReason::Silent) => SignalState::Silent,
+                    Some(EndReason::Recovered) | None => SignalState::Recovered,
+                };
+                self.since = anomaly.at;
+            }
+        }
     }
 
     pub(crate) fn is_active(&self) -> bool {
@@ -109,7 +138,7 @@ const RELIEF: f64 = 0.25;
 const SPARED: f64 = 0.6;
 
 /// Work comes and goes: a change of traffic counts in full from this share on, and less the smaller it is.
-const TIDE: f64 = 0.5;
+const TIDE: f64 = 1.0;
 
 /// How surprising a signal is, in nats, if it came up within `span` of calm time.
 pub(crate) fn surprise(
