@@ -22,7 +22,7 @@ pub(crate) const MOST: f64 = 16.0;
 const TOGETHER: f64 = 2.0;
 
 /// What comes long after a fault is an effect of it this much less likely; what was there before it likewise.
-const LATE: f64 = 1e-4;
+const LATE: f64 = 0.02;
 const EARLY: f64 = 0.3;
 
 /// What is as usual tells only after some windows, and is never quite certain.
@@ -82,8 +82,9 @@ pub(crate) struct Account {
     /// Nats of the seat's own cells, and of others'.
     pub(crate) own: f64,
     pub(crate) others: f64,
-    /// The others' nats, where the second counts half, the third a third, and so on.
-    pub(crate) fading: f64,
+    /// How far the cells rise above chance, by the sort of fault that lifts them most, where those of other services, which
+    /// hang together, count less and less: the second half, the third a third, and so on.
+    pub(crate) height: f64,
     /// Nats against, for what is as usual.
     pub(crate) quiet: f64,
     pub(crate) quiets: Vec<Quiet>,
@@ -95,11 +96,6 @@ pub(crate) struct Account {
 }
 
 impl Account {
-    /// How far the cells rise above chance, where those of other services, which hang together, count less and less.
-    pub(crate) fn height(&self) -> f64 {
-        self.own + self.fading + self.quiet + self.size
-    }
-
     /// The chance that the fault shows in a cell.
     pub(crate) fn share(&self, cell: usize) -> f64 {
         self.gains.get(cell).map_or(0.0, |gain| gain.0)
@@ -112,11 +108,15 @@ impl View<'_> {
         let frame = self.frame(seat);
         let all = FAULTS.map(|(fault, share)| (self.of_fault(&frame, fault), f64::ln(share)));
         let total = log_sum(all.iter().map(|(account, prior)| account.total + prior));
+        let height = all.iter().map(|(account, _)| account.height).fold(f64::MIN, f64::max);
         let best = all
             .into_iter()
             .max_by(|a, b| (a.0.total + a.1).total_cmp(&(b.0.total + b.1)))
             .map(|(account, _)| account);
-        best.map_or_else(|| self.of_fault(&frame, Fault::Odd), |best| Account { total, ..best })
+        best.map_or_else(
+            || self.of_fault(&frame, Fault::Odd),
+            |best| Account { total, height, ..best },
+        )
     }
 
     /// More or less work at a service, held against what is seen.
@@ -146,7 +146,7 @@ impl View<'_> {
             gains.push((chance, gain));
         }
         others.sort_by(|a: &f64, b| b.total_cmp(a));
-        let fading = others.iter().zip(1_u32..).map(|(gain, n)| gain / f64::from(n)).sum();
+        let fading: f64 = others.iter().zip(1_u32..).map(|(gain, n)| gain / f64::from(n)).sum();
         let others: f64 = others.iter().sum();
         let quiets = self.quiets(frame, fault);
         let mut against = [0.0; 2];
@@ -161,7 +161,7 @@ impl View<'_> {
             gains,
             own,
             others,
-            fading,
+            height: own + fading + quiet + size,
             quiet,
             quiets,
             size,

@@ -13,9 +13,6 @@ use crate::{
     topology::{ServiceId, Topology},
 };
 
-/// A signal that is this many times as far off as it was is news again.
-const FRESH: f64 = 2.0;
-
 /// One input of the fold.
 #[derive(Debug, Clone, Copy)]
 pub enum Input<'a> {
@@ -216,7 +213,6 @@ impl Diagnoser {
     fn on_anomaly(&mut self, anomaly: &Anomaly) {
         self.judge_at.get_or_insert(self.now);
         let now = self.now;
-        let mut grown = None;
         let mut is_known = false;
         let all = self.loose.iter_mut();
         for signal in all.chain(self.cases.iter_mut().flat_map(|case| case.signals.iter_mut())) {
@@ -224,9 +220,6 @@ impl Diagnoser {
                 continue;
             }
             is_known = true;
-            if anomaly.phase == AnomalyPhase::Grown && anomaly.deviation >= FRESH * signal.deviation {
-                grown = Some(signal.clone());
-            }
             signal.tell(anomaly);
         }
         match anomaly.phase {
@@ -234,36 +227,12 @@ impl Diagnoser {
             AnomalyPhase::Ended | AnomalyPhase::Eased if !is_known => return,
             _ => {}
         }
-        if let Some(signal) = grown {
-            self.on_grown(signal, anomaly);
-        }
         for case in &mut self.cases {
             if case.signals.iter().any(|signal| signal.id == anomaly.id) {
                 case.dirty = true;
                 case.news = now;
             }
         }
-    }
-
-    /// A signal that an incident has had for long is far further off now: whether that is of the same cause is open.
-    fn on_grown(&mut self, former: Signal, anomaly: &Anomaly) {
-        let spread = self.options.group.spread;
-        let old = |case: &Case| case.opened_at.plus(spread) < self.now && case.signals.iter().any(|s| s.id == former.id);
-        if !self.cases.iter().any(old) || self.loose.iter().any(|signal| signal.id == former.id) {
-            return;
-        }
-        let window = self.window();
-        self.loose.push_back(Signal {
-            onset: anomaly.at.minus(window),
-            at: anomaly.at,
-            deviation: anomaly.deviation,
-            value: anomaly.value,
-            expected: former.value.unwrap_or(anomaly.expected),
-            since: anomaly.at,
-            opening: false,
-            fresh: true,
-            ..former
-        });
     }
 
     fn on_new(&mut self, anomaly: &Anomaly) {

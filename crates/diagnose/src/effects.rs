@@ -195,7 +195,7 @@ impl Fault {
             },
             Self::Odd => match kind {
                 K::Other => 0.9,
-                _ => 0.3,
+                _ => 0.4,
             },
             Self::Surge => match kind {
                 K::Traffic if up => 0.98,

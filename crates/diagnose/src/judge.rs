@@ -163,7 +163,7 @@ impl Diagnoser {
         for mut signal in std::mem::take(&mut self.loose) {
             let is_back = |case: &Case| case.signals.iter().any(|known| known.series == signal.series);
             let explained_by_news = || self.news_of(signal.target).is_some();
-            let home = self.cases.iter().rposition(is_back).filter(|_| !signal.fresh && !explained_by_news());
+            let home = self.cases.iter().rposition(is_back).filter(|_| !explained_by_news());
             match home.and_then(|index| self.cases.get_mut(index)) {
                 Some(case) => {
                     signal.opening = case
@@ -284,25 +284,25 @@ impl Diagnoser {
         loop {
             let found = self.cells_of_loose();
             let accounts = self.accounts(&found);
-            let highest = accounts.iter().map(Account::height).fold(0.0, f64::max);
+            let highest = accounts.iter().map(|account| account.height).fold(0.0, f64::max);
             let best = accounts
                 .into_iter()
                 .filter(|account| {
-                    let height = account.height();
+                    let height = account.height;
                     let near_top = height + FOREMOST >= highest;
                     let bar = if near_top && self.is_fresh(account) { enough_if_changed } else { enough };
                     height >= bar + self.aftermath(account)
                 })
                 .map(|account| (account.total + self.prior_of(&account), account))
                 .max_by(|a, b| a.0.total_cmp(&b.0).then(b.1.seat.cmp(&a.1.seat)));
-            let Some((odds, account)) = best else {
+            let Some((_, account)) = best else {
                 self.background.reached(highest);
                 return;
             };
             if self.cases.len() >= self.options.limits.incidents {
                 return;
             }
-            match self.home_of(&account, odds, &found) {
+            match self.home_of(&account, &found) {
                 Some(index) => {
                     let belongs = members(&account, &found, BELONGS);
                     if belongs.is_empty() {
@@ -375,38 +375,34 @@ impl Diagnoser {
             .min(AFTERMATH)
     }
 
-    /// The open incident that a group belongs to, where one cause for both is likelier than two.
-    fn home_of(&self, account: &Account, odds: f64, found: &[Cell]) -> Option<usize> {
-        let belongs = members(account, found, BELONGS);
-        let another = (self.options.rank.spontaneous.at_most * self.within().as_secs_f64()
-            / self.options.rank.spontaneous.per.as_secs_f64())
-        .min(1.0)
-        .ln();
-        let group: Vec<&Signal> = belongs.iter().filter_map(|i| self.loose.get(*i)).collect();
-        let gain = |index: usize, case: &Case| {
-            let apart = self.best_odds(case, case.signals.iter()) + odds + another;
-            let joint = self.best_odds(case, case.signals.iter().chain(group.iter().copied()));
-            (joint >= apart).then_some((index, joint - apart))
+    /// The open incident that a group belongs to: one whose cause would show as the group, or that the group's cause would
+    /// show as, nearly as well as what explains it best, so that a second cause at this very time is less likely.
+    fn home_of(&self, account: &Account, found: &[Cell]) -> Option<usize> {
+        let spontaneous = &self.options.rank.spontaneous;
+        let another = (spontaneous.at_most * self.within().as_secs_f64() / spontaneous.per.as_secs_f64()).min(1.0).ln();
+        let surprise_of_two = -(another + self.prior_of(account));
+        let loss = |case: &Case| {
+            let forth = self.view(found).told(case.centre, case.fault, case.onset);
+            let theirs = self.cells_of(case);
+            let view = self.view(&theirs);
+            let own = view.told(case.centre, case.fault, case.onset);
+            let back = view.told(account.seat, account.fault, account.onset);
+            lost(account, &forth).min(lost(&own, &back))
         };
         let cases = self.cases.iter().enumerate();
         let best = cases
-            .filter_map(|(index, case)| gain(index, case))
-            .max_by(|a, b| a.1.total_cmp(&b.1))?;
-        Some(best.0)
+            .map(|(index, case)| (index, loss(case)))
+            .min_by(|a, b| a.1.total_cmp(&b.1))?;
+        (best.1 < surprise_of_two).then_some(best.0)
     }
 
-    /// The odds of the best single cause of signals.
-    fn best_odds<'a>(&self, case: &Case, signals: impl Iterator<Item = &'a Signal>) -> f64 {
+    fn cells_of(&self, case: &Case) -> Vec<Cell> {
         let within = self.within();
-        let weighed = signals.enumerate().map(|(index, signal)| {
+        let weighed = case.signals.iter().enumerate().map(|(index, signal)| {
             let nats = surprise(signal, &self.background, self.watched(signal), within, self.now);
             (index, signal, nats)
         });
-        let found = cells(weighed, self.apart());
-        let changes = self.changes_about(case);
-        let spent = BTreeSet::new();
-        let scene = self.scene(self.view(&found), &[], &changes, &spent);
-        scene.candidates().first().map_or(0.0, crate::rank::Candidate::odds)
+        cells(weighed, self.apart())
     }
 
     /// Changes that may have to do with an incident.
@@ -454,7 +450,7 @@ impl Diagnoser {
             .filter(|(i, cell)| account.share(*i) >= SUPPORT && cell.strength >= SUPPORTS || cell.target == account.seat)
             .flat_map(|(_, cell)| cell.members.iter().copied())
             .collect();
-        let height = account.height();
+        let height = account.height;
         let first = opening
             .iter()
             .chain(&belongs)
@@ -508,7 +504,7 @@ impl Diagnoser {
                 case.none_of_these = none_of_these;
                 if let Some(best) = best {
                     (case.centre, case.fault, case.onset) = (best.seat, best.fault, best.onset);
-                    case.grown = case.grown.max(best.height());
+                    case.grown = case.grown.max(best.height);
                 }
                 case.calm_since = if case.is_recovered() {
                     case.calm_since.or(Some(self.now))
@@ -521,12 +517,7 @@ impl Diagnoser {
     }
 
     fn diagnose(&self, case: &Case, spent: &BTreeSet<Arc<str>>) -> (Vec<Hypothesis>, f64, Option<Account>) {
-        let within = self.within();
-        let weighed = case.signals.iter().enumerate().map(|(index, signal)| {
-            let nats = surprise(signal, &self.background, self.watched(signal), within, self.now);
-            (index, signal, nats)
-        });
-        let found = cells(weighed, self.apart());
+        let found = self.cells_of(case);
         let changes = self.changes_about(case);
         let scene = self.scene(self.view(&found), &case.signals, &changes, spent);
         let (hypotheses, none_of_these) = rank(&scene);
@@ -591,4 +582,17 @@ fn members(account: &Account, found: &[Cell], least: f64) -> BTreeSet<usize> {
         .filter(|(i, cell)| account.share(*i) >= least || cell.target == account.seat)
         .flat_map(|(_, cell)| cell.members.iter().copied())
         .collect()
+}
+
+/// By how many nats one cause explains cells worse than another. Where a cause shows in many places alike, that it does is
+/// one thing and not many, so the second counts half, the third a third, and so on.
+fn lost(best: &Account, other: &Account) -> f64 {
+    let mut lost: Vec<f64> = best
+        .gains
+        .iter()
+        .zip(&other.gains)
+        .map(|(best, other)| (best.1 - other.1).max(0.0))
+        .collect();
+    lost.sort_by(|a, b| b.total_cmp(a));
+    lost.iter().zip(1_u32..).map(|(nats, n)| nats / f64::from(n)).sum()
 }

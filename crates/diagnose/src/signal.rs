@@ -39,9 +39,6 @@ pub(crate) struct Signal {
     /// Inside its band again, if not yet for long enough to be over.
     #[serde(default)]
     pub(crate) eased: bool,
-    /// It is of a series that an incident has already, and grew well beyond what that incident knows.
-    #[serde(default)]
-    pub(crate) fresh: bool,
     /// Whether it was there when its incident opened.
     pub(crate) opening: bool,
 }
@@ -89,7 +86,6 @@ impl Signal {
             state: SignalState::Active,
             since: anomaly.at,
             eased: false,
-            fresh: false,
             opening: false,
         }
     }
