@@ -37,6 +37,9 @@ const LEAST_SIZE: f64 = -3.0;
 /// An effect that is at least this likely is missed where it does not show.
 const EXPECTED: f64 = 0.3;
 
+/// Calls that an effect may travel over.
+const HOPS: u32 = 10;
+
 const SYMPTOMS: [SignalKind; 3] = [SignalKind::Latency, SignalKind::Errors, SignalKind::Availability];
 const KINDS: [SignalKind; 11] = [
     SignalKind::Latency,
@@ -374,10 +377,10 @@ struct Relations {
 impl Relations {
     fn of(seat: ServiceId, topology: &Topology) -> Self {
         let mut by_service = BTreeMap::new();
-        for (service, hops) in topology.above(seat, 4) {
+        for (service, hops) in topology.above(seat, HOPS) {
             by_service.insert(service, Relation::Up(hops));
         }
-        for (service, hops) in topology.below(seat, 6) {
+        for (service, hops) in topology.below(seat, HOPS) {
             by_service.entry(service).or_insert(Relation::Down(hops));
         }
         Self {

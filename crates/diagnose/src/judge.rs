@@ -41,8 +41,8 @@ const MATURES: i64 = 4;
 /// What comes next to an incident that is just over must show so many nats more, at most.
 const AFTERMATH: f64 = 8.0;
 
-/// How much an incident that came of no change is held against its signals: it was judged to be worth one.
-const HELD_AGAINST: f64 = 0.25;
+/// How much an incident is held against its series at least, however well it is explained.
+const HELD_AGAINST: f64 = 0.1;
 
 impl Diagnoser {
     /// Judges the state as of now.
@@ -550,7 +550,7 @@ impl Diagnoser {
             // that a series was off is held against it unless a change was why; but one incident that is explained, by a
             // change or by what broke, says nothing of what chance does elsewhere
             let weights = Weights {
-                own: HELD_AGAINST * (1.0 - case.change_probability()),
+                own: case.none_of_these.max(HELD_AGAINST * (1.0 - case.change_probability())),
                 pooled: case.none_of_these,
             };
             for signal in &case.signals {
