@@ -157,7 +157,7 @@ impl View<'_> {
             against[usize::from(quiet.service != frame.seat)] += quiet.weight;
         }
         let quiet = against[0] + against[1].max(MOST_AGAINST);
-        let size = self.size(frame, fault);
+        let size = self.size(frame, fault) + self.well(frame, fault);
         Account {
             seat: frame.seat,
             fault,
@@ -236,12 +236,7 @@ impl View<'_> {
 
     /// What the fault would show in, and is as usual.
     fn quiets(&self, frame: &Frame, fault: Fault) -> Vec<Quiet> {
-        let age = self.windows(self.now.since(frame.onset));
-        // silence takes some windows to be told
-        let sure = match fault {
-            Fault::Down => SURE * ((age - 5.0) / 3.0).clamp(0.0, 1.0),
-            _ => SURE * ((age - 1.0) / 3.0).clamp(0.0, 1.0),
-        };
+        let sure = SURE * self.ripe(frame, fault);
         if sure <= 0.0 {
             return Vec::new();
         }
@@ -282,6 +277,23 @@ impl View<'_> {
         found
     }
 
+    /// A cause must be sick itself: one that is watched, with nothing of its own off, is an unlikely seat.
+    fn well(&self, frame: &Frame, fault: Fault) -> f64 {
+        let sick = frame.places.iter().any(|place| place.relation == Relation::Own);
+        if sick || !self.topology.is_watched(frame.seat) {
+            return 0.0;
+        }
+        LEAST_SIZE * self.ripe(frame, fault)
+    }
+
+    /// How sure it is, from 0 to 1, that what is as usual stays so.
+    fn ripe(&self, frame: &Frame, fault: Fault) -> f64 {
+        let age = self.windows(self.now.since(frame.onset));
+        // silence takes some windows to be told
+        let from = if fault == Fault::Down { 5.0 } else { 1.0 };
+        ((age - from) / 3.0).clamp(0.0, 1.0)
+    }
+
     /// Where somebody else is further off in what the fault is about, it hardly sits here: effects fade on their way.
     fn size(&self, frame: &Frame, fault: Fault) -> f64 {
         let about = |kind: SignalKind| match fault {
@@ -307,8 +319,7 @@ impl View<'_> {
             // it would have to make others suffer from what it does not suffer from itself
             let known = KINDS.iter().any(|kind| about(*kind) && self.topology.watches(frame.seat, *kind));
             let told = of(false).next().is_some() && known;
-            let age = self.windows(self.now.since(frame.onset));
-            return if told { LEAST_SIZE * ((age - 1.0) / 3.0).clamp(0.0, 1.0) } else { 0.0 };
+            return if told { LEAST_SIZE * self.ripe(frame, fault) } else { 0.0 };
         }
         let symptom = matches!(fault, Fault::Failing | Fault::Slow);
         let mut least: f64 = 1.0;
