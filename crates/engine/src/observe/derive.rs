@@ -256,9 +256,6 @@ impl Derive {
         } else {
             rollup.entries().iter().copied().for_each(&mut entry);
         }
-        for made in rollup.made().iter().filter(|_| all) {
-            self.take(made.row, made.value, made.sent, made.last, then);
-        }
     }
 
     /// Brings a value to the groups of its row.
@@ -355,7 +352,8 @@ impl Derive {
         let weight = seat.weight;
         for rule in 0..self.rules.len() {
             let sits = |place: &Place| place.rule as usize == rule;
-            if !self.rules[rule].concerns(series.role, rule >= self.written) {
+            // a rule of the file is of the series that are sent, the one for siblings of instances' alone
+            if rule >= self.written && series.role != Role::Instance {
                 continue;
             }
             let known = !self.newer.iter().any(|newer| *newer as usize == rule);
@@ -581,19 +579,6 @@ impl Rule {
             owners: Vec::new(),
             free: Vec::new(),
         })
-    }
-
-    /// Whether series of that role are part of it. What is about each instance, or counts what all of them did, is made of
-    /// theirs, and what is about how a service's series move, of those that they are rolled up into. The rule for `siblings`
-    /// is of instances alone.
-    fn concerns(&self, role: Role, siblings: bool) -> bool {
-        let spec = &self.spec;
-        let whole = spec.together.is_some() || spec.covariance.is_some() || spec.components.is_some();
-        match role {
-            Role::Plain => !siblings,
-            Role::Instance => !whole,
-            Role::RolledUp => whole,
-        }
     }
 
     /// What makes the group of a series, and what the series is called within it; `None` where it has none.

@@ -124,7 +124,6 @@ const NOT: Part = Part {
 pub(super) struct Made {
     pub(super) row: u32,
     pub(super) value: f64,
-    pub(super) sent: bool,
     /// Time of the newest sample that went in; the earliest time where none did.
     pub(super) last: Timestamp,
 }
@@ -309,7 +308,6 @@ impl RollUp {
             self.made.push(Made {
                 row: group.row,
                 value,
-                sent: now.sent > 0,
                 last: Timestamp::from_millis(now.newest),
             });
         }
