@@ -14,6 +14,7 @@ mod environment;
 mod estimate;
 mod explain;
 mod fingerprint;
+mod instances;
 mod kafka;
 mod meaning;
 mod pipeline;
@@ -32,6 +33,7 @@ pub use bytes::{Bytes, BytesError};
 pub use derive::{DeriveMatcher, DeriveRule, Part, ShareOf, SloRule};
 pub use environment::Environment;
 pub use estimate::Estimate;
+pub use instances::Instances;
 pub use kafka::{Kafka, OwnedTopics, Protocol, State};
 pub use meaning::{SqlCheck, SqlProblem, SqlUse, Unchecked};
 pub use pipeline::{

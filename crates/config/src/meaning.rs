@@ -176,6 +176,9 @@ impl Meaning<'_> {
         if sure(&["detect"]) {
             self.tell("detect", detect);
         }
+        if sure(&["instances"]) {
+            self.tell("instances", pipeline.instances.validate());
+        }
         if sure(&["alarms"])
             && let Some(alarms) = &pipeline.alarms
         {

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use suture_event::Span;
 
-use crate::{Bytes, derive::DeriveRule, kafka::Kafka, rekey::Rekey, signal::SignalRule};
+use crate::{Bytes, derive::DeriveRule, instances::Instances, kafka::Kafka, rekey::Rekey, signal::SignalRule};
 
 /// A pipeline: where telemetry and changes come from, how they are watched, and what may be done about it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -51,6 +51,9 @@ pub struct Pipeline {
     /// How samples become windows. Without it every sample is a window of its own.
     #[serde(default)]
     pub window: suture_window::Options,
+    /// Which series are those of one service's instances, and are judged as one.
+    #[serde(default)]
+    pub instances: Instances,
     /// Bounds on what one process takes in and keeps.
     #[serde(default)]
     pub limits: Limits,

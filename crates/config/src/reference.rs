@@ -5,7 +5,7 @@ use serde_json::Value as Json;
 use crate::schema::{Guide, quoted, schema};
 
 /// Top-level sections in the order in which a file is best read; any other follows by name.
-const ORDER: [&str; 12] = [
+const ORDER: [&str; 13] = [
     "scope",
     "kafka",
     "telemetry",
@@ -13,6 +13,7 @@ const ORDER: [&str; 12] = [
     "changes",
     "topology",
     "window",
+    "instances",
     "limits",
     "alarms",
     "detect",

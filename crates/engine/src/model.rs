@@ -9,7 +9,11 @@ use suture_detect::Bank;
 use suture_event::{Timestamp, stable_hash};
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::{ENGINE_VERSION, EngineError, Observe, misfit, observe::Blob, series::Series};
+use crate::{
+    ENGINE_VERSION, EngineError, Observe, misfit,
+    observe::Blob,
+    series::{Role, Series},
+};
 
 /// First bytes of a model file; the number is the layout's version.
 const MAGIC: &[u8] = b"suture model 1\n";
@@ -73,7 +77,8 @@ impl Model {
         let (pipeline, rules, banks) = observe.learned().ok_or_else(|| error(&"samples wait to be judged"))?;
         let series: Vec<_> = observe
             .series()
-            .map(|series| (series.hash, series.rule, series.bank_row))
+            .filter(|series| series.role != Role::Instance)
+            .map(|series| (series.learned_as(), series.rule, series.bank_row))
             .collect();
         let body = Body {
             about: ModelAbout {

@@ -6,6 +6,7 @@ mod evict;
 pub(crate) mod intake;
 mod judge;
 mod named;
+mod rollup;
 mod state;
 
 use std::{collections::BTreeMap, sync::Arc};
@@ -26,7 +27,11 @@ use self::{
     intake::{Decoded, Decoders, Taken},
     judge::Judge,
 };
-use crate::{EngineError, Model, Source, SourceKind, raw::RawSlots, series::SeriesTable};
+use crate::{
+    EngineError, Model, Source, SourceKind,
+    raw::RawSlots,
+    series::{SeriesTable, Slot, rolled_up_in},
+};
 
 /// Samples are judged at the latest when this many wait.
 const PENDING: usize = 8_192;
@@ -133,6 +138,10 @@ pub struct ObserveCounters {
     pub alarms_suppressed: u64,
     /// Samples refused because the bound on series was reached.
     pub series_refused: u64,
+    /// Samples refused because as many instances as may be were rolled up with theirs.
+    pub instances_refused: u64,
+    /// Series of instances given up for a new one's, as they were silent.
+    pub instances_replaced: u64,
     /// Series that found no place in a group of a derive rule, as the group or the number of groups was full.
     pub left_out_of_groups: u64,
     /// Series given up because the bound on series was reached.
@@ -456,10 +465,12 @@ impl Observe {
     /// Why the detectors of a series judge it as they do, in words; `None` for a series that is not known.
     #[must_use]
     pub fn explain(&self, hash: u64) -> Option<String> {
-        match self.table.slot(hash)? {
-            crate::series::Slot::Row(row) => self.judge.explain(self.table.get(row)?),
-            crate::series::Slot::LeftOut => Some("left out by the pipeline's condition".to_owned()),
-            crate::series::Slot::Refused => Some("refused: the bound on series was reached".to_owned()),
+        // one that is made goes by its own name as well, unless one of that name is sent
+        let made = || self.table.slot(rolled_up_in(hash, self.shard.partition));
+        match self.table.slot(hash).or_else(made)? {
+            Slot::Row(row) => self.judge.explain(self.table.get(row)?),
+            Slot::LeftOut => Some("left out by the pipeline's condition".to_owned()),
+            Slot::Refused | Slot::Crowded => Some("refused: the bound on series was reached".to_owned()),
         }
     }
 

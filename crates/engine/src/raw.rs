@@ -45,6 +45,7 @@ fn written(slot: Slot) -> u32 {
         Slot::Row(row) => row.min(GONE - 1),
         Slot::LeftOut => LEFT_OUT,
         Slot::Refused => REFUSED,
+        Slot::Crowded => GONE,
     }
 }
 

@@ -114,7 +114,8 @@ fn partition_of(hash: u64, partitions: usize) -> usize {
     usize::try_from(hash % partitions.max(1) as u64).unwrap_or(0)
 }
 
-/// By what a series is put into a partition: its own hash, or that of the labels by which series are put together.
+/// By what a series is put into a partition: its own hash, or that of the labels by which series are put together. `hash` is
+/// that of what it is judged as: an instance's goes where those of its siblings go.
 fn route_hash(key: &SeriesKey, hash: u64, by: &[String]) -> u64 {
     if by.iter().all(|label| key.labels.get(label).is_none()) {
         return hash;
@@ -128,6 +129,7 @@ fn route_hash(key: &SeriesKey, hash: u64, by: &[String]) -> u64 {
 /// Where the decoders' samples go: to the rows of their series.
 struct Routing<'a> {
     routes: &'a mut Routes,
+    pipeline: &'a Pipeline,
     source: &'a Source,
     settings: &'a Settings,
     taken: &'a mut Taken,
@@ -174,7 +176,7 @@ impl Routing<'_> {
         match slot {
             Slot::Row(row) => self.taken.push(row, ts, value),
             Slot::LeftOut => self.left_out += 1,
-            Slot::Refused => self.taken.refused += 1,
+            Slot::Refused | Slot::Crowded => self.taken.refused += 1,
         }
     }
 
@@ -197,7 +199,9 @@ impl Routing<'_> {
             return Slot::Refused;
         }
         let row = encoder.add(&key, sample.kind, sample.signal);
-        let hash = route_hash(&key, sample.hash, &self.settings.by);
+        // instances of a service come together, so that they are rolled up whole
+        let hash = self.pipeline.rolled_up_from(&key).map_or(sample.hash, |key| key.hash64());
+        let hash = route_hash(&key, hash, &self.settings.by);
         known.push(Route {
             partition: partition_of(hash, self.settings.partitions as usize),
             key,
@@ -258,6 +262,7 @@ impl Rekey {
         let mut taken = std::mem::take(&mut self.taken);
         let mut routing = Routing {
             routes: &mut self.routes,
+            pipeline: &self.pipeline,
             source: &self.source,
             settings: &self.settings,
             taken: &mut taken,

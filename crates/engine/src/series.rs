@@ -4,7 +4,40 @@ use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
-use suture_event::{SeriesKey, SignalKind};
+use suture_event::{SeriesKey, SignalKind, stable_hash};
+
+/// A row that is nobody's, and a series' row in a bank where none judges it.
+pub(crate) const NOBODY: u32 = u32::MAX;
+
+/// What a series is to those that are judged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub(crate) enum Role {
+    /// It is judged by its own past.
+    #[default]
+    Plain,
+    /// It is an instance's, and rolled up with its siblings.
+    Instance,
+    /// It is made of its instances' series, and is judged in their place.
+    RolledUp,
+}
+
+impl Role {
+    #[allow(clippy::trivially_copy_pass_by_ref)] // as serde asks
+    const fn is_plain(&self) -> bool {
+        matches!(self, Self::Plain)
+    }
+}
+
+/// The identity of a series that is made of instances' series, by the hash of its name and labels: another than that of a
+/// series which is sent under the same.
+pub(crate) fn rolled_up(hash: u64) -> u64 {
+    stable_hash([b"rolled up".as_slice(), &hash.to_le_bytes()])
+}
+
+/// The same within a partition: where instances of one service come to several, each makes a series of its own.
+pub(crate) fn rolled_up_in(hash: u64, partition: i32) -> u64 {
+    stable_hash([rolled_up(hash).to_le_bytes().as_slice(), &partition.to_le_bytes()])
+}
 
 /// A series as the shard knows it. Its number is its row in the windows.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -16,8 +49,20 @@ pub(crate) struct Series {
     pub(crate) kind: SignalKind,
     /// Which signal rule it falls under, which is which bank judges it.
     pub(crate) rule: u32,
-    /// Its row in that bank.
+    /// Its row in that bank; [`NOBODY`] for an instance's, which none judges.
     pub(crate) bank_row: u32,
+    #[serde(default, skip_serializing_if = "Role::is_plain")]
+    pub(crate) role: Role,
+}
+
+impl Series {
+    /// By what a model knows it, in whatever shard.
+    pub(crate) fn learned_as(&self) -> u64 {
+        match self.role {
+            Role::Plain | Role::Instance => self.hash,
+            Role::RolledUp => rolled_up(self.key.hash64()),
+        }
+    }
 }
 
 /// What the shard does with a series' samples.
@@ -29,6 +74,8 @@ pub(crate) enum Slot {
     LeftOut,
     /// The bound on series was reached before it came.
     Refused,
+    /// As many instances as may be are rolled up already into what it belongs to. Never remembered, as one may go.
+    Crowded,
 }
 
 /// All series of a shard, found by the hash of their identity. Two series whose 64-bit hashes agree count as one: with a

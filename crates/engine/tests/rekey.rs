@@ -131,13 +131,15 @@ fn a_partition_gets_the_same_samples_in_the_same_order_however_records_come_in_b
             one.len()
         );
     }
-    // every series wholly in one partition, its samples in the order in which they came
+    // every series wholly in one partition, with those of its siblings, its samples in the order in which they came
     for (at, partition) in expected.iter().enumerate() {
         let mine = |sample: &&Sample| {
             let key = suture_event::SeriesKey {
                 metric: sample.metric.clone(),
                 labels: sample.labels.clone(),
             };
+            // instances of a service go where what they are rolled up into belongs
+            let key = pipeline.rolled_up_from(&key).unwrap_or(key);
             key.hash64() % PARTITIONS as u64 == at as u64
         };
         let wanted: Vec<&Sample> = samples.iter().filter(mine).collect();
@@ -329,7 +331,7 @@ fn observe_makes_of_it_what_it_makes_of_well_keyed_telemetry() {
         assert_eq!(through.counters().series, straight.counters().series);
         anomalies += found.len();
     }
-    assert!(anomalies > 2, "the fault is seen: {anomalies}");
+    assert!(anomalies > 0, "the fault is seen: {anomalies}");
 }
 
 /// A request with a counter, a histogram of durations, and the service's version.

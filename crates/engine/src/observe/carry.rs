@@ -2,13 +2,14 @@
 //!
 //! A series goes on as if nothing had happened where it is the same to those who hear of it, its samples make the same
 //! values, and the same detectors watch these. Where only the detectors changed, its open windows stay and its detectors
-//! begin anew. Everything else of it is dropped: it is met again with its next sample. What was open on a series that does
+//! begin anew. A series that was judged by itself and is now one instance's of a service, or the other way about, is
+//! another. Everything else of it is dropped: it is met again with its next sample. What was open on a series that does
 //! not go on ends, as nobody would ever tell.
 
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use suture_config::{DeriveRule, LabelEdge, Pipeline, Scope, SignalRule};
+use suture_config::{DeriveRule, Instances, LabelEdge, Pipeline, Scope, SignalRule};
 use suture_detect::{AlarmBudget, Bank, Budget, SeriesHints};
 use suture_event::{Anomaly, Carried, stable_hash};
 
@@ -20,7 +21,7 @@ use super::{
 };
 use crate::{
     EngineError, Rows, Source, SourceKind,
-    series::{Series, SeriesTable},
+    series::{Role, Series, SeriesTable},
 };
 
 /// Series that a condition is asked about at a time.
@@ -36,6 +37,9 @@ pub(super) struct Terms {
     scope: Scope,
     entity: String,
     from_labels: Vec<LabelEdge>,
+    /// How series of instances are rolled up, where they are. Programs that wrote nothing of it did not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    instances: Option<Instances>,
     /// What the source says of its samples.
     condition: Option<String>,
     value: Option<String>,
@@ -68,6 +72,7 @@ impl Terms {
             scope: pipeline.scope.clone(),
             entity: pipeline.entity.clone(),
             from_labels: pipeline.topology.from_labels.clone(),
+            instances: pipeline.rolled_up().cloned(),
             condition: source.and_then(|source| source.r#where.clone()),
             value: source
                 .and_then(|source| source.value.clone())
@@ -171,7 +176,7 @@ impl Observe {
 
     /// Takes over what fits of a snapshot that was made under other terms; of these nothing is known where `terms` is
     /// absent, but for the hashes that the snapshot itself has.
-    pub(super) fn carry_over(&mut self, snapshot: Snapshot, former: Option<&Terms>) -> Result<(), EngineError> {
+    pub(super) fn carry_over(&mut self, mut snapshot: Snapshot, former: Option<&Terms>) -> Result<(), EngineError> {
         let terms = self.terms();
         if snapshot.series.is_empty() && snapshot.derive.is_none() {
             // a shard of changes, of commands, or one that has met no series yet
@@ -183,7 +188,8 @@ impl Observe {
             return Err(self.misfit());
         }
         let mut counts = Carried::default();
-        let fates = self.fates(&snapshot.series, &rules, former, &terms, &mut counts);
+        snapshot.rollup.find();
+        let fates = self.fates(&snapshot, &rules, former, &terms, &mut counts);
 
         let old = SeriesTable::of(snapshot.series);
         let mut judge = Judge::new(&self.matcher, &self.pipeline)?;
@@ -215,6 +221,7 @@ impl Observe {
                     continue;
                 };
                 if one.rule == rule
+                    && one.role != Role::Instance
                     && let Some(part) = parts.get_mut(series.rule as usize)
                 {
                     part.push((new, series.bank_row));
@@ -228,13 +235,15 @@ impl Observe {
                 }
             }
         }
+        judge.rollup = snapshot.rollup.moved(&places, NOBODY);
         judge.link(table.iter());
 
         let mut ended = Vec::new();
         let at = self.restore_windows(&snapshot.windows, Some(&rows))?;
         for (number, former) in rules.iter().enumerate() {
             let Former::Rule(former) = former else { continue };
-            let of = |row: &u32| old.get(*row).is_some_and(|series| series.rule as usize == number);
+            let judged = |series: &Series| series.rule as usize == number && series.role != Role::Instance;
+            let of = |row: &u32| old.get(*row).is_some_and(judged);
             let anew: Vec<u32> = (0..).take(old.len()).filter(|row| of(row) && !whole(row)).collect();
             let Some(bytes) = snapshot.banks.get(number).filter(|_| !anew.is_empty()) else {
                 continue;
@@ -305,16 +314,29 @@ impl Observe {
     /// What becomes of each series; `None` where nothing of it stays.
     fn fates(
         &self,
-        series: &[Series],
+        snapshot: &Snapshot,
         rules: &[Former],
         former: Option<&Terms>,
         terms: &Terms,
         counts: &mut Carried,
     ) -> Vec<Option<Fate>> {
-        let kept = match former {
+        let series = snapshot.series.as_slice();
+        let mut kept = match former {
             Some(former) if former.condition != terms.condition => self.kept_by_condition(series),
             _ => vec![true; series.len()],
         };
+        for (row, one) in (0..).zip(series) {
+            if one.role == Role::RolledUp {
+                // it is kept where any of those is that it is made of
+                let mut members = snapshot.rollup.members(row).iter();
+                let any = members.any(|member| kept.get(*member as usize) == Some(&true));
+                if let Some(slot) = kept.get_mut(row as usize) {
+                    *slot = any;
+                }
+            }
+        }
+        let rolled = |former: &Terms| former.instances == terms.instances && former.same_context(terms);
+        let rolled = former.is_some_and(rolled);
         let fits: Vec<Vec<Fit>> = rules
             .iter()
             .map(|former| self.matcher.rules().iter().map(|rule| former.fit(rule)).collect())
@@ -326,11 +348,21 @@ impl Observe {
                 fates.push(None);
                 continue;
             }
-            let index = self.matcher.index(&one.key.metric, |name| one.key.labels.get(name));
+            let made = self.pipeline.rolled_up_from(&one.key);
+            let fits_role = match one.role {
+                Role::Plain => made.is_none(),
+                Role::Instance | Role::RolledUp => rolled,
+            };
+            let named = made.as_ref().unwrap_or(&one.key);
+            let index = self.matcher.index(&named.metric, |name| named.labels.get(name));
             let (scope, service) = self.place_of(&one.key);
             let fit = fits.get(one.rule as usize).and_then(|fits| fits.get(index));
             let fit = match fit {
-                Some(fit) if scope == one.scope && service == one.service => *fit,
+                Some(fit) if fits_role && scope == one.scope && service == one.service => match fit {
+                    // no detectors watch it
+                    Fit::Windows if one.role == Role::Instance => Fit::Whole,
+                    fit => *fit,
+                },
                 _ => Fit::Nothing,
             };
             match fit {

@@ -28,19 +28,20 @@ use self::{
 use super::{
     ScoreRow, SuppressedAlarm,
     judge::{anomaly, band, suppressed},
+    rollup::RollUp,
 };
+pub(super) use crate::series::NOBODY;
 use crate::{
     EngineError,
-    series::{Series, SeriesTable},
+    series::{Role, Series, SeriesTable},
 };
-
-/// No row of the windows.
-pub(super) const NOBODY: u32 = u32::MAX;
 
 /// What the first fold makes of series together.
 #[derive(Default)]
 pub(super) struct Derive {
     rules: Vec<Rule>,
+    /// How many of these are the pipeline file's; the one that may follow is of instances alone.
+    written: usize,
     /// By row in the windows.
     seats: Vec<Seat>,
     context: Context,
@@ -147,8 +148,9 @@ impl By {
 
 impl Derive {
     pub(super) fn new(pipeline: &Pipeline) -> Result<Self, EngineError> {
-        let mut rules = Vec::with_capacity(pipeline.derive.len());
-        for spec in &pipeline.derive {
+        let siblings = pipeline.siblings();
+        let mut rules = Vec::with_capacity(pipeline.derive.len() + 1);
+        for spec in pipeline.derive.iter().chain(&siblings) {
             let rule = Rule::new(spec, pipeline.alarms.is_some()).map_err(|reason| EngineError::Detect {
                 signal: spec.name.clone(),
                 reason,
@@ -159,6 +161,7 @@ impl Derive {
         let slide = pipeline.window.slide.map_or(size, |slide| slide.as_secs_f64());
         Ok(Self {
             rules,
+            written: pipeline.derive.len(),
             shared: pipeline.alarms.is_some(),
             context: Context {
                 scope: pipeline.scope.label.clone(),
@@ -178,7 +181,7 @@ impl Derive {
 
     /// Notes what a window makes of the samples of a row: what a count of events in it is worth follows from that.
     pub(super) fn note(&mut self, row: u32, aggregate: Aggregate) {
-        if self.rules.is_empty() {
+        if self.written == 0 {
             return;
         }
         let weight = match aggregate {
@@ -197,19 +200,21 @@ impl Derive {
     }
 
     /// Judges one window.
+    #[allow(clippy::too_many_arguments)] // the parts of one fold, borrowed apart
     pub(super) fn close(
         &mut self,
         closed: &Closed<'_>,
+        rollup: &RollUp,
         table: &SeriesTable,
         mut budget: Option<&mut Budget>,
         said: &mut Vec<(Anomaly, Arc<str>)>,
         silenced: &mut Vec<SuppressedAlarm>,
         mut scores: Option<&mut Vec<ScoreRow>>,
     ) {
-        if self.rules.is_empty() {
+        if self.rules.is_empty() || (self.written == 0 && rollup.is_empty()) {
             return;
         }
-        self.take_in(closed, table);
+        self.take_in(closed, rollup, table);
         said.append(&mut self.ended);
         let moment = Moment {
             start: closed.start,
@@ -231,35 +236,48 @@ impl Derive {
     }
 
     /// Brings the window's values to the members of groups; seats those that have no seat yet.
-    fn take_in(&mut self, closed: &Closed<'_>, table: &SeriesTable) {
+    fn take_in(&mut self, closed: &Closed<'_>, rollup: &RollUp, table: &SeriesTable) {
         let end = closed.end.as_millis();
         let then = Then {
             table,
             at: closed.at,
             end,
         };
-        let entries = closed.rows.iter().zip(closed.values).zip(closed.counts);
-        for (i, ((&row, &value), &count)) in entries.enumerate() {
-            let last = closed.last(i);
-            let Some(series) = table.get(row) else { continue };
-            let seat = self.seat(row);
-            if !seat.taken || seat.hash != series.hash {
-                self.leave(row, then);
-                self.sit(row, series, then, false);
-            } else if seat.due {
-                self.sit(row, series, then, true);
+        // where the file has no rules, there are but instances to look at
+        let all = self.written > 0;
+        let mut entry = |i: usize| {
+            let entry = (closed.rows.get(i), closed.values.get(i), closed.counts.get(i));
+            if let (Some(&row), Some(&value), Some(&count)) = entry {
+                self.take(row, value, count > 0, closed.last(i), then);
             }
-            let Some(seat) = self.seats.get(row as usize) else {
-                continue;
-            };
-            for place in &seat.places {
-                let group = self
-                    .rules
-                    .get_mut(place.rule as usize)
-                    .and_then(|rule| rule.groups.get_mut(place.group as usize));
-                if let Some(group) = group {
-                    group.take(place.member, value, count > 0, end, last);
-                }
+        };
+        if all {
+            (0..closed.rows.len()).for_each(&mut entry);
+        } else {
+            rollup.entries().iter().copied().for_each(&mut entry);
+        }
+    }
+
+    /// Brings a value to the groups of its row.
+    fn take(&mut self, row: u32, value: f64, sent: bool, last: Timestamp, then: Then<'_>) {
+        let Some(series) = then.table.get(row) else { return };
+        let seat = self.seat(row);
+        if !seat.taken || seat.hash != series.hash {
+            self.leave(row, then);
+            self.sit(row, series, then, false);
+        } else if seat.due {
+            self.sit(row, series, then, true);
+        }
+        let Some(seat) = self.seats.get(row as usize) else {
+            return;
+        };
+        for place in &seat.places {
+            let group = self
+                .rules
+                .get_mut(place.rule as usize)
+                .and_then(|rule| rule.groups.get_mut(place.group as usize));
+            if let Some(group) = group {
+                group.take(place.member, value, sent, then.end, last);
             }
         }
     }
@@ -334,6 +352,10 @@ impl Derive {
         let weight = seat.weight;
         for rule in 0..self.rules.len() {
             let sits = |place: &Place| place.rule as usize == rule;
+            // a rule of the file is of the series that are sent, the one for siblings of instances' alone
+            if rule >= self.written && series.role != Role::Instance {
+                continue;
+            }
             let known = !self.newer.iter().any(|newer| *newer as usize == rule);
             if newer && (known || self.seat(row).places.iter().any(sits)) {
                 continue;
@@ -396,6 +418,7 @@ impl Derive {
             kind: of.spec.kind_made(),
             rule,
             bank_row: 0,
+            role: Role::Plain,
             key,
         };
         let judged = match of.spec.peers {

@@ -1,9 +1,10 @@
-//! What happens at the bound on series, where it is to give up the one that was silent the longest.
+//! Series that are given up: at the bound on series the one that was silent the longest, and an instance that ended for one
+//! that took its place.
 
 use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
-use suture_event::{FactBody, Timestamp};
+use suture_event::{FactBody, Span, Timestamp};
 
 use super::{Observe, ObserveOut, intake::Taken};
 
@@ -31,7 +32,9 @@ impl Observe {
         self.flush(out);
         loop {
             while let Some((newest, row)) = self.ranking.rows.pop_front() {
-                if self.windows.forget(row, newest) {
+                // one that is made of others stays for as long as there are any
+                if !self.judge.rollup.holds(row) && self.windows.forget(row, newest) {
+                    self.counters.series_evicted += 1;
                     self.give_up(row, out);
                     return Some(row);
                 }
@@ -41,15 +44,47 @@ impl Observe {
                 return None;
             }
             let most = (self.pipeline.limits.series / SHARE).max(LEAST);
-            let idle = self.windows.idle(most);
+            // those that are made have no samples of their own, and so come first
+            let mut idle = self.windows.idle(most.saturating_add(self.judge.rollup.len()));
+            idle.retain(|(_, row)| !self.judge.rollup.holds(*row));
+            idle.truncate(most);
             self.ranking.exhausted = (idle.len() < most).then_some(closed);
             self.ranking.rows = idle.into();
         }
     }
 
+    /// The row of an instance that has been silent for longer than windows remember one, of those that are rolled up into
+    /// this row: free for another, as whoever comes now takes its place. What came before is judged first, as above.
+    pub(super) fn replaced(
+        &mut self,
+        into: u32,
+        taken: &mut Taken,
+        offset: i64,
+        out: &mut ObserveOut,
+    ) -> Option<u32> {
+        if self.judge.rollup.members(into).is_empty() {
+            return None;
+        }
+        self.express(taken, offset, out);
+        taken.move_to(&mut self.pending);
+        self.flush(out);
+        let slide = self.pipeline.window.slide.or(self.pipeline.window.size)?;
+        let windows = i64::from(self.pipeline.window.gap_limit).saturating_add(1);
+        let patience = Span::from_millis(slide.as_millis().saturating_mul(windows));
+        let members = self.judge.rollup.members(into).iter();
+        let lasts = members.filter_map(|row| Some((self.windows.last(*row)?, *row)));
+        let (last, row) = lasts.min()?;
+        if last.plus(patience) >= self.windows.watermark() || !self.windows.forget(row, last) {
+            return None;
+        }
+        self.counters.instances_replaced += 1;
+        self.give_up(row, out);
+        Some(row)
+    }
+
     fn give_up(&mut self, row: u32, out: &mut ObserveOut) {
-        self.counters.series_evicted += 1;
         self.raw.forget(row);
+        self.judge.rollup.leave(row);
         let at = self.windows.newest();
         for (anomaly, scope) in self.judge.derive.forget(row, &self.table, at) {
             let at = anomaly.at;

@@ -10,11 +10,11 @@ use suture_event::{
 };
 use suture_window::Aggregate;
 
-use super::{Observe, ObserveOut, PENDING, Pending, RecordRef};
+use super::{Observe, ObserveOut, PENDING, Pending, RecordRef, rollup::How};
 use crate::{
     Rows, Source, SourceKind,
     rekey::versions_of,
-    series::{Series, Slot},
+    series::{NOBODY, Role, Series, Slot, rolled_up_in},
 };
 
 /// Samples that are looked up together.
@@ -91,6 +91,8 @@ pub(crate) struct Taken {
     pub(crate) values: Vec<f64>,
     /// Samples refused because of a bound: on series, or on a series' bytes.
     pub(crate) refused: u64,
+    /// Samples refused because of the bound on instances.
+    pub(crate) crowded: u64,
     /// Samples from too far in the future, and the first of them.
     pub(crate) future: u64,
     furthest: Timestamp,
@@ -183,13 +185,19 @@ impl Taken {
         if self.refused > 0 {
             reasons.push(refused());
         }
+        if self.crowded > 0 {
+            reasons.push(format!(
+                "{} samples of instances beyond as many as one series is made of: raise instances.most, or send fewer",
+                self.crowded
+            ));
+        }
         if self.future > 0 {
             reasons.push(format!(
                 "{} samples from the future, up to {}: set the producer's clock, or raise limits.future ({future})",
                 self.future, self.furthest
             ));
         }
-        let samples = rejected.len() as u64 + self.refused + self.future;
+        let samples = rejected.len() as u64 + self.refused + self.crowded + self.future;
         (!reasons.is_empty()).then(|| (reasons.join("; "), samples))
     }
 
@@ -267,7 +275,8 @@ impl Sink for Intake<'_> {
             None => self.observe.register(&sample, self.taken, self.offset, self.out),
         };
         // one that is refused may have room the next time, where room is made
-        let may_change = slot == Slot::Refused && self.observe.pipeline.limits.at_series == AtSeries::Evict;
+        let evicts = self.observe.pipeline.limits.at_series == AtSeries::Evict;
+        let may_change = slot == Slot::Crowded || (slot == Slot::Refused && evicts);
         if let Some(key) = key.filter(|_| !may_change) {
             self.observe.raw.put(key, slot);
         }
@@ -313,6 +322,7 @@ impl Intake<'_> {
             Slot::Row(row) => self.taken.push(row, ts, value),
             Slot::LeftOut => self.observe.counters.left_out += 1,
             Slot::Refused => self.taken.refused += 1,
+            Slot::Crowded => self.taken.crowded += 1,
         }
     }
 }
@@ -434,19 +444,87 @@ impl Observe {
     /// Meets a series for the first time.
     fn register(&mut self, sample: &SampleRef<'_>, taken: &mut Taken, offset: i64, out: &mut ObserveOut) -> Slot {
         let Ok(key) = sample.key() else { return Slot::Refused };
-        let limit = self.pipeline.limits.series;
         if !identity_kept(&self.source, &key, sample) {
-            self.table.exclude(sample.hash, Slot::LeftOut, limit);
+            self.table
+                .exclude(sample.hash, Slot::LeftOut, self.pipeline.limits.series);
             return Slot::LeftOut;
         }
-        let full = self.table.len() >= limit;
-        if full && self.pipeline.limits.at_series == AtSeries::Refuse {
-            self.table.exclude(sample.hash, Slot::Refused, limit);
-            return Slot::Refused;
+        let seated = match self.pipeline.rolled_up_from(&key) {
+            Some(made) => self.seat_instance(key, made, sample, taken, offset, out),
+            None => self.seat(key, sample.hash, Role::Plain, None, sample, taken, offset, out),
+        };
+        match seated {
+            Ok(row) => {
+                if let Some(key) = self.table.get(row).map(|series| series.key.clone()) {
+                    self.edge(&key, sample.ts, out);
+                }
+                Slot::Row(row)
+            }
+            Err(slot) => slot,
         }
-        let index = self.matcher.index(&key.metric, |name| key.labels.get(name));
+    }
+
+    /// Gives an instance's series a row, and one to what it is rolled up into, unless that has one. Where one of its
+    /// siblings has been silent for long, it gives way.
+    fn seat_instance(
+        &mut self,
+        key: SeriesKey,
+        made: SeriesKey,
+        sample: &SampleRef<'_>,
+        taken: &mut Taken,
+        offset: i64,
+        out: &mut ObserveOut,
+    ) -> Result<u32, Slot> {
+        let hash = rolled_up_in(made.hash64(), self.shard.partition);
+        let into = match self.table.slot(hash) {
+            Some(Slot::Row(row)) => Ok(row),
+            Some(slot) => Err(slot),
+            None => self.seat(made, hash, Role::RolledUp, None, sample, taken, offset, out),
+        };
+        let seated = into.and_then(|into| {
+            let free = self.replaced(into, taken, offset, out);
+            let most = self.pipeline.instances.most as usize;
+            if free.is_none() && self.judge.rollup.members(into).len() >= most {
+                return Err(Slot::Crowded);
+            }
+            let row = self.seat(key, sample.hash, Role::Instance, free, sample, taken, offset, out)?;
+            self.judge.join(into, row);
+            Ok(row)
+        });
+        self.judge.rollup.settle();
+        if seated == Err(Slot::Refused) && self.pipeline.limits.at_series == AtSeries::Refuse {
+            self.table
+                .exclude(sample.hash, Slot::Refused, self.pipeline.limits.series);
+        }
+        seated
+    }
+
+    /// Gives a series a row: one that is `free`, a new one, or where there is no more room, that of another which gives way.
+    #[allow(clippy::too_many_arguments)] // the series, and what a sample is taken in with
+    fn seat(
+        &mut self,
+        key: SeriesKey,
+        hash: u64,
+        role: Role,
+        free: Option<u32>,
+        sample: &SampleRef<'_>,
+        taken: &mut Taken,
+        offset: i64,
+        out: &mut ObserveOut,
+    ) -> Result<u32, Slot> {
+        let limit = self.pipeline.limits.series;
+        let full = free.is_none() && self.table.len() >= limit;
+        if full && self.pipeline.limits.at_series == AtSeries::Refuse {
+            self.table.exclude(hash, Slot::Refused, limit);
+            return Err(Slot::Refused);
+        }
+        // an instance is read as what it is rolled up into is
+        let made = (role == Role::Instance).then(|| self.pipeline.rolled_up_from(&key));
+        let named = made.flatten();
+        let named = named.as_ref().unwrap_or(&key);
+        let index = self.matcher.index(&named.metric, |name| named.labels.get(name));
         let Some(signal) = self.matcher.rules().get(index).cloned() else {
-            return Slot::Refused;
+            return Err(Slot::Refused);
         };
         let told = matches!(sample.kind, PointKind::Cumulative { monotonic: true });
         let aggregate = match (signal.aggregate, sample.kind) {
@@ -457,46 +535,56 @@ impl Observe {
             .kind
             .or(sample.signal)
             .unwrap_or_else(|| signal.kind_of(&key.metric));
-        let row = if full {
-            let Some(row) = self.make_room(taken, offset, out) else {
-                return Slot::Refused;
-            };
-            if self.windows.reuse(row, aggregate).is_err() {
-                return Slot::Refused;
-            }
-            row
+        let free = if full {
+            Some(self.make_room(taken, offset, out).ok_or(Slot::Refused)?)
         } else {
-            self.windows.add_series(aggregate)
+            free
         };
-        let hints = SeriesHints {
-            metric: &key.metric,
-            kind,
-            counter: signal.is_counter(told),
-            hash: sample.hash,
+        let row = match free {
+            Some(row) => self
+                .windows
+                .reuse(row, aggregate)
+                .map(|()| row)
+                .map_err(|_| Slot::Refused)?,
+            None => self.windows.add_series(aggregate),
         };
         #[allow(clippy::cast_possible_truncation)] // as many as the pipeline file has rules
         let rule = index as u32;
-        let known = self.model.as_ref().and_then(|model| model.find(sample.hash, &signal));
-        let bank_row = self.judge.add(rule, row, hints, known);
-        self.judge.derive.note(row, aggregate);
-        self.edge(&key, sample.ts, out);
         let (scope, service) = self.place_of(&key);
-        self.watch(&scope, service.as_ref(), kind, sample.ts, out);
-        let series = Series {
+        let place = (scope.clone(), service.clone());
+        let mut series = Series {
             key,
-            hash: sample.hash,
+            hash,
             scope,
             service,
             kind,
             rule,
-            bank_row,
+            bank_row: NOBODY,
+            role,
         };
-        if full {
+        if role != Role::Instance {
+            let hints = SeriesHints {
+                metric: &series.key.metric,
+                kind,
+                counter: signal.is_counter(told),
+                hash,
+            };
+            let known = self.model.as_ref();
+            let known = known.and_then(|model| model.find(series.learned_as(), &signal));
+            series.bank_row = self.judge.add(rule, row, hints, known);
+        }
+        if role == Role::RolledUp {
+            let how = How::of(kind, &series.key.metric, aggregate);
+            self.judge.rollup.add(row, how);
+        }
+        self.judge.derive.note(row, aggregate);
+        if free.is_some() {
             self.table.replace(row, series);
         } else {
             self.table.add(series);
         }
-        Slot::Row(row)
+        self.watch(&place.0, place.1.as_ref(), kind, sample.ts, out);
+        Ok(row)
     }
 
     /// The scope and the service of a series.
@@ -620,6 +708,7 @@ impl Observe {
         };
         let complaints = taken.complaints(rejected, limits.future, refused);
         self.counters.series_refused += taken.refused;
+        self.counters.instances_refused += taken.crowded;
         self.counters.future += taken.future;
         if let Some((reason, samples)) = complaints {
             self.refuse(offset, reason, samples, out);

@@ -4,18 +4,20 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use suture_config::{Pipeline, SignalMatcher};
 use suture_detect::{Bank, Budget, Column, Episode, SeriesHints, Suppressed};
-use suture_event::{Anomaly, SeriesKey, Timestamp, hex16, stable_hash};
+use suture_event::{Anomaly, SeriesKey, Span, Timestamp, hex16, stable_hash};
 use suture_window::{Closed, Windows};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use super::{Band, ScoreRow, SuppressedAlarm, derive::Derive};
+use super::{Band, ScoreRow, SuppressedAlarm, derive::Derive, rollup::RollUp};
 use crate::{
     EngineError,
-    series::{Series, SeriesTable},
+    series::{Role, Series, SeriesTable},
 };
 
 /// What a row of a bank stands for that no series has.
 const NO_ROW: u32 = u32::MAX;
+/// In place of a rule: no bank judges the series, which is an instance's, and in place of a row stands its group.
+const OF_INSTANCE: u32 = u32::MAX;
 
 /// One signal rule's detectors, with the columns they are fed from.
 struct RuleBank {
@@ -48,6 +50,10 @@ pub(super) struct Judge {
     pub(super) budget: Option<Budget>,
     /// What is made of several series together.
     pub(super) derive: Derive,
+    /// What is made of instances' series, and is judged in their place.
+    pub(super) rollup: RollUp,
+    /// Milliseconds between two windows.
+    slide: i64,
     /// Alarms that a budget suppressed, in order.
     pub(super) suppressed: Vec<SuppressedAlarm>,
     /// Anomalies to be said, with their scopes, in order.
@@ -85,6 +91,8 @@ impl Judge {
             suppressed: Vec::new(),
             said: Vec::new(),
             derive: Derive::new(pipeline)?,
+            rollup: RollUp::default(),
+            slide: pipeline.window.slide.or(pipeline.window.size).map_or(0, Span::as_millis),
         })
     }
 
@@ -111,14 +119,31 @@ impl Judge {
         if let Some((from, from_row)) = known {
             bank.bank.adopt(bank_row, from, from_row);
         }
+        self.place(row, Place { rule, bank_row });
+        bank_row
+    }
+
+    fn place(&mut self, row: u32, place: Place) {
         let at = row as usize;
         if at >= self.places.len() {
             self.places.resize(at + 1, Place::default());
         }
-        if let Some(place) = self.places.get_mut(at) {
-            *place = Place { rule, bank_row };
+        if let Some(slot) = self.places.get_mut(at) {
+            *slot = place;
         }
-        bank_row
+    }
+
+    /// Rolls a row up into another.
+    pub(super) fn join(&mut self, into: u32, row: u32) {
+        self.rollup.join(into, row);
+        let group = self.rollup.group(row).unwrap_or(NO_ROW);
+        self.place(
+            row,
+            Place {
+                rule: OF_INSTANCE,
+                bank_row: group,
+            },
+        );
     }
 
     /// Gives a series up: its row in the bank is free for another. What is open of it ends.
@@ -131,6 +156,11 @@ impl Judge {
     }
 
     pub(super) fn explain(&self, series: &Series) -> Option<String> {
+        if series.role == Role::Instance {
+            return Some(
+                "an instance's: it is judged against its siblings, and what they come to by its own past".to_owned(),
+            );
+        }
         Some(self.banks.get(series.rule as usize)?.bank.explain(series.bank_row))
     }
 
@@ -192,6 +222,7 @@ impl Judge {
         }
         self.derive.close(
             closed,
+            &self.rollup,
             table,
             self.budget.as_mut(),
             &mut self.said,
@@ -207,17 +238,33 @@ impl Judge {
             rule.values.clear();
             rule.last.clear();
         }
+        self.rollup.begin();
         for (i, (&row, &value)) in closed.rows.iter().zip(closed.values).enumerate() {
             let Some(place) = self.places.get(row as usize) else {
                 continue;
             };
             let Some(rule) = self.banks.get_mut(place.rule as usize) else {
+                self.rollup.take(place.bank_row, closed, i, self.slide);
                 continue;
             };
             rule.bank_rows.push(place.bank_row);
             rule.values.push(value);
             if scored {
                 rule.last.push(closed.last(i));
+            }
+        }
+        self.rollup.finish();
+        for made in self.rollup.made() {
+            let Some(place) = self.places.get(made.row as usize) else {
+                continue;
+            };
+            let Some(rule) = self.banks.get_mut(place.rule as usize) else {
+                continue;
+            };
+            rule.bank_rows.push(place.bank_row);
+            rule.values.push(made.value);
+            if scored {
+                rule.last.push(made.last);
             }
         }
     }
@@ -260,7 +307,7 @@ impl Judge {
         self.banks.iter_mut().map(|rule| &mut rule.bank)
     }
 
-    /// Says again which window row each bank row belongs to, after a restore.
+    /// Says again which window row each bank row belongs to, after a restore: that of what is rolled up included.
     pub(super) fn link<'a>(&mut self, series: impl Iterator<Item = &'a Series>) {
         for rule in &mut self.banks {
             rule.rows.clear();
@@ -268,13 +315,20 @@ impl Judge {
         }
         self.places.clear();
         for (row, one) in series.enumerate() {
+            #[allow(clippy::cast_possible_truncation)] // bounded by the limit on series
+            let row = row as u32;
+            if one.role == Role::Instance {
+                self.places.push(Place {
+                    rule: OF_INSTANCE,
+                    bank_row: self.rollup.group(row).unwrap_or(NO_ROW),
+                });
+                continue;
+            }
             self.places.push(Place {
                 rule: one.rule,
                 bank_row: one.bank_row,
             });
             if let Some(rule) = self.banks.get_mut(one.rule as usize) {
-                #[allow(clippy::cast_possible_truncation)] // bounded by the limit on series
-                let row = row as u32;
                 if let Some(slot) = rule.rows.get_mut(one.bank_row as usize) {
                     *slot = row;
                 }

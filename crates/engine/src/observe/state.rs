@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use suture_detect::Budget;
 use suture_event::{Timestamp, Watched, codec::otlp::Histograms, stable_hash};
 
-use super::{Judge, Observe, carry::Terms, evict::Ranking};
+use super::{Judge, Observe, carry::Terms, evict::Ranking, rollup::RollUp};
 use crate::{
     ENGINE_VERSION, EngineError, misfit,
     series::{Series, SeriesTable},
@@ -43,6 +43,9 @@ pub(super) struct Snapshot {
     /// What is made of several series together.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) derive: Option<Blob>,
+    /// What is made of instances' series.
+    #[serde(default, skip_serializing_if = "RollUp::is_empty")]
+    pub(super) rollup: RollUp,
     /// Silent series in the order in which they would be given up.
     #[serde(default)]
     ranking: Ranking,
@@ -90,6 +93,7 @@ impl Observe {
                 .snapshot()
                 .map_err(|e| self.snapshot_error(&e))?
                 .map(Blob),
+            rollup: self.judge.rollup.clone(),
             ranking: self.ranking.clone(),
         };
         // room for all of it at once: growing by doubling would hold it three times
@@ -148,6 +152,8 @@ impl Observe {
         if let (Some(alarms), Some(account)) = (&self.pipeline.alarms, &snapshot.budget) {
             judge.budget = Some(Budget::load(alarms, account).map_err(|e| self.snapshot_error(&e))?);
         }
+        judge.rollup = snapshot.rollup;
+        judge.rollup.find();
         judge.link(snapshot.series.iter());
         let at = self.restore_windows(&snapshot.windows, None)?;
         self.table = SeriesTable::of(snapshot.series);

@@ -77,7 +77,7 @@ struct SavedRule {
 impl Derive {
     /// The whole state; nothing where there is no rule.
     pub(in super::super) fn snapshot(&self) -> Result<Option<Vec<u8>>, String> {
-        if self.rules.is_empty() {
+        if self.written == 0 && self.seats.is_empty() {
             return Ok(None);
         }
         let mut rules = Vec::with_capacity(self.rules.len());
@@ -205,6 +205,7 @@ impl Derive {
         Ok(Self {
             rules,
             seats: saved.seats,
+            written: self.written,
             left_out: saved.left_out,
             newer: saved.newer,
             context: self.context.clone(),
