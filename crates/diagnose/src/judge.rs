@@ -41,6 +41,14 @@ const MATURES: i64 = 4;
 /// What comes next to an incident that is just over must show so many nats more, at most.
 const AFTERMATH: f64 = 8.0;
 
+/// An incident without a known cause counts as calm times reaching at most so many nats beyond the bar: one tells that such
+/// things come by, and not how high they may reach.
+const REGRET: f64 = 2.0;
+
+/// Nats that a group must show more at first, and the time after which it is some third of that.
+const STRANGE: f64 = 3.0;
+const KNOWN: Span = Span::from_hours(4);
+
 /// How much an incident is held against its series at least, however well it is explained.
 const HELD_AGAINST: f64 = 0.1;
 
@@ -227,7 +235,14 @@ impl Diagnoser {
         let at = |exposed| self.background.threshold(half, wanted.per, exposed, cells, self.within());
         let (changed, others) = (at(self.share_changed()), at(1.0));
         let least = self.options.open.least;
-        (changed.max(least), others.max(least))
+        let more = self.infancy();
+        (changed.max(least) + more, others.max(least) + more)
+    }
+
+    /// How much more a group must show in the first hours, as what is watched for so short a time may do as a matter of course
+    /// what it was not yet seen to do.
+    fn infancy(&self) -> f64 {
+        STRANGE * (-self.background.watched(self.now).as_secs_f64() / KNOWN.as_secs_f64()).exp()
     }
 
     /// How long a change is news: until most of what is wrong with it would have shown.
@@ -527,6 +542,7 @@ impl Diagnoser {
 
     /// Closes the incidents whose time has come.
     fn resolve(&mut self, out: &mut Vec<Incident>) {
+        let (_, enough) = self.thresholds();
         let options = &self.options.resolve;
         let due = |since: Timestamp, span: Span| since.plus(span) <= self.now;
         let mut kept = Vec::new();
@@ -557,7 +573,8 @@ impl Diagnoser {
                 self.background
                     .learn(signal.series, signal.kind, signal.deviation, weights, self.now);
             }
-            self.background.regret(case.height, case.none_of_these);
+            let most = enough + REGRET;
+            self.background.regret(case.height.min(most), case.none_of_these);
             let blamed = case.hypotheses.first().and_then(|top| top.change.clone());
             self.past.push_back(Past {
                 centre: case.centre,

@@ -37,7 +37,7 @@ pub struct FalseIncidents {
 impl Default for FalseIncidents {
     fn default() -> Self {
         Self {
-            at_most: 1.0,
+            at_most: 2.0,
             per: Span::from_hours(24 * 7),
         }
     }
@@ -175,7 +175,7 @@ impl Default for BackgroundOptions {
             prior_span: Span::from_hours(24),
             most: 18.0,
             block: Span::from_mins(10),
-            prior_blocks: 72.0,
+            prior_blocks: 288.0,
             series: 100_000,
         }
     }
