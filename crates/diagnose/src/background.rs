@@ -162,8 +162,8 @@ impl Background {
         let half_life = self.options.half_life;
         let seen = |counts: Option<&Counts>, from| counts.map_or(0.0, |counts| counts.at_least(from, now, half_life));
         let (own, of_kind) = (self.series.get(&series), self.kinds.get(&kind));
-        // of the kind's anomalies, the share this large; before any were seen, half with each octave
-        let by_prior = 0.5_f64.powi(i32::try_from(octave).unwrap_or(0));
+        // of the kind's anomalies, the share this large; before any were seen, so much with each octave
+        let by_prior = heaviness(kind).powi(i32::try_from(octave).unwrap_or(0));
         let share = (seen(of_kind, octave) + DOUBT * by_prior) / (seen(of_kind, 0) + DOUBT);
         let time = self.exposure(now);
         let weight = self.options.prior_span.as_secs_f64();
@@ -274,6 +274,14 @@ impl Background {
             above += n;
         }
         0.0
+    }
+}
+
+/// The share of anomalies that are twice as large as a given one: delays and work have heavier tails than the rest.
+const fn heaviness(kind: SignalKind) -> f64 {
+    match kind {
+        SignalKind::Latency | SignalKind::Traffic | SignalKind::Network | SignalKind::Other => 0.6,
+        _ => 0.5,
     }
 }
 

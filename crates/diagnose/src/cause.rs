@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// No cell counts for more nats than this.
-pub(crate) const MOST: f64 = 16.0;
+pub(crate) const MOST: f64 = 24.0;
 
 /// What came this many windows after the rest came at the same time, as far as windows tell.
 const TOGETHER: f64 = 2.0;
@@ -33,6 +33,12 @@ const MOST_AGAINST: f64 = -3.0;
 
 /// That others are further off speaks against a seat by at most this much.
 const LEAST_SIZE: f64 = -3.0;
+
+/// A part of that even before it is sure that nothing of the seat will show.
+const UNSEEN: f64 = 0.4;
+
+/// Nats against a fault of a resource that does not show in that resource.
+const GUESS: f64 = -2.0;
 
 /// An effect that is at least this likely is missed where it does not show.
 const EXPECTED: f64 = 0.3;
@@ -279,11 +285,16 @@ impl View<'_> {
 
     /// A cause must be sick itself: one that is watched, with nothing of its own off, is an unlikely seat.
     fn well(&self, frame: &Frame, fault: Fault) -> f64 {
-        let sick = frame.places.iter().any(|place| place.relation == Relation::Own);
-        if sick || !self.topology.is_watched(frame.seat) {
-            return 0.0;
+        let own = || frame.places.iter().zip(self.cells).filter(|(place, _)| place.relation == Relation::Own);
+        if own().next().is_none() {
+            let ripe = self.ripe(frame, fault).max(UNSEEN);
+            return if self.topology.is_watched(frame.seat) { LEAST_SIZE * ripe } else { 0.0 };
         }
-        LEAST_SIZE * self.ripe(frame, fault)
+        // a resource that runs short where nobody sees it is a guess
+        match fault.about() {
+            Some(kind) if own().all(|(_, cell)| cell.kind != kind) => GUESS,
+            _ => 0.0,
+        }
     }
 
     /// How sure it is, from 0 to 1, that what is as usual stays so.

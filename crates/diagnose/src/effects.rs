@@ -83,7 +83,7 @@ pub(crate) const FAULTS: [(Fault, f64); 10] = [
 const FADE: f64 = 0.85;
 
 /// What has no way from the fault to it is off by chance.
-const FAR: f64 = 1e-6;
+const FAR: f64 = 0.0;
 
 /// A symptom: failures and availability are one and the same.
 fn is_failure(kind: SignalKind) -> bool {
@@ -110,6 +110,19 @@ impl Fault {
             // where more work comes in at one entrance it often does at others
             Relation::Far if matches!(self, Self::Surge | Self::Ebb) => 0.6 * self.below(kind, way),
             Relation::Far => FAR,
+        }
+    }
+
+    /// The kind of signal that the fault is in itself, where it is in one.
+    pub(crate) const fn about(self) -> Option<SignalKind> {
+        match self {
+            Self::Cpu => Some(SignalKind::Cpu),
+            Self::Memory => Some(SignalKind::Memory),
+            Self::Disk => Some(SignalKind::Disk),
+            Self::Saturation => Some(SignalKind::Saturation),
+            Self::Network => Some(SignalKind::Network),
+            Self::Node => Some(SignalKind::Node),
+            _ => None,
         }
     }
 

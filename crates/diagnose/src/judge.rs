@@ -300,8 +300,10 @@ impl Diagnoser {
             let found = self.cells_of_loose();
             let accounts = self.accounts(&found);
             let highest = accounts.iter().map(|account| account.height).fold(0.0, f64::max);
+            let waits = self.waits(&found);
             let best = accounts
                 .into_iter()
+                .filter(|account| !waits || account.gains.iter().filter(|gain| gain.1 >= SUPPORTS).count() > 1)
                 .filter(|account| {
                     let height = account.height;
                     let near_top = height + FOREMOST >= highest;
@@ -328,6 +330,18 @@ impl Diagnoser {
                 None => self.open(&account, &found),
             }
         }
+    }
+
+    /// Whether what is seen so far was seen for one window only. One signal by itself that is back in the next was a blip.
+    fn waits(&mut self, found: &[Cell]) -> bool {
+        let window = self.window();
+        let members = found.iter().flat_map(|cell| &cell.members);
+        let raised = members.filter_map(|i| self.loose.get(*i)).map(|signal| signal.at.plus(window));
+        let Some(due) = raised.min().filter(|due| *due > self.now) else {
+            return false;
+        };
+        self.held_until = Some(self.held_until.map_or(due, |until| until.min(due)));
+        true
     }
 
     /// Every place that may be at fault, with how well it explains the cells.
