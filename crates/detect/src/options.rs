@@ -29,6 +29,8 @@ pub enum DetectorName {
     Trend,
     /// The same value again and again, where values usually change.
     Flatline,
+    /// A value far beyond all that was seen, however it got there.
+    Record,
     /// One value far from its neighbours in time. It needs no second window.
     Spike,
     /// What will reach its `limit` soon. Runs wherever `limit` is set and detectors are `auto`.
@@ -59,10 +61,10 @@ pub enum DetectorName {
 impl DetectorName {
     /// Whether it may run under `auto`.
     fn is_automatic(self) -> bool {
-        use DetectorName::{Flatline, RunOut, Seasonal, Sequence, Shift, Silence, Threshold};
+        use DetectorName::{Flatline, Record, RunOut, Seasonal, Sequence, Shift, Silence, Threshold};
         matches!(
             self,
-            Seasonal | Shift | Threshold | Silence | Sequence | Flatline | RunOut
+            Seasonal | Shift | Threshold | Silence | Sequence | Flatline | Record | RunOut
         )
     }
 }

@@ -10,6 +10,7 @@ mod flatline;
 mod forest;
 mod leak;
 mod own;
+mod record;
 mod run_out;
 mod spike;
 mod trend;
@@ -28,7 +29,7 @@ use crate::{
 const FIRST: u8 = 16;
 
 /// These detectors, in the order of their codes. New ones go to the end: codes are kept in snapshots.
-const ALL: [(DetectorName, &str); 13] = [
+const ALL: [(DetectorName, &str); 14] = [
     (DetectorName::Variance, "variance"),
     (DetectorName::Trend, "trend"),
     (DetectorName::Flatline, "flatline"),
@@ -42,6 +43,7 @@ const ALL: [(DetectorName, &str); 13] = [
     (DetectorName::DriftPageHinkley, "drift.page_hinkley"),
     (DetectorName::DriftAdwin, "drift.adwin"),
     (DetectorName::DriftKswin, "drift.kswin"),
+    (DetectorName::Record, "record"),
 ];
 
 /// The name that belongs to a code from [`FIRST`] up.
@@ -161,6 +163,7 @@ pub(crate) fn all(options: &Options) -> Vec<Watched> {
             DetectorName::Variance => (false, false, Box::new(variance::Variance::new(options))),
             DetectorName::Trend => (false, false, Box::new(trend::Trend::new(options))),
             DetectorName::Flatline => (true, false, Box::new(flatline::Flatline::default())),
+            DetectorName::Record => (true, false, Box::new(record::Record::default())),
             DetectorName::Spike => (true, false, Box::new(spike::Spike::new(options))),
             DetectorName::RunOut => (true, true, Box::new(run_out::RunOut::new(options.limit?))),
             DetectorName::Leak => (true, true, Box::new(leak::Leak::new(options))),

@@ -8,7 +8,7 @@ use crate::{
 
 /// Share of the false alarms that one further detector may cause under `auto`, and how many of them there are.
 const FURTHER: f64 = 0.02;
-const MOST_FURTHER: f64 = 1.0;
+const MOST_FURTHER: f64 = 2.0;
 
 impl Bank {
     /// Whether an entry is one of a series that is calm and stays so; what else it says is then taken in.
