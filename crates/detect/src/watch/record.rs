@@ -89,7 +89,8 @@ impl Watcher for Record {
                 && beyond >= ranges * range;
             let known = s.count[i].min(LONG) as f32;
             out.probability[i] = if tells { exp(-ln(known) * (1.0 + least(beyond / range, 8.0))) } else { 1.0 };
-            let far = if tells { 3.0 + 3.0 * least(beyond / range, 20.0) } else { 0.0 };
+            let off = (value - block.judged.slow[i]).abs() / most(block.judged.slow_scale[i], f32::MIN_POSITIVE);
+            let far = if tells { most(off, block.judged.distance[i].abs()) } else { 0.0 };
             out.distance[i] = if up { far } else { -far };
             out.effect[i] = if tells { beyond } else { 0.0 };
             out.inside[i] = u8::from(above <= BACK * range && below <= BACK * range);
