@@ -51,9 +51,9 @@ impl Bank {
         if self.runs.threshold && beyond(&self.options.thresholds, value) {
             return self.vote(i, row, value);
         }
-        // the sequence model looks at how rough and how spread out a series is by itself
+        // the sequence model looks at how rough and spread out a series is, and how far off, by itself
         let mut joint = (probability, distance, SEQUENCE);
-        self.hear(i, row, None, 1.0, &[DetectorName::Variance], &mut joint);
+        self.hear(i, row, None, 1.0, &[DetectorName::Variance, DetectorName::Record], &mut joint);
         if joint.2 != SEQUENCE {
             return joint;
         }
