@@ -24,8 +24,9 @@ pub struct Instances {
     /// Labels of where an instance runs or of what it was made, which go with it: the series that is made does not have
     /// them either. By themselves they make no instance: a series of a machine stays what it is.
     pub along: Vec<String>,
-    /// Whether each instance is judged against its siblings too, where three or more send: the `peers` of a `derive` rule.
-    /// Not done where the file has a `peers` rule of its own.
+    /// Whether each instance is judged against its siblings too, where three or more send: the `peers` of a `derive` rule,
+    /// of what is alike however long an instance runs, which memory, disks and what is of no known kind are not. Not done
+    /// where the file has a `peers` rule of its own.
     pub siblings: bool,
     /// Instances that one series is made of, at most; of further ones samples are refused. One that was silent for longer
     /// than `window.gap_limit` windows gives way to a new one.
@@ -214,7 +215,12 @@ mod tests {
     #[test]
     fn what_tells_instances_apart_goes_and_the_rest_stays() {
         let usual = pipeline("window: {size: 1m}\n");
-        let pod = [("service", "cart"), ("pod", "cart-1"), ("node", "n7"), ("route", "/buy")];
+        let pod = [
+            ("service", "cart"),
+            ("pod", "cart-1"),
+            ("node", "n7"),
+            ("route", "/buy"),
+        ];
         let made = rolled(&usual, &pod).unwrap();
         assert!(made.contains("cart") && made.contains("/buy"), "{made}");
         assert!(!made.contains("cart-1") && !made.contains("n7"), "{made}");

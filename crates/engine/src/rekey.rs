@@ -200,7 +200,10 @@ impl Routing<'_> {
         }
         let row = encoder.add(&key, sample.kind, sample.signal);
         // instances of a service come together, so that they are rolled up whole
-        let hash = self.pipeline.rolled_up_from(&key).map_or(sample.hash, |key| key.hash64());
+        let hash = self
+            .pipeline
+            .rolled_up_from(&key)
+            .map_or(sample.hash, |key| key.hash64());
         let hash = route_hash(&key, hash, &self.settings.by);
         known.push(Route {
             partition: partition_of(hash, self.settings.partitions as usize),

@@ -164,20 +164,29 @@ fn deploys_that_replace_every_instance_leave_the_series_standing() {
     // the one fault comes minutes after a deploy, and is told of the service
     let opened = said.opened();
     let first = opened.first().unwrap();
-    assert_eq!((&*first.metric, &*first.detector == "silence"), ("request_latency", false));
+    assert_eq!(
+        (&*first.metric, &*first.detector == "silence"),
+        ("request_latency", false)
+    );
     assert_eq!(first.labels.get("service"), Some("cart"));
     assert_eq!((first.labels.get("pod"), first.labels.get("node")), (None, None));
     let onset = (first.onset.as_millis() - START) / MINUTE;
     let told = (first.at.as_millis() - START) / MINUTE;
     assert!((805..807).contains(&onset) && told <= 808, "{onset} {told}");
-    assert!(opened.iter().all(|anomaly| &*anomaly.metric == "request_latency"), "{opened:?}");
+    assert!(
+        opened.iter().all(|anomaly| &*anomaly.metric == "request_latency"),
+        "{opened:?}"
+    );
     // traffic adds up, a latency is that of each, and a counter's restart with a new instance is none of the sum
     let close = |metric: &str, least: f64, most: f64| {
         let values = said.values(metric);
         assert!(values.len() > 880, "{metric} has {} windows", values.len());
         for (minute, value) in values {
             let usual = !(800..820).contains(&minute) && minute > 3;
-            assert!(!usual || (least..most).contains(&value), "{metric} at {minute}: {value}");
+            assert!(
+                !usual || (least..most).contains(&value),
+                "{metric} at {minute}: {value}"
+            );
         }
     };
     close("requests_per_second", 135.0, 165.0);
@@ -189,7 +198,11 @@ fn deploys_that_replace_every_instance_leave_the_series_standing() {
     // the same however it is cut
     let whole = said.as_text();
     for (batch, restart) in [(1, 0), (4, 7), (9, 31)] {
-        assert_eq!(run(&pipeline, &minutes, batch, restart).as_text(), whole, "{batch} {restart}");
+        assert_eq!(
+            run(&pipeline, &minutes, batch, restart).as_text(),
+            whole,
+            "{batch} {restart}"
+        );
     }
 }
 
@@ -318,5 +331,8 @@ fn detectors_that_change_leave_the_instances_rolled_up_as_they_were() {
         .map(|row| row.value)
         .collect();
     assert!(traffic.len() > 17, "{traffic:?}");
-    assert!(traffic.iter().all(|value| (135.0..165.0).contains(value)), "{traffic:?}");
+    assert!(
+        traffic.iter().all(|value| (135.0..165.0).contains(value)),
+        "{traffic:?}"
+    );
 }

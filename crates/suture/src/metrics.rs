@@ -205,6 +205,16 @@ const METRICS: &[Metric] = &[
         |s| s.count(count::SERIES_EVICTED).map(Value::Counter),
     ),
     counter(
+        "samples_of_instances_refused",
+        "Samples of instances beyond `instances.most`",
+        |s| s.count(count::INSTANCES_REFUSED).map(Value::Counter),
+    ),
+    counter(
+        "series_of_instances_replaced",
+        "Series of instances that gave way to those of new ones",
+        |s| s.count(count::INSTANCES_REPLACED).map(Value::Counter),
+    ),
+    counter(
         "samples_future",
         "Samples from further ahead than `limits.future`",
         |s| s.count(count::FUTURE).map(Value::Counter),

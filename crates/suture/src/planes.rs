@@ -37,6 +37,10 @@ pub mod count {
     pub const SERIES_REFUSED: &str = "samples_refused";
     /// Series given up at `limits.series`.
     pub const SERIES_EVICTED: &str = "series_evicted";
+    /// Samples of instances beyond `instances.most`.
+    pub const INSTANCES_REFUSED: &str = "samples_of_instances_refused";
+    /// Series of instances that gave way to those of new ones.
+    pub const INSTANCES_REPLACED: &str = "series_of_instances_replaced";
     /// Samples from further ahead than `limits.future`.
     pub const FUTURE: &str = "samples_future";
     /// Samples whose name and labels alone are larger than `rekey.batch_bytes`.
@@ -342,6 +346,8 @@ impl Fold for ObserveFold {
         tell(count::LEFT_OUT, counters.left_out);
         tell(count::SERIES_REFUSED, counters.series_refused);
         tell(count::SERIES_EVICTED, counters.series_evicted);
+        tell(count::INSTANCES_REFUSED, counters.instances_refused);
+        tell(count::INSTANCES_REPLACED, counters.instances_replaced);
         tell(count::FUTURE, counters.future);
         tell(count::LEFT_OUT_OF_GROUPS, counters.left_out_of_groups);
         tell(count::ALARMS_SUPPRESSED, counters.alarms_suppressed);

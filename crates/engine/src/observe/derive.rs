@@ -353,7 +353,7 @@ impl Derive {
         for rule in 0..self.rules.len() {
             let sits = |place: &Place| place.rule as usize == rule;
             // a rule of the file is of the series that are sent, the one for siblings of instances' alone
-            if rule >= self.written && series.role != Role::Instance {
+            if rule >= self.written && !(series.role == Role::Instance && is_alike(series.kind)) {
                 continue;
             }
             let known = !self.newer.iter().any(|newer| *newer as usize == rule);
@@ -564,6 +564,21 @@ impl Derive {
         if let Some(scores) = scores {
             rule.write_scores(&self.readings, &self.about, &self.scores, scores);
         }
+    }
+}
+
+/// Whether siblings are alike in it however old they are: what fills up or grows while an instance runs is not, and of what
+/// nothing is known it cannot be said.
+const fn is_alike(kind: SignalKind) -> bool {
+    match kind {
+        SignalKind::Latency
+        | SignalKind::Errors
+        | SignalKind::Availability
+        | SignalKind::Traffic
+        | SignalKind::Cpu
+        | SignalKind::Network
+        | SignalKind::Saturation => true,
+        SignalKind::Memory | SignalKind::Disk | SignalKind::Node | SignalKind::Other => false,
     }
 }
 

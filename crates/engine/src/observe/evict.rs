@@ -55,13 +55,7 @@ impl Observe {
 
     /// The row of an instance that has been silent for longer than windows remember one, of those that are rolled up into
     /// this row: free for another, as whoever comes now takes its place. What came before is judged first, as above.
-    pub(super) fn replaced(
-        &mut self,
-        into: u32,
-        taken: &mut Taken,
-        offset: i64,
-        out: &mut ObserveOut,
-    ) -> Option<u32> {
+    pub(super) fn replaced(&mut self, into: u32, taken: &mut Taken, offset: i64, out: &mut ObserveOut) -> Option<u32> {
         if self.judge.rollup.members(into).is_empty() {
             return None;
         }

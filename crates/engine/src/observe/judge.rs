@@ -4,11 +4,15 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use suture_config::{Pipeline, SignalMatcher};
 use suture_detect::{Bank, Budget, Column, Episode, SeriesHints, Suppressed};
-use suture_event::{Anomaly, SeriesKey, Span, Timestamp, hex16, stable_hash};
+use suture_event::{Anomaly, SeriesKey, Timestamp, hex16, stable_hash};
 use suture_window::{Closed, Windows};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use super::{Band, ScoreRow, SuppressedAlarm, derive::Derive, rollup::RollUp};
+use super::{
+    Band, ScoreRow, SuppressedAlarm,
+    derive::Derive,
+    rollup::{RollUp, Uncertain},
+};
 use crate::{
     EngineError,
     series::{Role, Series, SeriesTable},
@@ -52,8 +56,7 @@ pub(super) struct Judge {
     pub(super) derive: Derive,
     /// What is made of instances' series, and is judged in their place.
     pub(super) rollup: RollUp,
-    /// Milliseconds between two windows.
-    slide: i64,
+    uncertain: Uncertain,
     /// Alarms that a budget suppressed, in order.
     pub(super) suppressed: Vec<SuppressedAlarm>,
     /// Anomalies to be said, with their scopes, in order.
@@ -92,7 +95,7 @@ impl Judge {
             said: Vec::new(),
             derive: Derive::new(pipeline)?,
             rollup: RollUp::default(),
-            slide: pipeline.window.slide.or(pipeline.window.size).map_or(0, Span::as_millis),
+            uncertain: Uncertain::of(&pipeline.window),
         })
     }
 
@@ -244,7 +247,7 @@ impl Judge {
                 continue;
             };
             let Some(rule) = self.banks.get_mut(place.rule as usize) else {
-                self.rollup.take(place.bank_row, closed, i, self.slide);
+                self.rollup.take(place.bank_row, closed, i, self.uncertain);
                 continue;
             };
             rule.bank_rows.push(place.bank_row);

@@ -11,11 +11,32 @@
 
 use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
-use suture_event::{SignalKind, Timestamp};
-use suture_window::{Aggregate, Closed};
+use suture_event::{SignalKind, Span, Timestamp};
+use suture_window::{Aggregate, Closed, Options};
 
 /// Windows for which an instance counts as new, and as missing before it counts as gone.
 const UNCERTAIN: i64 = 2;
+/// For how long it is uncertain which instances serve, in milliseconds.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Uncertain {
+    /// After one came: windows that overlap hold its predecessor for as long as they are.
+    young: i64,
+    /// After one sent last.
+    missing: i64,
+}
+
+impl Uncertain {
+    pub(super) fn of(window: &Options) -> Self {
+        let size = window.size.map_or(0, Span::as_millis);
+        let slide = window.slide.map_or(size, Span::as_millis);
+        let missing = UNCERTAIN.saturating_mul(slide);
+        Self {
+            young: missing.saturating_add(size - slide),
+            missing,
+        }
+    }
+}
+
 /// The time of what never was.
 const NEVER: i64 = i64::MIN;
 
@@ -63,8 +84,23 @@ impl How {
 /// Whether a metric's name says that it is a share of something, or a rate at which it happens, rather than how much.
 fn is_share(metric: &str) -> bool {
     let name = metric.to_ascii_lowercase();
-    let words = ["ratio", "percent", "pct", "share", "fraction", "%", "error_rate", "errorrate"];
-    let rate = ["failure_rate", "failurerate", "fail_rate", "error.rate", "rejection_rate"];
+    let words = [
+        "ratio",
+        "percent",
+        "pct",
+        "share",
+        "fraction",
+        "%",
+        "error_rate",
+        "errorrate",
+    ];
+    let rate = [
+        "failure_rate",
+        "failurerate",
+        "fail_rate",
+        "error.rate",
+        "rejection_rate",
+    ];
     words.iter().chain(&rate).any(|word| name.contains(word))
 }
 
@@ -247,17 +283,13 @@ impl RollUp {
         self.entries.clear();
     }
 
-    /// Takes in entry `i` of a closed window, which is an instance's of that group. `slide` is the time between two windows,
-    /// in milliseconds.
-    pub(super) fn take(&mut self, number: u32, closed: &Closed<'_>, i: usize, slide: i64) {
+    /// Takes in entry `i` of a closed window, which is an instance's of that group.
+    pub(super) fn take(&mut self, number: u32, closed: &Closed<'_>, i: usize, uncertain: Uncertain) {
         let (Some(&row), Some(&value), Some(&count)) = (closed.rows.get(i), closed.values.get(i), closed.counts.get(i))
         else {
             return;
         };
-        let (Some(group), Some(part)) = (
-            self.groups.get_mut(number as usize),
-            self.parts.get_mut(row as usize),
-        ) else {
+        let (Some(group), Some(part)) = (self.groups.get_mut(number as usize), self.parts.get_mut(row as usize)) else {
             return;
         };
         self.entries.push(i);
@@ -266,19 +298,18 @@ impl RollUp {
             (now.least, now.greatest, now.newest) = (f64::INFINITY, f64::NEG_INFINITY, NEVER);
         }
         now.listed += 1;
-        let recent = |at: i64| at != NEVER && end - at <= UNCERTAIN * slide;
         if count == 0 || !value.is_finite() {
             if count == 0 && value.is_finite() {
                 now.filled = (now.filled.0 + value, now.filled.1 + 1);
             }
-            now.missing += u32::from(recent(part.last));
+            now.missing += u32::from(part.last != NEVER && end - part.last <= uncertain.missing);
             return;
         }
         if part.first == NEVER {
             part.first = end;
             now.fresh += 1;
         }
-        now.young += u32::from(recent(part.first));
+        now.young += u32::from(end - part.first <= uncertain.young);
         part.last = end;
         now.sent += 1;
         now.samples += u64::from(count);
