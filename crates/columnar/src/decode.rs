@@ -378,7 +378,10 @@ fn read_times(column: &ArrayRef, out: &mut Vec<i64>) -> Result<(), DecodeError> 
     }
     out.clear();
     match column.data_type() {
-        DataType::Int64 => read::<Int64Type>(column, out, |at| at),
+        // no unit is told, so its size tells; what is out of range stays so
+        DataType::Int64 => read::<Int64Type>(column, out, |at| {
+            Timestamp::from_number(at).map_or(at, Timestamp::as_millis)
+        }),
         DataType::Timestamp(TimeUnit::Second, _) => {
             read::<TimestampSecondType>(column, out, |at| at.saturating_mul(1_000));
         }

@@ -9,7 +9,7 @@ use suture_event::Span;
 use suture_window::Aggregate;
 
 use crate::{
-    Match, Pipeline, SignalRule,
+    Match, Pipeline, Scope, SignalRule, TelemetryFormat, TelemetrySource,
     kafka::{self, LONGEST_COMMIT},
     problem::Report,
     schema::{nearest, quoted},
@@ -132,6 +132,9 @@ pub(crate) fn check(
         );
         let help = "incidents never span scopes: name a label that several services share, such as `environment`";
         meaning.warn("scope", "scope.label", message, help);
+    }
+    if sure(&["scope", "telemetry"]) {
+        meaning.scope();
     }
     if sure(&["window", "limits", "signals", "detect", "derive", "rekey"]) {
         meaning.memory();
@@ -302,6 +305,27 @@ impl Meaning<'_> {
                 let message = format!("`{path}` cannot be {retention}");
                 self.error("kafka", &path, message, "write at least 1h: a restart reads them again");
             }
+        }
+    }
+
+    /// A label that no series of OpenTelemetry has puts all of them into the default scope, where changes of a named
+    /// environment never meet them.
+    fn scope(&mut self) {
+        let pipeline = self.pipeline;
+        let otlp =
+            |source: &TelemetrySource| matches!(source.format, TelemetryFormat::OtlpProto | TelemetryFormat::OtlpJson);
+        let label = pipeline.scope.label.as_str();
+        let written = self.root.locate("scope.label").whole;
+        let absent = label == "deployment.environment" || (label == Scope::default().label && !written);
+        if absent && pipeline.telemetry.iter().any(otlp) {
+            let message = format!("`scope.label` is `{label}`, which OTLP telemetry does not have");
+            let help = format!(
+                "all of it is in scope `{}` then, and a deploy to another environment never meets it: write `scope: {{label: \
+                 deployment.environment.name}}`, or remove `scope` for one scope over all",
+                pipeline.scope.default
+            );
+            let place = if written { "scope.label" } else { "scope" };
+            self.warn("scope", place, message, help);
         }
     }
 

@@ -17,8 +17,9 @@ pub struct Pipeline {
     /// Name of the pipeline, part of the consumer groups and transactional ids: letters, digits, `.`, `_` and `-`.
     #[schemars(regex(pattern = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$"))]
     pub name: String,
-    /// What keeps environments apart: incidents never span two scopes.
-    #[serde(default)]
+    /// What keeps environments apart: incidents never span two scopes. Absent: there is one scope, `default`, and all is in
+    /// it, whichever environments series, changes and commands name.
+    #[serde(default = "Scope::one", skip_serializing_if = "Scope::is_one")]
     pub scope: Scope,
     /// Label that names the service a series belongs to.
     #[serde(default = "entity")]
@@ -107,6 +108,23 @@ impl Default for Scope {
             label: "environment".to_owned(),
             default: "default".to_owned(),
         }
+    }
+}
+
+impl Scope {
+    /// The one scope of a pipeline that names none: no label tells environments apart.
+    #[must_use]
+    pub fn one() -> Self {
+        Self {
+            label: String::new(),
+            ..Self::default()
+        }
+    }
+
+    /// Whether there is one scope for all.
+    #[must_use]
+    pub const fn is_one(&self) -> bool {
+        self.label.is_empty()
     }
 }
 
@@ -252,7 +270,9 @@ pub struct Limits {
     /// the oldest is let through early.
     #[schemars(range(min = 1, max = 100_000_000))]
     pub pending_facts: usize,
-    /// Scopes that one facts partition keeps state for. Facts of further scopes are counted and dropped.
+    /// Scopes that one facts partition keeps state for. At the bound a new one takes the place of one that has changes and no
+    /// telemetry; if there is none, one with telemetry takes the place of the one that has been silent for longest by the time
+    /// it lived, and others are counted and dropped.
     #[schemars(range(min = 1, max = 100_000))]
     pub scopes: usize,
     /// Shards that one process is expected to serve, for the estimate of memory.

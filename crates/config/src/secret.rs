@@ -12,6 +12,7 @@ pub(crate) fn is_secret(name: &str) -> bool {
         .any(|word| name.contains(word))
         // settings that hold them among others
         || name.ends_with("sasl.oauthbearer.config")
+        || name.ends_with("sasl.jaas.config")
 }
 
 /// What is shown in place of a secret.
@@ -90,6 +91,7 @@ mod tests {
             "ssl.key.pem",
             "DB_TOKEN",
             "client.secret",
+            "sasl.jaas.config",
             "remediate.apiKey",
         ] {
             assert!(is_secret(name), "{name}");

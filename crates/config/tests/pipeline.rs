@@ -24,8 +24,9 @@ fn the_least_file_takes_every_default() {
     assert_eq!(pipeline.clock, Clock::Wall);
     assert_eq!(
         (pipeline.scope.label.as_str(), pipeline.scope.default.as_str()),
-        ("environment", "default")
+        ("", "default")
     );
+    assert!(pipeline.scope.is_one());
     assert_eq!(pipeline.telemetry[0].format, TelemetryFormat::Json);
     assert_eq!(pipeline.kafka.commit_interval, Span::from_millis(100));
     assert_eq!(pipeline.window, suture_window::Options::default());
@@ -34,6 +35,56 @@ fn the_least_file_takes_every_default() {
     assert_eq!(pipeline.remediate, suture_remediate::Options::default());
     assert_eq!(pipeline.observe_group(), "suture-shop-observe");
     assert_eq!(pipeline.decide_group(), "suture-shop-decide");
+}
+
+#[test]
+fn a_file_without_a_scope_has_one_and_one_that_names_it_has_a_label() {
+    let explained = parsed(LEAST).explain();
+    assert_eq!(parsed(&explained), parsed(LEAST), "{explained}");
+    for (scope, label, default) in [
+        ("scope: {}", "environment", "default"),
+        ("scope: {default: prod}", "environment", "prod"),
+        ("scope: {label: cluster}", "cluster", "default"),
+    ] {
+        let pipeline = parsed(&format!("{LEAST}{scope}\n"));
+        assert_eq!(
+            (pipeline.scope.label.as_str(), pipeline.scope.default.as_str()),
+            (label, default)
+        );
+        assert!(!pipeline.scope.is_one());
+        assert_eq!(parsed(&pipeline.explain()), pipeline);
+    }
+    let empty = Pipeline::parse("test.yaml", &format!("{LEAST}scope: {{label: ''}}\n"), &|_| None);
+    assert!(empty.is_err());
+}
+
+#[test]
+fn what_jaas_holds_is_not_shown() {
+    let text = format!("{LEAST}kafka: {{client: {{sasl.jaas.config: 'Module required password=\"hunter2\";'}}}}\n");
+    let explained = parsed(&text).explain();
+    assert!(
+        explained.contains("sasl.jaas.config") && !explained.contains("hunter2"),
+        "{explained}"
+    );
+}
+
+#[test]
+fn a_scope_read_off_a_label_that_otlp_does_not_have_is_told() {
+    for (scope, told) in [
+        ("scope: {default: prod}", true),
+        ("scope: {label: deployment.environment}", true),
+        ("scope: {label: environment}", false),
+        ("scope: {label: deployment.environment.name}", false),
+        ("", false),
+    ] {
+        let text = format!("name: shop\ntelemetry: [{{topic: telemetry, format: otlp_json}}]\n{scope}\n");
+        let checked = Pipeline::check("test.yaml", &text, &|_| None, &suture_config::Unchecked);
+        let said = checked
+            .problems
+            .iter()
+            .any(|p| p.message.contains("which OTLP telemetry does not have"));
+        assert_eq!((said, checked.problems.has_errors()), (told, false), "{scope}");
+    }
 }
 
 #[test]

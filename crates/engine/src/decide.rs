@@ -1,18 +1,23 @@
 //! The second fold: from facts to incidents, action requests and the ledger.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+};
 
 use serde::{Deserialize, Serialize};
 use suture_config::{Clock, Pipeline};
 use suture_diagnose::{Diagnoser, Input as Symptom};
 use suture_event::{
-    ActionRequest, Cause, Command, Edge, EpochNote, Fact, FactBody, Incident, LedgerRecord, Outcome, Span, Timestamp,
-    stable_hash,
+    ActionRequest, Cause, Command, Edge, EdgeSource, EpochNote, Fact, FactBody, Incident, LedgerRecord, Outcome,
+    Progress, ShardId, Span, Timestamp, stable_hash,
 };
-use suture_remediate::{Input as Finding, Output, Remediator};
+use suture_remediate::{Input as Finding, Output, PutAway, Remediator, kind};
 
 use crate::{
-    ENGINE_VERSION, EngineError, misfit,
+    ENGINE_VERSION, EngineError,
+    ahead::Ahead,
+    misfit,
     reorder::{Release, Reorder},
     twice::{SeenTwice, Twice},
 };
@@ -30,6 +35,22 @@ const BEAT: Span = Span::from_secs(10);
 /// before its end: timers act as of when they were due all the same, and half a century has 178 million beats.
 const LEAP: Span = Span::from_hours(30 * 24);
 
+/// The type of a change that telemetry gave away.
+const VERSION_SEEN: &str = "service.version";
+
+/// Notes on shards that began anew which are kept for the first scope that comes; of each shard the last.
+const UNSAID: usize = 64;
+
+/// Scopes that are put away and must not be forgotten, for each that may have state.
+const AWAY: usize = 100;
+
+/// The least time a scope counts as having lived, against which its silence is measured.
+const LIVED: Span = Span::from_hours(1);
+
+/// Changes without any telemetry, and the time since the first of them, from which on a scope counts as one that telemetry
+/// does not reach.
+const APART: (u64, Span) = (3, Span::from_mins(10));
+
 /// What decide said, in order.
 #[derive(Debug, Default)]
 pub struct DecideOut {
@@ -46,14 +67,22 @@ pub struct DecideOut {
 pub struct DecideCounters {
     /// Facts taken in, without progress marks.
     pub facts: u64,
-    /// Facts that wait for slower shards.
+    /// Facts that wait for slower shards, or for time to come as far as they are.
     pub held: u64,
     /// Facts that came after their time had passed.
     pub late: u64,
     /// Facts handed on before their time because the bound on held facts was reached.
     pub forced: u64,
-    /// Facts refused because the bound on scopes was reached.
+    /// Facts refused because the bound on scopes was reached and no scope could make room.
     pub scopes_refused: u64,
+    /// Scopes without telemetry and with nothing open that made room for others, and come back with their next fact.
+    pub scopes_put_away: u64,
+    /// Scopes with telemetry, and nothing open, that made room for others: what was known of their calm times is lost.
+    pub scopes_displaced: u64,
+    /// Scopes that have changes and no telemetry.
+    pub scopes_without_telemetry: u64,
+    /// Facts and marks refused since they speak of a time far ahead of all others'.
+    pub ahead: u64,
     /// Series that two partitions of one topic have, of those that marks name; absent where no mark names any.
     pub series_twice: Option<u64>,
 }
@@ -65,6 +94,21 @@ struct ScopeState {
     remediator: Remediator,
     /// The last time that the rooms were told of.
     told: Timestamp,
+    /// When something first came of it, and last; absent where an earlier program wrote the state.
+    #[serde(default)]
+    first: Option<Timestamp>,
+    #[serde(default)]
+    heard: Option<Timestamp>,
+    /// Whether any of it was telemetry. That of an earlier program's state may have been.
+    #[serde(default = "supposed")]
+    telemetry: bool,
+    /// Changes that came before any telemetry.
+    #[serde(default)]
+    changes: u64,
+}
+
+const fn supposed() -> bool {
+    true
 }
 
 /// What was said to each topic: kept apart, since how they interleave depends on how often time is told.
@@ -82,10 +126,18 @@ pub struct Decide {
     reorder: Reorder,
     now: Timestamp,
     scopes: BTreeMap<Arc<str>, ScopeState>,
-    facts: u64,
-    scopes_refused: u64,
+    /// Scopes that made room for others, and of which something must not be forgotten.
+    away: BTreeMap<Arc<str>, PutAway>,
+    /// The one scope, where the pipeline names none.
+    one: Option<Arc<str>>,
+    counters: DecideCounters,
     /// This shard's state was once lost: the first thing that the ledger of a scope that is met from then on must say.
     lost: Option<EpochNote>,
+    /// Shards that began anew while there was no scope to say so: for the ledger of the first that comes.
+    unsaid: Vec<(EpochNote, Option<Cause>)>,
+    ahead: Ahead,
+    /// Facts from further ahead than clocks may be, by the clock on the wall, and when they came: taken once it is as far.
+    early: VecDeque<(Timestamp, Fact)>,
     twice: Twice,
     digests: Digests,
     released: Vec<Release>,
@@ -98,7 +150,15 @@ struct Snapshot {
     now: Timestamp,
     scopes: Vec<(Arc<str>, ScopeState)>,
     #[serde(default)]
+    away: Vec<(Arc<str>, PutAway)>,
+    #[serde(default)]
     lost: Option<EpochNote>,
+    #[serde(default)]
+    unsaid: Vec<(EpochNote, Option<Cause>)>,
+    #[serde(default)]
+    ahead: Ahead,
+    #[serde(default)]
+    early: VecDeque<(Timestamp, Fact)>,
     #[serde(default)]
     twice: Twice,
     digests: Digests,
@@ -115,15 +175,20 @@ impl Decide {
         };
         let changes = pipeline.changes.iter().map(|source| source.topic.clone()).collect();
         let reorder = Reorder::new(telemetry, changes, pipeline.limits.pending_facts);
+        let one = pipeline.scope.is_one().then(|| pipeline.scope.default.as_str().into());
         Self {
             pipeline,
             edges,
             reorder,
             now: Timestamp::MIN,
             scopes: BTreeMap::new(),
-            facts: 0,
-            scopes_refused: 0,
+            away: BTreeMap::new(),
+            one,
+            counters: DecideCounters::default(),
             lost: None,
+            unsaid: Vec::new(),
+            ahead: Ahead::default(),
+            early: VecDeque::new(),
             twice: Twice::default(),
             digests: Digests::default(),
             released: Vec::new(),
@@ -134,37 +199,99 @@ impl Decide {
     ///
     /// # Errors
     /// Where a scope's rooms can't be made from the pipeline's options.
-    pub fn fact(&mut self, fact: Fact, out: &mut DecideOut) -> Result<(), EngineError> {
+    pub fn fact(&mut self, mut fact: Fact, out: &mut DecideOut) -> Result<(), EngineError> {
         let before = (out.incidents.len(), out.remediations.len(), out.ledger.len());
-        match &fact.body {
-            FactBody::Progress(progress) => self.twice.note(&fact.shard, progress),
-            _ => self.facts += 1,
-        }
-        match self.pipeline.clock {
-            Clock::Event => {
-                let mut released = std::mem::take(&mut self.released);
-                self.reorder.push(fact, &mut released);
-                for release in released.drain(..) {
-                    match release {
-                        Release::Fact(fact) => self.take(&fact, out)?,
-                        Release::Time(reached) => self.pass(reached, out),
+        if let FactBody::Progress(progress) = fact.body {
+            let bound = self.pipeline.limits.future;
+            for (shard, progress) in self.ahead.pass(&fact.shard, progress, bound) {
+                self.mark(&shard, progress, out)?;
+            }
+        } else {
+            self.counters.facts += 1;
+            if let Some(one) = self.one.as_ref().filter(|_| !matches!(fact.body, FactBody::Epoch(_))) {
+                fact.scope = one.clone();
+            }
+            match self.pipeline.clock {
+                Clock::Event => self.ordered(|reorder, released| reorder.push(fact, released), out)?,
+                Clock::Wall if self.is_ahead(&fact, self.now) => {
+                    self.early.push_back((self.now, fact));
+                    if self.early.len() > self.pipeline.limits.pending_facts {
+                        self.early.pop_front();
+                        self.counters.ahead += 1;
                     }
                 }
-                self.released = released;
+                Clock::Wall => self.take(&fact, out)?,
             }
-            Clock::Wall => match &fact.body {
-                FactBody::Progress(progress) => self.pass(progress.wall, out),
-                _ => self.take(&fact, out)?,
-            },
         }
         self.note(before, out);
         Ok(())
     }
 
-    /// Records in every scope's ledger that a shard began anew: one of observe's, as a fact says, or this one.
+    /// Takes a mark that is believed.
+    fn mark(&mut self, shard: &ShardId, progress: Progress, out: &mut DecideOut) -> Result<(), EngineError> {
+        self.twice.note(shard, &progress);
+        match self.pipeline.clock {
+            Clock::Event => self.ordered(|reorder, released| reorder.mark(shard, &progress, released), out)?,
+            Clock::Wall => {
+                self.catch_up(progress.wall, out)?;
+                self.pass(progress.wall, out);
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes the facts that waited for time to come as far as it does now, as after a long stop, and gives those up that it has
+    /// gone on without.
+    fn catch_up(&mut self, reached: Timestamp, out: &mut DecideOut) -> Result<(), EngineError> {
+        let patience = self.pipeline.limits.future;
+        for (since, fact) in std::mem::take(&mut self.early) {
+            if !self.is_ahead(&fact, reached) {
+                self.take(&fact, out)?;
+            } else if reached > since.plus(patience) {
+                self.counters.ahead += 1;
+            } else {
+                self.early.push_back((since, fact));
+            }
+        }
+        Ok(())
+    }
+
+    /// Hands on what the reorder buffer lets go.
+    fn ordered(
+        &mut self,
+        push: impl FnOnce(&mut Reorder, &mut Vec<Release>),
+        out: &mut DecideOut,
+    ) -> Result<(), EngineError> {
+        let mut released = std::mem::take(&mut self.released);
+        push(&mut self.reorder, &mut released);
+        for release in released.drain(..) {
+            match release {
+                Release::Fact(fact) => self.take(&fact, out)?,
+                Release::Time(reached) => self.pass(reached, out),
+            }
+        }
+        self.released = released;
+        Ok(())
+    }
+
+    /// Whether a fact lies so far ahead of the clock on the wall that it would carry the rooms' time away with it: its own
+    /// window's end and what clocks may differ by are allowed. Executors' and humans' times are held to the present anyhow.
+    fn is_ahead(&self, fact: &Fact, now: Timestamp) -> bool {
+        let window = self.pipeline.window.size.unwrap_or(Span::ZERO);
+        let latest = now.plus(self.pipeline.limits.future).plus(window);
+        let own = matches!(
+            fact.body,
+            FactBody::Outcome(_) | FactBody::Command(_) | FactBody::Epoch(_)
+        );
+        now != Timestamp::MIN && !own && fact.at > latest
+    }
+
+    /// Records in every scope's ledger that a shard began anew: one of observe's, as a fact says, or this one. Where there is no
+    /// scope yet, the first that comes says so: which of the facts partitions it will live in is not known, and it must have one
+    /// chain.
     ///
     /// # Errors
-    /// Where the default scope's rooms, which keep the record where there is no scope yet, can't be made.
+    /// None that are known.
     pub fn epoch(&mut self, note: &EpochNote, cause: Option<&Cause>, out: &mut DecideOut) -> Result<(), EngineError> {
         if note.number == 0 && !note.cold {
             return Ok(());
@@ -173,9 +300,13 @@ impl Decide {
             self.lost = Some(note.clone());
         }
         if self.scopes.is_empty() {
-            let scope: Arc<str> = self.pipeline.scope.default.as_str().into();
-            let state = ScopeState::new(&self.pipeline, &scope, &self.edges)?;
-            self.scopes.insert(scope, state);
+            if cause.is_some() || !note.cold {
+                self.unsaid.retain(|(known, _)| known.shard != note.shard);
+                self.unsaid.push((note.clone(), cause.cloned()));
+                let most = self.unsaid.len().saturating_sub(UNSAID);
+                self.unsaid.drain(..most);
+            }
+            return Ok(());
         }
         let body = serde_json::to_value(note).unwrap_or_default();
         let before = (out.incidents.len(), out.remediations.len(), out.ledger.len());
@@ -213,22 +344,9 @@ impl Decide {
             };
             return self.epoch(note, Some(&cause), out);
         }
-        if !self.scopes.contains_key(&fact.scope) {
-            if self.scopes.len() >= self.pipeline.limits.scopes {
-                self.scopes_refused += 1;
-                return Ok(());
-            }
-            let mut state = ScopeState::new(&self.pipeline, &fact.scope, &self.edges)?;
-            if let Some(lost) = &self.lost {
-                let body = serde_json::to_value(lost).unwrap_or_default();
-                let note = Finding::Note {
-                    at: self.now,
-                    kind: "epoch",
-                    body: &body,
-                };
-                collect(state.remediator.step(note, None), out);
-            }
-            self.scopes.insert(fact.scope.clone(), state);
+        if !self.scopes.contains_key(&fact.scope) && !self.begin(fact, out)? {
+            self.counters.scopes_refused += 1;
+            return Ok(());
         }
         // timers that were due before this fact act before it, whether or not a progress mark told of them in between
         let due = match (self.pipeline.clock, &fact.body) {
@@ -240,9 +358,80 @@ impl Decide {
             return Ok(());
         };
         let now = self.now.max(due);
+        state.hear(fact, now);
         state.pass_to(due, true, out);
         state.apply(fact, now, out);
         Ok(())
+    }
+
+    /// Makes the rooms of a scope of which a fact has come; `false` where there is no room for it.
+    fn begin(&mut self, fact: &Fact, out: &mut DecideOut) -> Result<bool, EngineError> {
+        if self.scopes.len() >= self.pipeline.limits.scopes && !self.make_room(fact, out) {
+            return Ok(false);
+        }
+        let away = self.away.remove(&fact.scope);
+        let mut state = ScopeState::new(&self.pipeline, &fact.scope, &self.edges, away)?;
+        let lost = self.lost.iter().map(|note| (note.clone(), None));
+        for (note, cause) in lost.chain(std::mem::take(&mut self.unsaid)) {
+            let body = serde_json::to_value(note).unwrap_or_default();
+            let note = Finding::Note {
+                at: self.now,
+                kind: "epoch",
+                body: &body,
+            };
+            collect(state.remediator.step(note, cause.as_ref()), out);
+        }
+        self.scopes.insert(fact.scope.clone(), state);
+        Ok(true)
+    }
+
+    /// Puts a scope away for a new one: one that nothing is open in, and no telemetry has come of; or, for telemetry, the one
+    /// that has been silent for longest by the time it lived. So an environment that lives for a day makes room long before
+    /// one that has been there for months and is calm.
+    fn make_room(&mut self, fact: &Fact, out: &mut DecideOut) -> bool {
+        let full = self.away.len() >= self.pipeline.limits.scopes.saturating_mul(AWAY);
+        let now = self.now.max(fact.at);
+        let idle = |state: &ScopeState| {
+            state.diagnoser.open_incidents() == 0
+                && state.remediator.is_at_rest()
+                && !(full && state.remediator.clone().put_away().is_some())
+        };
+        let bare = self.scopes.iter().filter(|(_, state)| !state.telemetry && idle(state));
+        let bare = bare
+            .min_by_key(|(_, state)| state.heard)
+            .map(|(scope, _)| scope.clone());
+        let displaced = || {
+            let mut longest: Option<(&Arc<str>, &ScopeState)> = None;
+            for (scope, state) in self.scopes.iter().filter(|(_, state)| idle(state)) {
+                if longest.is_none_or(|(_, longest)| state.is_stiller_than(longest, now)) {
+                    longest = Some((scope, state));
+                }
+            }
+            longest.map(|(scope, _)| scope.clone())
+        };
+        let (chosen, count) = match bare {
+            Some(bare) => (Some(bare), &mut self.counters.scopes_put_away),
+            None if is_telemetry(fact) => (displaced(), &mut self.counters.scopes_displaced),
+            None => return false,
+        };
+        let Some(scope) = chosen else { return false };
+        *count += 1;
+        let Some(mut state) = self.scopes.remove(&scope) else {
+            return false;
+        };
+        if state.remediator.clone().put_away().is_some() {
+            let body = serde_json::json!({"for": fact.scope, "heard": state.heard});
+            let note = Finding::Note {
+                at: self.now,
+                kind: kind::PUT_AWAY,
+                body: &body,
+            };
+            collect(state.remediator.step(note, None), out);
+            if let Some(away) = state.remediator.put_away() {
+                self.away.insert(scope, away);
+            }
+        }
+        true
     }
 
     /// Folds what was just said into the digest.
@@ -286,13 +475,29 @@ impl Decide {
     #[must_use]
     pub fn counters(&self) -> DecideCounters {
         DecideCounters {
-            facts: self.facts,
-            held: self.reorder.held() as u64,
+            held: (self.reorder.held() + self.early.len()) as u64,
             late: self.reorder.late,
             forced: self.reorder.forced,
-            scopes_refused: self.scopes_refused,
+            scopes_without_telemetry: self.scopes.values().filter(|state| state.changes > 0).count() as u64,
+            ahead: self.counters.ahead + self.ahead.refused,
             series_twice: self.twice.found().map(|found| found.series),
+            ..self.counters
         }
+    }
+
+    /// A scope whose changes meet no telemetry, with how many there were: more than a few, over more than a few minutes.
+    #[must_use]
+    pub fn apart(&self) -> Option<(&Arc<str>, u64)> {
+        let (least, after) = APART;
+        let long = |state: &ScopeState| {
+            let since = state.first.filter(|first| *first != Timestamp::MIN);
+            since.is_some_and(|first| self.now > first.plus(after))
+        };
+        let mut apart = self
+            .scopes
+            .iter()
+            .filter(|(_, state)| state.changes >= least && long(state));
+        apart.next().map(|(scope, state)| (scope, state.changes))
     }
 
     /// Where series are seen in two partitions of one topic; `None` where no mark names any.
@@ -321,7 +526,11 @@ impl Decide {
             reorder: &self.reorder,
             now: self.now,
             scopes,
+            away: self.away.iter().collect(),
             lost: &self.lost,
+            unsaid: &self.unsaid,
+            ahead: &self.ahead,
+            early: &self.early,
             twice: &self.twice,
             digests: self.digests,
         };
@@ -350,20 +559,25 @@ impl Decide {
                     scope: scope.to_string(),
                     reason: e.to_string(),
                 })?;
-            let diagnoser = state.diagnoser.with_options(self.pipeline.diagnose.clone());
+            let mut diagnoser = state.diagnoser;
+            diagnoser.reconfigure(self.pipeline.diagnose.clone());
             scopes.insert(
                 scope,
                 ScopeState {
                     diagnoser,
                     remediator,
-                    told: state.told,
+                    ..state
                 },
             );
         }
         self.reorder.adopt(snapshot.reorder);
         self.now = snapshot.now;
         self.scopes = scopes;
+        self.away = snapshot.away.into_iter().collect();
         self.lost = snapshot.lost;
+        self.unsaid = snapshot.unsaid;
+        self.ahead = snapshot.ahead;
+        self.early = snapshot.early;
         self.twice = snapshot.twice;
         self.digests = snapshot.digests;
         Ok(())
@@ -377,7 +591,11 @@ struct SnapshotView<'a> {
     reorder: &'a Reorder,
     now: Timestamp,
     scopes: Vec<(&'a Arc<str>, &'a ScopeState)>,
+    away: Vec<(&'a Arc<str>, &'a PutAway)>,
     lost: &'a Option<EpochNote>,
+    unsaid: &'a [(EpochNote, Option<Cause>)],
+    ahead: &'a Ahead,
+    early: &'a VecDeque<(Timestamp, Fact)>,
     twice: &'a Twice,
     digests: Digests,
 }
@@ -393,22 +611,70 @@ fn chain(digest: u64, what: &[u8], number: u64) -> u64 {
     stable_hash([digest.to_le_bytes().as_slice(), what, &number.to_le_bytes()])
 }
 
+/// Whether a fact shows that there is telemetry of its scope.
+fn is_telemetry(fact: &Fact) -> bool {
+    match &fact.body {
+        // a deploy that telemetry gave away
+        FactBody::Change(change) => &*change.event_type == VERSION_SEEN,
+        FactBody::Outcome(_) | FactBody::Command(_) | FactBody::Progress(_) | FactBody::Epoch(_) => false,
+        FactBody::Edge(edge) => edge.source != EdgeSource::File,
+        _ => true,
+    }
+}
+
 impl ScopeState {
-    fn new(pipeline: &Pipeline, scope: &Arc<str>, edges: &[Edge]) -> Result<Self, EngineError> {
+    fn new(pipeline: &Pipeline, scope: &Arc<str>, edges: &[Edge], away: Option<PutAway>) -> Result<Self, EngineError> {
         let mut diagnoser = Diagnoser::new(pipeline.diagnose.clone(), scope.clone());
         for edge in edges {
             diagnoser.step(Symptom::Edge(edge));
         }
-        let remediator =
-            Remediator::new(pipeline.remediate.clone(), scope.clone()).map_err(|e| EngineError::Remediate {
-                scope: scope.to_string(),
-                reason: e.to_string(),
-            })?;
+        let options = pipeline.remediate.clone();
+        let remediator = match away {
+            Some(away) => Remediator::taken_back(options, scope.clone(), away),
+            None => Remediator::new(options, scope.clone()),
+        };
+        let remediator = remediator.map_err(|e| EngineError::Remediate {
+            scope: scope.to_string(),
+            reason: e.to_string(),
+        })?;
         Ok(Self {
             diagnoser,
             remediator,
             told: Timestamp::MIN,
+            first: None,
+            heard: None,
+            telemetry: false,
+            changes: 0,
         })
+    }
+
+    /// Notes that something came of the scope; `now` is as far as time has come.
+    fn hear(&mut self, fact: &Fact, now: Timestamp) {
+        let at = if now == Timestamp::MIN {
+            fact.at
+        } else {
+            fact.at.min(now.plus(TICK))
+        };
+        self.first = Some(self.first.map_or(at, |first| first.min(at)));
+        self.heard = self.heard.max(Some(at));
+        self.telemetry |= is_telemetry(fact);
+        if self.telemetry {
+            self.changes = 0;
+        } else if matches!(fact.body, FactBody::Change(_)) {
+            self.changes += 1;
+        }
+    }
+
+    /// Whether it has been silent for longer than another, each by the time that it lived.
+    fn is_stiller_than(&self, other: &Self, now: Timestamp) -> bool {
+        let parts = |state: &Self| {
+            let (first, heard) = (state.first.unwrap_or(now), state.heard.unwrap_or(now));
+            let silent = now.since(heard).as_millis().max(0);
+            let lived = heard.since(first).as_millis().max(0) + LIVED.as_millis();
+            (i128::from(silent), i128::from(lived))
+        };
+        let ((silent, lived), (other_silent, other_lived)) = (parts(self), parts(other));
+        silent * other_lived > other_silent * lived
     }
 
     fn apply(&mut self, fact: &Fact, now: Timestamp, out: &mut DecideOut) {

@@ -6,6 +6,7 @@
 //! telemetry partition to records for the partitions that their series belong in. None of them knows a clock, a network or a file: time arrives in the records, and so the same records give the
 //! same outputs on every run, however they are cut into batches.
 
+mod ahead;
 mod decide;
 mod error;
 mod expression;

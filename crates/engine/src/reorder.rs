@@ -87,10 +87,7 @@ impl Reorder {
     /// Takes a fact and pushes what may go now.
     pub(crate) fn push(&mut self, fact: Fact, out: &mut Vec<Release>) {
         match &fact.body {
-            FactBody::Progress(progress) => {
-                self.note(&fact.shard, progress);
-                self.advance(out);
-            }
+            FactBody::Progress(progress) => self.mark(&fact.shard, progress, out),
             FactBody::Outcome(_) | FactBody::Command(_) | FactBody::Epoch(_) => out.push(Release::Fact(Box::new(fact))),
             FactBody::Edge(_) | FactBody::Watched(_) | FactBody::Change(_) | FactBody::Anomaly(_) if fact.at <= self.frontier => {
                 self.late += 1;
@@ -112,6 +109,12 @@ impl Reorder {
                 }
             }
         }
+    }
+
+    /// Takes a mark and pushes what may go now.
+    pub(crate) fn mark(&mut self, shard: &ShardId, progress: &Progress, out: &mut Vec<Release>) {
+        self.note(shard, progress);
+        self.advance(out);
     }
 
     fn note(&mut self, shard: &ShardId, progress: &Progress) {

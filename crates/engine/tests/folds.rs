@@ -399,7 +399,8 @@ fn after_a_loss_of_state_the_ledger_of_every_scope_begins_by_saying_so() {
     };
     decide.fact(edge, &mut out).unwrap();
     let said: Vec<_> = out.ledger.iter().map(|r| (&*r.scope, r.seq, r.begins_anew())).collect();
-    assert_eq!(said, [("prod", 0, true), ("staging", 0, true)]);
+    // and no other: the default scope may live in another partition, and has one chain
+    assert_eq!(said, [("staging", 0, true)]);
     // what was there before the loss stays a chain, and so does what comes after it
     let twice = [&out.ledger[..], &out.ledger[..]].concat();
     suture_event::verify_chain(&twice).unwrap();

@@ -5,7 +5,8 @@ use std::{borrow::Cow, fmt, str::FromStr};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-/// Milliseconds since 1970-01-01T00:00:00Z. Written as RFC 3339 in UTC; read from that or from a number.
+/// Milliseconds since 1970-01-01T00:00:00Z. Written as RFC 3339 in UTC; read from that or from a number, whose unit is told
+/// by its size ([`Timestamp::from_number`]).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Timestamp(i64);
 
@@ -17,8 +18,8 @@ pub struct TimestampError(String);
 impl Timestamp {
     /// The earliest that can be written: 0001-01-01T00:00:00Z. Stands for "nothing seen yet" in watermarks.
     pub const MIN: Self = Self(-62_135_596_800_000);
-    /// The latest that can be written: 9999-12-31T00:00:00Z.
-    pub const MAX: Self = Self(253_402_214_400_000);
+    /// The latest that can be written and read again: 9999-12-30T22:00:00Z. Later ones do not exist in every time zone.
+    pub const MAX: Self = Self(253_402_207_200_000);
 
     /// From milliseconds since the epoch, held within [`Self::MIN`] and [`Self::MAX`].
     #[must_use]
@@ -30,6 +31,45 @@ impl Timestamp {
         } else {
             Self(millis)
         }
+    }
+
+    /// From a number that somebody wrote down, in whichever unit since the epoch its size speaks of:
+    ///
+    /// | size | unit | from | to |
+    /// | --- | --- | --- | --- |
+    /// | below 10^8 | milliseconds | | a day around the epoch |
+    /// | below 10^11 | seconds | 1973 | 5138 |
+    /// | below 10^14 | milliseconds | 1973 | 5138 |
+    /// | below 10^17 | microseconds | 1973 | 5138 |
+    /// | below 9 * 10^18 | nanoseconds | 1973 | 2255 |
+    ///
+    /// # Errors
+    /// Where it is larger than any of these, as what stands for "none" often is, or earlier than [`Self::MIN`].
+    pub fn from_number(number: i64) -> Result<Self, TimestampError> {
+        let millis = match number.unsigned_abs() {
+            0..100_000_000 | 100_000_000_000..100_000_000_000_000 => number,
+            100_000_000..100_000_000_000 => number.saturating_mul(1_000),
+            100_000_000_000_000..100_000_000_000_000_000 => number.div_euclid(1_000),
+            100_000_000_000_000_000..9_000_000_000_000_000_000 => number.div_euclid(1_000_000),
+            _ => return Err(TimestampError(number.to_string())),
+        };
+        Self::try_from(millis).map_err(|_| TimestampError(number.to_string()))
+    }
+
+    /// The same of a number with a fraction: of milliseconds it is rounded, of seconds it counts.
+    ///
+    /// # Errors
+    /// Where it is no number, or out of range.
+    #[allow(clippy::cast_possible_truncation)] // rounded, and in range
+    pub fn from_fraction(number: f64) -> Result<Self, TimestampError> {
+        let error = || TimestampError(number.to_string());
+        if !number.is_finite() || number.abs() >= 9e18 {
+            return Err(error());
+        }
+        if (1e8..1e11).contains(&number.abs()) {
+            return Self::try_from((number * 1_000.0).round() as i64).map_err(|_| error());
+        }
+        Self::from_number(number.round() as i64).map_err(|_| error())
     }
 
     /// Milliseconds since the epoch.
@@ -99,21 +139,16 @@ impl<'de> Deserialize<'de> for Timestamp {
         impl de::Visitor<'_> for Visitor {
             type Value = Timestamp;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("milliseconds since the epoch or an RFC 3339 text")
+                f.write_str("a number since the epoch or an RFC 3339 text")
             }
             fn visit_i64<E: de::Error>(self, v: i64) -> Result<Timestamp, E> {
-                Timestamp::try_from(v).map_err(E::custom)
+                Timestamp::from_number(v).map_err(E::custom)
             }
             fn visit_u64<E: de::Error>(self, v: u64) -> Result<Timestamp, E> {
                 i64::try_from(v).map_err(E::custom).and_then(|v| self.visit_i64(v))
             }
-            #[allow(clippy::cast_possible_truncation)] // milliseconds within range are exact in f64
             fn visit_f64<E: de::Error>(self, v: f64) -> Result<Timestamp, E> {
-                if v.is_finite() && v.abs() < 1e15 {
-                    self.visit_i64(v.round() as i64)
-                } else {
-                    Err(E::custom(TimestampError(v.to_string())))
-                }
+                Timestamp::from_fraction(v).map_err(E::custom)
             }
             fn visit_str<E: de::Error>(self, v: &str) -> Result<Timestamp, E> {
                 v.parse().map_err(E::custom)
@@ -262,6 +297,37 @@ mod tests {
         assert_eq!(half.to_string(), "2022-08-22T03:54:00.5Z");
         assert!(serde_json::from_str::<Timestamp>("1e300").is_err());
         assert!(serde_json::from_str::<Timestamp>(r#""yesterday""#).is_err());
+    }
+
+    #[test]
+    fn the_latest_and_the_earliest_are_read_again_as_they_were_written() {
+        for at in [Timestamp::MIN, Timestamp::MAX, Timestamp::from_millis(i64::MAX)] {
+            let text = serde_json::to_string(&at).unwrap();
+            assert_eq!(serde_json::from_str::<Timestamp>(&text).unwrap(), at, "{text}");
+        }
+    }
+
+    #[test]
+    fn the_unit_of_a_number_is_told_by_its_size() {
+        let at = "2022-08-22T03:54:00Z".parse::<Timestamp>().unwrap();
+        for number in [
+            "1661140440",
+            "1661140440000",
+            "1661140440000000",
+            "1661140440000000000",
+            "1661140440.0",
+            "1.66114044e12",
+        ] {
+            assert_eq!(serde_json::from_str::<Timestamp>(number).unwrap(), at, "{number}");
+        }
+        let half: Timestamp = serde_json::from_str("1661140440.5").unwrap();
+        assert_eq!(half.since(at), Span::from_millis(500));
+        // around the epoch itself a number is of milliseconds
+        assert_eq!(Timestamp::from_number(60_000).unwrap(), Timestamp::from_millis(60_000));
+        assert_eq!(
+            Timestamp::from_number(-1_500_000_000).unwrap().to_string(),
+            "1922-06-20T21:20:00Z"
+        );
     }
 
     #[test]

@@ -52,6 +52,8 @@ pub mod kind {
     pub const REVERSAL_FAILED: &str = "reversal_failed";
     /// A human must take over, and nothing more is done by itself for the incident: `incident`, `owner`, `why`, …
     pub const ESCALATED: &str = "escalated";
+    /// The scope made room for another and is put away until something comes of it: `for`, `heard` (when something last did).
+    pub const PUT_AWAY: &str = "scope_put_away";
     /// A human froze the scope: `by`, `reason`.
     pub const FROZEN: &str = "frozen";
     /// A human thawed it: `by`, `reason`, `frozen_by`.
@@ -102,6 +104,11 @@ impl Turn {
 }
 
 impl Chain {
+    /// Whether nothing was ever written.
+    pub(crate) const fn is_new(&self) -> bool {
+        self.seq == 0
+    }
+
     pub(crate) fn write(&mut self, scope: &Arc<str>, kind: &str, body: Value, turn: &mut Turn) {
         let record = LedgerRecord::sealed(
             self.seq,

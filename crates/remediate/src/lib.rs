@@ -42,5 +42,5 @@ pub use ladder::{Limit, LimitedBy};
 pub use ledger::kind;
 pub use options::{Bounds, Budget, Budgets, Options};
 pub use playbook::{Limits, Match, OnFailure, Playbook, Safety};
-pub use remediator::{Input, Output, Remediator};
+pub use remediator::{Input, Output, PutAway, Remediator};
 pub use template::PLACEHOLDERS;

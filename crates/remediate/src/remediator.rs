@@ -10,7 +10,7 @@ use crate::{
     Error, Options,
     ledger::Turn,
     select::Globs,
-    state::{State, Timer},
+    state::{Changes, State, Timer},
 };
 
 /// One thing the remediator is told.
@@ -74,6 +74,18 @@ pub struct Remediator {
     pub(crate) globs: Vec<Globs>,
 }
 
+/// What is kept of a scope that is put away: some hundred bytes, and what its budgets still count.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PutAway(State);
+
+impl PutAway {
+    /// When its last input came.
+    #[must_use]
+    pub const fn at(&self) -> Timestamp {
+        self.0.clock
+    }
+}
+
 #[derive(Deserialize)]
 struct Stored {
     options: Options,
@@ -122,6 +134,42 @@ impl Remediator {
             state: self.state,
             ..fresh
         })
+    }
+
+    /// Whether nothing is under way: no incident is open, no action waits or is watched, and nobody froze the scope.
+    #[must_use]
+    pub fn is_at_rest(&self) -> bool {
+        let state = &self.state;
+        state.frozen_by.is_none()
+            && state.actions.is_empty()
+            && state.timers.is_empty()
+            && state.blocked.is_empty()
+            && state
+                .cases
+                .values()
+                .all(|case| case.resolved && case.in_flight.is_none())
+    }
+
+    /// What must not be forgotten where a scope that is at rest is put away: the end of its ledger's chain, so that it stays
+    /// one, and what budgets, cooldowns and ids are counted on. `None` where there is nothing.
+    #[must_use]
+    pub fn put_away(self) -> Option<PutAway> {
+        let mut state = self.state;
+        // as if the bound on incidents had been met, so that one that comes back gets new ids
+        state.forgotten += state.cases.len() as u64;
+        state.cases.clear();
+        state.closed.clear();
+        state.changes = Changes::default();
+        (!state.chain.is_new() || state.history.len() > 0).then_some(PutAway(state))
+    }
+
+    /// Goes on from what was put away.
+    ///
+    /// # Errors
+    /// [`Error::Options`] with every problem of the options.
+    pub fn taken_back(options: Options, scope: Arc<str>, away: PutAway) -> Result<Self, Error> {
+        let fresh = Self::new(options, scope)?;
+        Ok(Self { state: away.0, ..fresh })
     }
 
     /// The scope this is for.

@@ -20,6 +20,9 @@ use crate::{
 /// Samples that are looked up together.
 const RUN: usize = 256;
 
+/// Versions of a service that are remembered in each environment.
+const VERSIONS: usize = 8;
+
 /// Reasons of one record that are written out; the rest is counted.
 const REASONS: usize = 5;
 
@@ -647,17 +650,30 @@ impl Observe {
         }
     }
 
-    /// A version of a service that was not there before is a deploy, announced or not.
+    /// A version of a service that was never there before is a deploy, announced or not: once, however often it and others
+    /// that run beside it alternate. What was seen in each environment is kept as one text, a version a line, the newest last.
     fn version(&mut self, seen: ServiceVersion, out: &mut ObserveOut) {
-        let known = self.versions.get(&seen.service);
-        if known == Some(&seen.version) {
+        let place: Arc<str> = match &seen.environment {
+            Some(environment) => format!("{environment}\n{}", seen.service).into(),
+            None => seen.service.clone(),
+        };
+        let line = match seen.version.contains(['\n', '\r']) {
+            true => seen.version.replace(['\n', '\r'], " ").into(),
+            false => seen.version.clone(),
+        };
+        let known = self.versions.get(&place);
+        if known.is_some_and(|known| known.lines().any(|version| version == &*line)) {
             return;
         }
         let first = known.is_none();
         if first && self.versions.len() >= self.pipeline.limits.series {
             return;
         }
-        self.versions.insert(seen.service.clone(), seen.version.clone());
+        let mut lines: Vec<&str> = known.map(|known| known.lines().collect()).unwrap_or_default();
+        lines.push(&line);
+        let most = lines.len().saturating_sub(VERSIONS);
+        let kept = lines.split_off(most).join("\n");
+        self.versions.insert(place, kept.into());
         if first {
             return;
         }

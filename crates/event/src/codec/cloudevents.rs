@@ -1,11 +1,12 @@
 //! The CloudEvents envelope as Kafka carries it: structured where the content type begins with `application/cloudevents`,
-//! otherwise binary where there are `ce_` headers, otherwise none.
+//! otherwise binary where there are `ce_` headers, otherwise structured where the value looks like it, since many senders
+//! set no headers: a JSON object with `specversion`, `type` and `data` or `data_base64`. Otherwise there is none.
 //! <https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/bindings/kafka-protocol-binding.md>
 
 use std::{borrow::Cow, collections::BTreeMap};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use serde::Deserialize;
+use serde::{Deserialize, de::IgnoredAny};
 use serde_json::{Value, value::RawValue};
 
 use super::{DecodeError, EncodeError, Format, Message, sample::excerpt};
@@ -83,15 +84,35 @@ pub fn read<'a, 'h>(
     if media.starts_with(STRUCTURED) {
         return read_structured(value.ok_or(DecodeError::Empty(FORMAT))?);
     }
+    let value = value.ok_or(DecodeError::Empty(FORMAT))?;
     let attributes = if fields.is_empty() {
+        if looks_structured(value) {
+            return read_structured(value);
+        }
         None
     } else {
         Some(of_headers(fields, content_type)?)
     };
     Ok(Envelope {
         attributes,
-        data: Cow::Borrowed(value.ok_or(DecodeError::Empty(FORMAT))?),
+        data: Cow::Borrowed(value),
     })
+}
+
+/// Whether a value is an event in structured mode, by what it holds.
+#[must_use]
+pub fn looks_structured(bytes: &[u8]) -> bool {
+    #[derive(Deserialize)]
+    struct Peek {
+        specversion: Option<IgnoredAny>,
+        r#type: Option<IgnoredAny>,
+        data: Option<IgnoredAny>,
+        data_base64: Option<IgnoredAny>,
+    }
+    bytes.trim_ascii_start().first() == Some(&b'{')
+        && serde_json::from_slice::<Peek>(bytes).is_ok_and(|peek| {
+            peek.specversion.is_some() && peek.r#type.is_some() && (peek.data.is_some() || peek.data_base64.is_some())
+        })
 }
 
 fn of_headers(mut fields: BTreeMap<String, String>, content_type: Option<String>) -> Result<Attributes, DecodeError> {
@@ -142,7 +163,7 @@ pub fn read_structured(bytes: &[u8]) -> Result<Envelope<'_>, DecodeError> {
     let missing = |field, help| DecodeError::Missing { field, help };
     let required = "set every required attribute of CloudEvents 1.0";
     let data = match (event.data, event.data_base64) {
-        (Some(raw), _) => Cow::Borrowed(raw.get().as_bytes()),
+        (Some(raw), _) => unquoted(raw.get()),
         (None, Some(text)) => Cow::Owned(STANDARD.decode(text.trim()).map_err(|error| {
             DecodeError::unfit(
                 "data_base64",
@@ -170,6 +191,15 @@ pub fn read_structured(bytes: &[u8]) -> Result<Envelope<'_>, DecodeError> {
         attributes: Some(attributes),
         data,
     })
+}
+
+/// The data's bytes. Some senders write an object as a text that holds its JSON; it is taken out of that.
+fn unquoted(raw: &str) -> Cow<'_, [u8]> {
+    let text = raw.starts_with('"').then(|| serde_json::from_str::<String>(raw));
+    match text {
+        Some(Ok(text)) if text.trim_start().starts_with('{') => Cow::Owned(text.into_bytes()),
+        _ => Cow::Borrowed(raw.as_bytes()),
+    }
 }
 
 /// Extension attributes are texts, numbers or booleans.
@@ -303,6 +333,36 @@ mod tests {
     }
 
     #[test]
+    fn structured_mode_without_headers_is_told_by_what_the_value_holds() {
+        let head = r#"{"specversion":"1.0","id":"1","source":"/ci","type":"t""#;
+        for (rest, data) in [
+            (r#","data":{"a":1}}"#, r#"{"a":1}"#),
+            (r#","data_base64":"eyJhIjoxfQ=="}"#, r#"{"a":1}"#),
+            (
+                r#","datacontenttype":"application/json","data":"{\"a\":1}"}"#,
+                r#"{"a":1}"#,
+            ),
+            // a text that is one
+            (r#","data":"plain"}"#, r#""plain""#),
+        ] {
+            for headers in [&[][..], &[("content-type", "application/json")][..]] {
+                let envelope = binary(headers, &format!("{head}{rest}")).unwrap();
+                assert_eq!(&envelope.data[..], data.as_bytes(), "{rest}");
+                assert_eq!(envelope.attributes.unwrap().ty, "t");
+            }
+        }
+        // what only resembles one is its own data
+        for plain in [
+            r#"{"specversion":"1.0","type":"t"}"#,
+            r#"{"type":"t","data":1}"#,
+            r#"[{"specversion":"1.0","type":"t","data":1}]"#,
+        ] {
+            let envelope = binary(&[], plain).unwrap();
+            assert_eq!((envelope.attributes, &envelope.data[..]), (None, plain.as_bytes()));
+        }
+    }
+
+    #[test]
     fn envelopes_that_lack_something_are_refused_with_what_to_do() {
         let required = "set every required attribute of CloudEvents 1.0";
         let ok = [
@@ -353,7 +413,7 @@ mod tests {
         #[test]
         fn what_is_written_is_read_again(
             texts in proptest::collection::vec("\\PC{1,8}", 3), subject in proptest::option::of("\\PC{1,8}"),
-            millis in proptest::option::of(0_i64..253_402_214_400_000), extensions in proptest::collection::btree_map("[a-z0-9]{9,12}", "\\PC{0,8}", 0..3),
+            millis in proptest::option::of(0_i64..253_402_207_200_000), extensions in proptest::collection::btree_map("[a-z0-9]{9,12}", "\\PC{0,8}", 0..3),
             datacontenttype in proptest::option::of("application/json|text/plain"), data in proptest::collection::vec(any::<u8>(), 1..20),
         ) {
             let time = millis.map(Timestamp::from_millis);

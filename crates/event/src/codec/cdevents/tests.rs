@@ -46,6 +46,29 @@ fn a_deploy_is_read_in_full() {
 }
 
 #[test]
+fn a_deploy_in_an_envelope_is_read_the_same_with_or_without_headers() {
+    let plain: serde_json::Value = serde_json::from_str(DEPLOYED).unwrap();
+    let text = serde_json::Value::from(DEPLOYED);
+    let envelope = |data: &serde_json::Value| {
+        format!(
+            r#"{{"specversion":"1.0","id":"ce-1","source":"/ci","type":"dev.cdevents.service.deployed.0.3.0","traceparent":"00-1",
+                "datacontenttype":"application/json","data":{data}}}"#
+        )
+    };
+    let header = ("content-type", &b"application/cloudevents+json"[..]);
+    for record in [DEPLOYED.to_owned(), envelope(&plain), envelope(&text)] {
+        for headers in [&[][..], &[("trace", &b"x"[..])][..]] {
+            let read = decode_record(headers.iter().copied(), Some(record.as_bytes())).unwrap();
+            assert_eq!(read, Decoded::Change(change(DEPLOYED)), "{record}");
+        }
+        if record != DEPLOYED {
+            let read = decode_record([header], Some(record.as_bytes())).unwrap();
+            assert_eq!(read, Decoded::Change(change(DEPLOYED)), "{record}");
+        }
+    }
+}
+
+#[test]
 fn every_version_and_type_is_read_as_its_kind() {
     let service = r#""subject":{"id":"cart","content":{"environment":"prod"}}"#;
     let environment = r#""subject":{"id":"prod","content":{"name":"Production"}}"#;

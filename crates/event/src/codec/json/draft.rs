@@ -50,9 +50,8 @@ impl<'a> Draft<'a> {
     fn set_ts(&mut self, loose: Loose<'a>) {
         const HELP: &str = "write milliseconds since the epoch or RFC 3339, such as 2022-08-22T03:54:00Z";
         let ts = match &loose {
-            Loose::Int(millis) => Timestamp::try_from(*millis).ok(),
-            #[allow(clippy::cast_possible_truncation)] // milliseconds within range are exact in f64
-            Loose::Float(millis) if millis.abs() < 1e15 => Timestamp::try_from(millis.round() as i64).ok(),
+            Loose::Int(number) => Timestamp::from_number(*number).ok(),
+            Loose::Float(number) => Timestamp::from_fraction(*number).ok(),
             Loose::Text(text) => text.parse().ok(),
             _ => None,
         };

@@ -4,7 +4,8 @@
 //! {"ts": 1661140279000, "metric": "CpuUsage(m)", "value": 1.76, "labels": {"service": "adservice"}}
 //! ```
 //!
-//! - `ts`: milliseconds since the epoch (a fraction is rounded) or RFC 3339 with an offset.
+//! - `ts`: a number since the epoch (milliseconds, or by its size seconds, micro- or nanoseconds; see
+//!   [`Timestamp::from_number`](crate::Timestamp::from_number)) or RFC 3339 with an offset.
 //! - `metric`: a text that is not empty.
 //! - `value`: a finite number. `null`, texts, `NaN` and `Infinity` (which some producers write although JSON has no such
 //!   thing) are rejected.

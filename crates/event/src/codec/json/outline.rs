@@ -141,13 +141,10 @@ impl<'a> Cursor<'a> {
             return std::str::from_utf8(self.text()?).ok()?.parse().ok();
         }
         let negative = self.minus();
-        let (digits, count) = self.digits()?;
         // a fraction or an exponent ends the outline at the next step
-        if count > 15 {
-            return None;
-        }
-        let millis = i64::try_from(digits).ok()?;
-        Timestamp::try_from(if negative { -millis } else { millis }).ok()
+        let (digits, _) = self.digits()?;
+        let number = i64::try_from(digits).ok()?;
+        Timestamp::from_number(if negative { -number } else { number }).ok()
     }
 
     fn minus(&mut self) -> bool {

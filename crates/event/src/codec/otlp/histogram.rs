@@ -19,6 +19,9 @@ pub(super) enum Buckets {
     Exponential {
         scale: i32,
         zero: u64,
+        /// Values no further from 0 than this are in the zero bucket. Absent in states of earlier programs.
+        #[serde(default)]
+        threshold: f64,
         positive: Run,
         negative: Run,
     },
@@ -115,6 +118,9 @@ impl Buckets {
         Ok(Self::Exponential {
             scale: point.scale,
             zero: point.zero_count,
+            threshold: Some(point.zero_threshold)
+                .filter(|t| t.is_finite() && *t > 0.0)
+                .unwrap_or(0.0),
             positive,
             negative,
         })
@@ -143,6 +149,7 @@ impl Buckets {
                 Self::Exponential {
                     scale,
                     zero,
+                    threshold,
                     positive,
                     negative,
                 },
@@ -151,6 +158,7 @@ impl Buckets {
                     zero: zero_before,
                     positive: p,
                     negative: n,
+                    ..
                 },
             ) => {
                 // a scale only ever falls while a histogram grows; where it rose, it was started anew
@@ -158,6 +166,7 @@ impl Buckets {
                 Some(Self::Exponential {
                     scale: *scale,
                     zero: zero.checked_sub(*zero_before)?,
+                    threshold: *threshold,
                     positive: positive.since(p, coarser_by)?,
                     negative: negative.since(n, coarser_by)?,
                 })
@@ -183,6 +192,7 @@ impl Buckets {
             Self::Exponential {
                 scale,
                 zero,
+                threshold,
                 positive,
                 negative,
             } => {
@@ -191,7 +201,12 @@ impl Buckets {
                 let held = |(_, count): &(i64, u64)| *count > 0;
                 let below = negative.indexed().rev().filter(held);
                 filled.extend(below.map(|(index, count)| (-bound(index + 1), -bound(index), count)));
-                filled.extend((*zero > 0).then_some((0.0, 0.0, *zero)));
+                let lower = if negative.indexed().any(|bucket| held(&bucket)) {
+                    -threshold
+                } else {
+                    0.0
+                };
+                filled.extend((*zero > 0).then_some((lower, *threshold, *zero)));
                 filled.extend(
                     positive
                         .indexed()
@@ -331,6 +346,7 @@ mod tests {
         Buckets::Exponential {
             scale,
             zero,
+            threshold: 0.0,
             positive,
             negative: Run::default(),
         }
@@ -368,10 +384,36 @@ mod tests {
         let below = Buckets::Exponential {
             scale: 0,
             zero: 0,
+            threshold: 0.0,
             positive: Run::default(),
             negative,
         };
         assert_eq!(below.quantiles([0.5, 1.0]), Some([-2.0, -1.0]));
+    }
+
+    #[test]
+    fn the_zero_bucket_is_as_wide_as_its_threshold_says() {
+        let wide = |negative: &[u64]| Buckets::Exponential {
+            scale: 0,
+            zero: 10,
+            threshold: 0.5,
+            positive: Run::default(),
+            negative: Run {
+                offset: 0,
+                counts: negative.to_vec(),
+            },
+        };
+        assert_eq!(wide(&[]).quantiles([0.5, 1.0]), Some([0.25, 0.5]));
+        assert_eq!(wide(&[0]).quantiles([0.5]), Some([0.25]));
+        let [all] = wide(&[10]).quantiles([1.0]).unwrap();
+        let [middle] = wide(&[10]).quantiles([0.75]).unwrap();
+        assert_eq!((middle, all), (0.0, 0.5), "as far below 0 as above");
+        // a state of an earlier program has none
+        let old = r#"{"Exponential":{"scale":0,"zero":1,"positive":{"offset":0,"counts":[]},"negative":{"offset":0,"counts":[]}}}"#;
+        assert_eq!(
+            serde_json::from_str::<Buckets>(old).unwrap().quantiles([0.9]),
+            Some([0.0])
+        );
     }
 
     #[test]

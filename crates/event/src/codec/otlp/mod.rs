@@ -23,10 +23,15 @@
 //! the width of the bucket, for exponential ones the relative error of their scale.
 //! <https://opentelemetry.io/docs/specs/otel/metrics/data-model/>
 //!
-//! Points flagged as without a recorded value are counted and left out. Minimum, maximum and exemplars are not used, but
+//! Values within the zero bucket of an exponential histogram lie between its threshold and, where there are negative ones,
+//! as far below 0.
+//!
+//! A metric of no kind that is known is among what was rejected, as is a point without a finite number; a record in which
+//! there is no metric at all is refused. Points flagged as without a recorded value are counted and left out. Minimum, maximum and exemplars are not used, but
 //! that a quantile is kept within minimum and maximum where a delta histogram has them.
 
 mod histogram;
+mod json;
 mod labels;
 mod points;
 
@@ -134,6 +139,10 @@ fn of_proto(bytes: &[u8]) -> Result<ExportMetricsServiceRequest, DecodeError> {
     if request.resource_metrics.is_empty() {
         return Err(malformed(format!("it holds no resource metrics{hint}")));
     }
+    if !has_metrics(&request) {
+        let reason = "it holds no metrics; are these of OTLP 1.0 or later, and neither traces nor logs?";
+        return Err(malformed(reason.to_owned()));
+    }
     Ok(request)
 }
 
@@ -152,15 +161,27 @@ fn of_json(bytes: &[u8]) -> Result<ExportMetricsServiceRequest, DecodeError> {
             return Err(malformed(Some(0), reason));
         }
     }
-    let request: ExportMetricsServiceRequest =
-        serde_json::from_slice(bytes).map_err(|error| DecodeError::of_json(FORMAT, bytes, &error))?;
+    let request = json::read(bytes).map_err(|error| DecodeError::of_json(FORMAT, bytes, &error))?;
     if request.resource_metrics.is_empty() {
         return Err(malformed(
             None,
             "`resourceMetrics` is missing or empty: are these metrics, and not traces or logs?",
         ));
     }
+    if !has_metrics(&request) {
+        let reason = "`resourceMetrics` holds no `scopeMetrics` with `metrics`, as OTLP 1.0 and later has them";
+        return Err(malformed(None, reason));
+    }
     Ok(request)
+}
+
+/// Whether there is any metric, so that a request of another kind or age does not pass for one of nothing.
+fn has_metrics(request: &ExportMetricsServiceRequest) -> bool {
+    let scopes = request
+        .resource_metrics
+        .iter()
+        .flat_map(|resource| &resource.scope_metrics);
+    scopes.into_iter().any(|scope| !scope.metrics.is_empty())
 }
 
 #[cfg(test)]

@@ -122,7 +122,14 @@ impl<'w> Walk<'w> {
 
     fn metric<'a>(&mut self, metric: &'a Metric, resource: &'a [KeyValue], pairs: &mut Pairs<'a>) {
         match &metric.data {
-            None => {}
+            None if self.skip(0) => {}
+            None => {
+                let error = DecodeError::Missing {
+                    field: "data",
+                    help: "send a gauge, sum, histogram, exponentialHistogram or summary",
+                };
+                self.point(metric, Err(error));
+            }
             Some(Data::Gauge(gauge)) => {
                 for point in &gauge.data_points {
                     self.number(metric, point, PointKind::Gauge, resource, pairs);

@@ -623,3 +623,210 @@ proptest! {
         let _ = Decoder::default().decode(&bytes, Encoding::Json, &mut |_| {});
     }
 }
+
+/// Every sample of a record in JSON, as `METRIC{labels} VALUE`.
+fn json_lines(decoder: &mut Decoder, text: &str) -> Result<(Decoded, Vec<String>), String> {
+    let mut lines = Vec::new();
+    let decoded = decoder
+        .decode(text.as_bytes(), Encoding::Json, &mut |s| {
+            lines.push(format!("{} {}", s.key().unwrap(), s.value));
+        })
+        .map_err(|error| error.to_string())?;
+    Ok((decoded, lines))
+}
+
+fn json_request(metric: &str) -> String {
+    format!(
+        r#"{{"resourceMetrics":[{{"resource":{{"attributes":[]}},"scopeMetrics":[{{"scope":{{"name":"x"}},"metrics":[{metric}]}}]}}]}}"#
+    )
+}
+
+#[test]
+fn json_is_read_in_every_spelling_that_senders_use() {
+    const AT: &str = r#""timeUnixNano":"1661140279000000000""#;
+    let attributes = r#""attributes":[{"key":"port","value":{"intValue":"8080"}},{"key":"on","value":{"boolValue":true}},
+        {"key":"deep","value":{"arrayValue":{"values":[{"doubleValue":0.5},{"later":1}]}}},{"key":"none","value":{"laterValue":[1]}}]"#;
+    for (metric, expected) in [
+        (
+            format!(r#"{{"name":"q","gauge":{{"dataPoints":[{{{AT},"asInt":"42"}}]}}}}"#),
+            "q{} 42",
+        ),
+        (
+            r#"{"name":"p","gauge":{"dataPoints":[{"timeUnixNano":1661140279000000000,"asInt":43}]}}"#.into(),
+            "p{} 43",
+        ),
+        (
+            format!(r#"{{"name":"d","gauge":{{"dataPoints":[{{{AT},"asDouble":"1.5"}}]}}}}"#),
+            "d{} 1.5",
+        ),
+        (
+            format!(r#"{{"name":"w","gauge":{{"dataPoints":[{{{AT},"asDouble":7}}]}}}}"#),
+            "w{} 7",
+        ),
+        (
+            format!(r#"{{"name":"e","gauge":{{"dataPoints":[{{{AT},"asInt":1e3}}]}}}}"#),
+            "e{} 1000",
+        ),
+        (
+            format!(
+                r#"{{"name":"n","sum":null,"gauge":{{"dataPoints":[{{{AT},"asInt":null,"asDouble":2,"attributes":null}}]}}}}"#
+            ),
+            "n{} 2",
+        ),
+        (
+            format!(
+                r#"{{"future":{{"x":[1]}},"name":"u","gauge":{{"dataPoints":[{{{AT},"asDouble":8.0,"future":[1]}}]}}}}"#
+            ),
+            "u{} 8",
+        ),
+        (
+            format!(
+                r#"{{"name":"s","sum":{{"aggregationTemporality":"AGGREGATION_TEMPORALITY_CUMULATIVE","isMonotonic":true,
+                    "dataPoints":[{{{AT},"asInt":"100"}}]}}}}"#
+            ),
+            "s{} 100",
+        ),
+        (
+            format!(r#"{{"name":"a","gauge":{{"dataPoints":[{{{AT},"asDouble":7.0,{attributes}}}]}}}}"#),
+            r#"a{deep="[0.5,null]", on="true", port="8080"} 7"#,
+        ),
+    ] {
+        let (decoded, lines) = json_lines(&mut Decoder::default(), &json_request(&metric)).unwrap();
+        assert_eq!(
+            (lines.as_slice(), decoded.rejected.as_slice()),
+            (&[expected.to_owned()][..], &[][..]),
+            "{metric}"
+        );
+    }
+}
+
+#[test]
+fn json_histograms_have_quantiles_however_their_numbers_are_written() {
+    const DELTA: &str = r#""timeUnixNano":"1661140279000000000","startTimeUnixNano":"1661140219000000000""#;
+    let quantiles = |kind: &str, point: &str| {
+        let metric = format!(
+            r#"{{"name":"m","unit":"s","{kind}":{{"aggregationTemporality":1,"dataPoints":[{{{DELTA},{point}}}]}}}}"#
+        );
+        let (decoded, lines) = json_lines(&mut Decoder::default(), &json_request(&metric)).unwrap();
+        assert_eq!(decoded.rejected, [], "{point}");
+        let of = |share: &str| -> f64 {
+            let start = format!(r#"m{{quantile="{share}"}} "#);
+            let line = lines.iter().find_map(|line| line.strip_prefix(&start)).unwrap();
+            line.parse().unwrap()
+        };
+        (of("0.5"), of("0.99"))
+    };
+    let zeros = r#""count":"10","sum":1.5,"scale":0,"zeroCount":"9","positive":{"offset":0,"bucketCounts":["1"]}"#;
+    assert_eq!(quantiles("exponentialHistogram", zeros).0, 0.0);
+    // one below 0, one at it, two up to 2^0.25 and three up to 2^0.5
+    let mixed = r#""count":"7","sum":21,"scale":2,"zeroCount":"1","positive":{"offset":0,"bucketCounts":["2",3]},
+        "negative":{"bucketCounts":["1"]}"#;
+    let (middle, high) = quantiles("exponentialHistogram", mixed);
+    assert!(
+        (1.0..1.19).contains(&middle) && (1.19..1.4143).contains(&high),
+        "{middle} {high}"
+    );
+    let wide = r#""count":"10","sum":0.05,"scale":0,"zeroCount":"10","zeroThreshold":0.02"#;
+    let (_, high) = quantiles("exponentialHistogram", wide);
+    assert!((0.019..=0.02).contains(&high), "{high}");
+    let explicit = r#""count":"10","sum":4.2,"bucketCounts":["5","3",2],"explicitBounds":[0.1,1]"#;
+    assert_eq!(quantiles("histogram", explicit).0, 0.1);
+}
+
+#[test]
+fn a_restart_that_only_the_start_time_shows_is_one() {
+    let point = |start: u64, time: u64, counts: &str| {
+        json_request(&format!(
+            r#"{{"name":"m","histogram":{{"aggregationTemporality":2,"dataPoints":[{{"startTimeUnixNano":"{start}",
+                "timeUnixNano":"{time}","count":"9","bucketCounts":{counts},"explicitBounds":[1]}}]}}}}"#
+        ))
+    };
+    let mut decoder = Decoder::default();
+    json_lines(&mut decoder, &point(START, TIME, r#"["90","2"]"#)).unwrap();
+    // each count is higher than it was, and yet all of it is new
+    let later = point(TIME + SECOND, TIME + 30 * SECOND, r#"["95","30"]"#);
+    let (_, lines) = json_lines(&mut decoder, &later).unwrap();
+    let median = lines
+        .iter()
+        .find_map(|line| line.strip_prefix(r#"m{quantile="0.5"} "#))
+        .unwrap();
+    assert!(median.parse::<f64>().unwrap() <= 1.0, "{median}");
+}
+
+#[test]
+fn json_points_without_a_finite_number_are_told_and_their_neighbours_stand() {
+    const AT: &str = r#""timeUnixNano":"1661140279000000000""#;
+    let good = format!(r#"{{{AT},"asDouble":6.0,"attributes":[{{"key":"k","value":{{"stringValue":"good"}}}}]}}"#);
+    for (bad, rejected, without) in [
+        (format!(r#"{{{AT},"asDouble":"NaN"}}"#), 1, 0),
+        (format!(r#"{{{AT},"asDouble":"-Infinity"}}"#), 1, 0),
+        (format!(r#"{{{AT}}}"#), 1, 0),
+        (format!(r#"{{{AT},"flags":1}}"#), 0, 1),
+        (r#"{"asDouble":1.0}"#.to_owned(), 1, 0),
+    ] {
+        let metric = format!(r#"{{"name":"m","gauge":{{"dataPoints":[{bad},{good}]}}}}"#);
+        let (decoded, lines) = json_lines(&mut Decoder::default(), &json_request(&metric)).unwrap();
+        assert_eq!(lines, [r#"m{k="good"} 6"#], "{bad}");
+        assert_eq!(
+            (decoded.rejected.len(), decoded.without_value),
+            (rejected, without),
+            "{bad}"
+        );
+    }
+    let unknown = json_request(r#"{"name":"m","guage":{"dataPoints":[]}}"#);
+    let (decoded, _) = json_lines(&mut Decoder::default(), &unknown).unwrap();
+    assert_eq!(
+        decoded.rejected[0].to_string(),
+        "sample 0 of \"m\": `data` is missing: send a gauge, sum, histogram, exponentialHistogram or summary"
+    );
+}
+
+#[test]
+fn json_that_cannot_be_read_is_refused_with_its_place_and_never_taken_as_absent() {
+    const AT: &str = r#""timeUnixNano":"1661140279000000000""#;
+    for (metric, reason) in [
+        (
+            format!(r#"{{"name":"m","gauge":{{"dataPoints":[{{{AT},"asInt":"x"}}]}}}}"#),
+            "\"x\" is no whole number of 64 bits",
+        ),
+        (
+            format!(r#"{{"name":"m","gauge":{{"dataPoints":[{{{AT},"asInt":1.5}}]}}}}"#),
+            "1.5 is no whole number",
+        ),
+        (
+            format!(r#"{{"name":"m","gauge":{{"dataPoints":[{{{AT},"asDouble":{{}}}}]}}}}"#),
+            "expected number",
+        ),
+        (
+            r#"{"name":"m","gauge":{"dataPoints":{}}}"#.into(),
+            "expected a sequence",
+        ),
+        (
+            format!(r#"{{"name":"m","sum":{{"aggregationTemporality":"DELTA","dataPoints":[{{{AT},"asInt":1}}]}}}}"#),
+            "\"DELTA\" is no aggregation temporality: write 1 or AGGREGATION_TEMPORALITY_DELTA",
+        ),
+        (
+            format!(r#"{{"name":"m","exponentialHistogram":{{"dataPoints":[{{{AT},"zeroCount":"-9"}}]}}}}"#),
+            "\"-9\" is no whole number from 0 up to 64 bits",
+        ),
+        (
+            r#"{"name":"m","gauge":{"dataPoints":[]},"sum":{"dataPoints":[]}}"#.into(),
+            "of two kinds at once",
+        ),
+        (
+            format!(
+                r#"{{"name":"m","gauge":{{"dataPoints":[{{{AT},"asInt":1,"attributes":[{{"key":"k","value":"v"}}]}}]}}}}"#
+            ),
+            "invalid type: string \"v\"",
+        ),
+    ] {
+        let error = json_lines(&mut Decoder::default(), &json_request(&metric)).unwrap_err();
+        assert!(
+            error.starts_with("no valid OTLP/JSON at byte ") && error.contains(reason),
+            "{metric}: {error}"
+        );
+    }
+    let older = r#"{"resourceMetrics":[{"instrumentationLibraryMetrics":[{"metrics":[]}]}]}"#;
+    let error = json_lines(&mut Decoder::default(), older).unwrap_err();
+    assert!(error.contains("holds no `scopeMetrics` with `metrics`"), "{error}");
+}
