@@ -25,6 +25,9 @@ const DOUBT: f64 = 8.0;
 /// By how many nats more the tail reaches, on average: what surprise in nats gives by itself.
 const PRIOR_SCALE: f64 = 1.0;
 
+/// The part of the prior's blocks that count against blocks which reach higher.
+const SOONER: f64 = 0.2;
+
 /// The part of the blocks whose maxima make the tail.
 const TAIL_SHARE: f64 = 0.1;
 
@@ -252,12 +255,16 @@ impl Background {
         let wanted = TAIL_SHARE * self.blocks;
         let edge = self.height_of_top(wanted);
         let scale = (self.height_of_top(wanted / 2.0) - edge) / std::f64::consts::LN_2;
-        let prior = self.options.prior_blocks / (self.blocks + self.options.prior_blocks);
         let block = self.options.block.as_secs_f64();
         let chances = cells.max(1.0) * block / within.as_secs_f64().max(1.0);
         let by_prior = (chances / TAIL_SHARE).max(1.0).ln();
-        let edge = (1.0 - prior) * edge + prior * by_prior;
-        let scale = (1.0 - prior) * scale + prior * PRIOR_SCALE;
+        // a scope that is noisier than that shows it soon, and one that is calmer only in time
+        let mixed = |seen: f64, by_prior: f64| {
+            let blocks = self.options.prior_blocks * if seen > by_prior { SOONER } else { 1.0 };
+            let prior = blocks / (self.blocks + blocks);
+            (1.0 - prior) * seen + prior * by_prior
+        };
+        let (edge, scale) = (mixed(edge, by_prior), mixed(scale, PRIOR_SCALE));
         let chances = TAIL_SHARE * exposed * per.as_secs_f64() / block;
         edge + scale.max(PRIOR_SCALE) * (chances / at_most).max(1.0).ln()
     }
@@ -340,7 +347,7 @@ mod tests {
         let nats = |series, deviation| {
             background.surprise(series, SignalKind::Cpu, deviation, FEW, Span::from_mins(5), minute(48 * 60))
         };
-        assert!(nats(1, 6.0) + 2.0 < nats(2, 6.0), "{} {}", nats(1, 6.0), nats(2, 6.0));
+        assert!(nats(1, 6.0) + 1.5 < nats(2, 6.0), "{} {}", nats(1, 6.0), nats(2, 6.0));
         assert!(nats(1, 6.0) + 2.0 < nats(1, 500.0));
     }
 

@@ -46,7 +46,7 @@ const AFTERMATH: f64 = 8.0;
 const REGRET: f64 = 2.0;
 
 /// Nats that a group must show more at first, and the time after which it is some third of that.
-const STRANGE: f64 = 3.0;
+const STRANGE: f64 = 5.0;
 const KNOWN: Span = Span::from_hours(4);
 
 /// How much an incident is held against its series at least, however well it is explained.
