@@ -177,8 +177,13 @@ impl<'a> Scene<'a> {
                 .cells
                 .iter()
                 .filter(|cell| cell.kind == SignalKind::Traffic && cell.way == way)
-                .filter(|cell| self.view.topology.above(cell.target, 1).iter().all(|(caller, _)| !moved(*caller)))
+                .filter(|cell| self.callers(cell).all(|caller| !moved(caller)))
                 .collect();
+            // work that comes from a caller which is watched, and has no more of it than usual, is that caller's doing
+            let from_outside = |cell: &&Cell| self.callers(cell).all(|caller| !self.view.topology.watches(caller, SignalKind::Traffic));
+            if entries.iter().any(from_outside) {
+                entries.retain(from_outside);
+            }
             let reach = |cell: &Cell| self.view.topology.below(cell.target, 8).len();
             entries.sort_by_cached_key(|cell| std::cmp::Reverse((reach(cell), ordered(cell.strength), std::cmp::Reverse(cell.target))));
             entries.dedup_by_key(|cell| cell.target);
@@ -193,6 +198,11 @@ impl<'a> Scene<'a> {
             }
         }
         found
+    }
+
+    fn callers(&self, cell: &Cell) -> impl Iterator<Item = ServiceId> {
+        let callers = self.view.topology.above(cell.target, 1);
+        callers.into_iter().map(|(caller, _)| caller)
     }
 
     /// How much likelier a change makes a fault of its service at this time than it is by itself.

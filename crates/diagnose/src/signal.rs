@@ -134,7 +134,7 @@ const RELIEF: f64 = 0.25;
 const SPARED: f64 = 0.6;
 
 /// Work comes and goes: a change of traffic counts in full from this share on, and less the smaller it is.
-const TIDE: f64 = 1.0;
+const TIDE: f64 = 2.0;
 
 /// How surprising a signal is, in nats, if it came up within `span` of calm time.
 pub(crate) fn surprise(
