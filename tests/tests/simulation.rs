@@ -41,7 +41,7 @@ changes: [{topic: changes}]
 topology: {edges: [{from: shop, to: cart}]}
 window: {size: 1m}
 detect: {alarm: 0.005, at_once: 0.0005}
-diagnose: {open: {least: 3, alone: 0, false_incidents: {at_most: 100, per: 1d}}}
+diagnose: {open: {false_incidents: {at_most: 1000, per: 1d}}}
 remediate:
   mode: autonomous
   playbooks:

@@ -141,7 +141,20 @@ impl Open {
 
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // as they were written
     fn from_numbers(n: &[f64]) -> Option<Self> {
-        let &[onset, latest, detector, side, told, grown, inside, level, spread, peak, ref eased @ ..] = n else {
+        let &[
+            onset,
+            latest,
+            detector,
+            side,
+            told,
+            grown,
+            inside,
+            level,
+            spread,
+            peak,
+            ref eased @ ..,
+        ] = n
+        else {
             return None;
         };
         Some(Self {
@@ -210,7 +223,11 @@ impl Standing {
     pub(crate) fn load(&mut self, from: &Columns) -> Result<(), Error> {
         self.resting.load("standing", from)?;
         let (lengths, flat) = from_lists::<f64>(from.get("standing", "open")?)?;
-        let numbers = if lengths.contains(&FORMER_NUMBERS) { FORMER_NUMBERS } else { NUMBERS };
+        let numbers = if lengths.contains(&FORMER_NUMBERS) {
+            FORMER_NUMBERS
+        } else {
+            NUMBERS
+        };
         let rows = lengths.iter().enumerate().filter(|(_, length)| **length > 0);
         self.open = rows
             .zip(flat.chunks(numbers))

@@ -173,8 +173,7 @@ impl Background {
         let all: f64 = self.kinds.values().map(|counts| seen(Some(counts), 0)).sum();
         // the more is watched, the more of it is new to whoever watches it
         let strange = 0.5 * (1.0 + watched.all / 10.0);
-        let everywhere =
-            (strange * self.options.prior_count + all) / (strange * weight + time * watched.all.max(1.0));
+        let everywhere = (strange * self.options.prior_count + all) / (strange * weight + time * watched.all.max(1.0));
         let here = (seen(of_kind, 0) + weight * everywhere) / (weight + time * watched.of_kind.max(1.0));
         let rate = (seen(own, octave) + weight * here * share) / (time + weight);
         let chance = -(-rate * span.as_secs_f64()).exp_m1();
@@ -345,7 +344,14 @@ mod tests {
             background.learn(1, SignalKind::Cpu, 6.0, Weights::WHOLE, minute(hour * 60));
         }
         let nats = |series, deviation| {
-            background.surprise(series, SignalKind::Cpu, deviation, FEW, Span::from_mins(5), minute(48 * 60))
+            background.surprise(
+                series,
+                SignalKind::Cpu,
+                deviation,
+                FEW,
+                Span::from_mins(5),
+                minute(48 * 60),
+            )
         };
         assert!(nats(1, 6.0) + 1.5 < nats(2, 6.0), "{} {}", nats(1, 6.0), nats(2, 6.0));
         assert!(nats(1, 6.0) + 2.0 < nats(1, 500.0));

@@ -4,8 +4,8 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 use suture_event::{
-    Direction, Hypothesis, HypothesisKind, Incident, IncidentSignal, IncidentStatus, Resolution, Severity, SignalKind, SignalState,
-    Timestamp,
+    Direction, Hypothesis, HypothesisKind, Incident, IncidentSignal, IncidentStatus, Resolution, Severity, SignalKind,
+    SignalState, Timestamp,
 };
 
 use crate::{

@@ -143,7 +143,9 @@ impl View<'_> {
         let mut gains = Vec::with_capacity(self.cells.len());
         let (mut own, mut others) = (0.0, Vec::new());
         for (cell, place) in self.cells.iter().zip(&frame.places) {
-            let effect = fault.effect(cell.kind, cell.way, place.relation).max(place.by_call(cell));
+            let effect = fault
+                .effect(cell.kind, cell.way, place.relation)
+                .max(place.by_call(cell));
             let chance = (effect * self.timely(frame.onset, cell.onset, fault)).clamp(0.0, 0.99);
             let mine = place.relation == Relation::Own;
             let gain = (chance * cell.strength.min(MOST).exp_m1()).ln_1p();
@@ -235,7 +237,11 @@ impl View<'_> {
             return EARLY;
         }
         // what fills up or leaks shows elsewhere only when it is full
-        let patience = if matches!(fault, Fault::Memory | Fault::Disk) { 3.0 } else { 1.0 };
+        let patience = if matches!(fault, Fault::Memory | Fault::Disk) {
+            3.0
+        } else {
+            1.0
+        };
         let spread = patience * self.windows(self.spread).max(4.0);
         (-(after - TOGETHER).max(0.0) / spread).exp().max(LATE)
     }
@@ -268,6 +274,10 @@ impl View<'_> {
                 });
             }
         };
+        // what fills up or leaks hurts nobody until it is full
+        if matches!(fault, Fault::Memory | Fault::Disk) {
+            return Vec::new();
+        }
         for kind in KINDS {
             look(frame.seat, kind, Relation::Own);
         }
@@ -285,10 +295,20 @@ impl View<'_> {
 
     /// A cause must be sick itself: one that is watched, with nothing of its own off, is an unlikely seat.
     fn well(&self, frame: &Frame, fault: Fault) -> f64 {
-        let own = || frame.places.iter().zip(self.cells).filter(|(place, _)| place.relation == Relation::Own);
+        let own = || {
+            frame
+                .places
+                .iter()
+                .zip(self.cells)
+                .filter(|(place, _)| place.relation == Relation::Own)
+        };
         if own().next().is_none() {
             let ripe = self.ripe(frame, fault).max(UNSEEN);
-            return if self.topology.is_watched(frame.seat) { LEAST_SIZE * ripe } else { 0.0 };
+            return if self.topology.is_watched(frame.seat) {
+                LEAST_SIZE * ripe
+            } else {
+                0.0
+            };
         }
         // a resource that runs short where nobody sees it is a guess
         match fault.about() {
@@ -322,20 +342,34 @@ impl View<'_> {
             self.cells
                 .iter()
                 .zip(&frame.places)
-                .filter(move |(cell, place)| about(cell.kind) && (place.relation == Relation::Own) == mine && cell.way != Way::Absent)
+                .filter(move |(cell, place)| {
+                    about(cell.kind) && (place.relation == Relation::Own) == mine && cell.way != Way::Absent
+                })
                 .map(|(cell, _)| cell)
         };
         let own: Vec<&Cell> = of(true).collect();
         if own.is_empty() {
             // it would have to make others suffer from what it does not suffer from itself
-            let known = KINDS.iter().any(|kind| about(*kind) && self.topology.watches(frame.seat, *kind));
+            let known = KINDS
+                .iter()
+                .any(|kind| about(*kind) && self.topology.watches(frame.seat, *kind));
             let told = of(false).next().is_some() && known;
-            return if told { LEAST_SIZE * self.ripe(frame, fault) } else { 0.0 };
+            return if told {
+                LEAST_SIZE * self.ripe(frame, fault)
+            } else {
+                0.0
+            };
         }
         let symptom = matches!(fault, Fault::Failing | Fault::Slow);
         let mut least: f64 = 1.0;
         for other in of(false) {
-            let ratios = own.iter().filter_map(|mine| if symptom { ratio(mine, other) } else { Some(mine.deviation / other.deviation.max(1e-9)) });
+            let ratios = own.iter().filter_map(|mine| {
+                if symptom {
+                    ratio(mine, other)
+                } else {
+                    Some(mine.deviation / other.deviation.max(1e-9))
+                }
+            });
             least = least.min(ratios.fold(f64::NAN, f64::max).max(0.0));
         }
         let known = self.topology.has_edges();
@@ -351,7 +385,10 @@ impl View<'_> {
 
 /// By how much a cell is off, as a share of how much another is; in one metric, for its unit's sake.
 fn ratio(mine: &Cell, other: &Cell) -> Option<f64> {
-    let pairs = mine.added.iter().filter_map(|(metric, by)| Some(by / other.added.get(metric)?.max(1e-300)));
+    let pairs = mine
+        .added
+        .iter()
+        .filter_map(|(metric, by)| Some(by / other.added.get(metric)?.max(1e-300)));
     Some(pairs.fold(f64::NAN, f64::max)).filter(|ratio| !ratio.is_nan())
 }
 
@@ -374,7 +411,11 @@ struct Place {
 impl Place {
     /// A series about the calls between two services shows a fault of the caller as well, less surely.
     fn by_call(self, cell: &Cell) -> f64 {
-        if self.calls_it && cell.kind.is_symptom() { 0.3 } else { 0.0 }
+        if self.calls_it && cell.kind.is_symptom() {
+            0.3
+        } else {
+            0.0
+        }
     }
 }
 
@@ -408,7 +449,11 @@ impl Relations {
         Self {
             seat,
             by_service,
-            siblings: topology.siblings(seat).into_iter().map(|(service, _)| service).collect(),
+            siblings: topology
+                .siblings(seat)
+                .into_iter()
+                .map(|(service, _)| service)
+                .collect(),
             known: topology.has_edges(),
         }
     }

@@ -100,7 +100,11 @@ fn bursts(mut members: Vec<(f64, usize, &Signal)>, apart: Span) -> Vec<Vec<(f64,
     members.sort_by(|a, b| a.2.onset.cmp(&b.2.onset).then(a.1.cmp(&b.1)));
     let mut found: Vec<Vec<(f64, usize, &Signal)>> = Vec::new();
     for member in members {
-        match found.last_mut().filter(|burst| burst.last().is_some_and(|last| member.2.onset.since(last.2.onset) <= apart)) {
+        match found.last_mut().filter(|burst| {
+            burst
+                .last()
+                .is_some_and(|last| member.2.onset.since(last.2.onset) <= apart)
+        }) {
             Some(burst) => burst.push(member),
             None => found.push(vec![member]),
         }

@@ -3,7 +3,7 @@
 use std::{collections::VecDeque, sync::Arc};
 
 use serde::{Deserialize, Serialize};
-use suture_event::{Span, Anomaly, AnomalyPhase, Change, Edge, Incident, Timestamp, Watched};
+use suture_event::{Anomaly, AnomalyPhase, Change, Edge, Incident, Span, Timestamp, Watched};
 
 use crate::{
     Options,

@@ -67,15 +67,15 @@ pub(crate) enum Fault {
 
 /// The faults of a service, with how common each is taken to be.
 pub(crate) const FAULTS: [(Fault, f64); 10] = [
-    (Fault::Failing, 0.24),
-    (Fault::Slow, 0.2),
+    (Fault::Failing, 0.2),
+    (Fault::Slow, 0.18),
     (Fault::Cpu, 0.12),
-    (Fault::Memory, 0.1),
-    (Fault::Disk, 0.04),
-    (Fault::Saturation, 0.08),
+    (Fault::Memory, 0.12),
+    (Fault::Disk, 0.1),
+    (Fault::Saturation, 0.1),
     (Fault::Network, 0.04),
     (Fault::Node, 0.03),
-    (Fault::Down, 0.12),
+    (Fault::Down, 0.08),
     (Fault::Odd, 0.03),
 ];
 
@@ -149,7 +149,7 @@ impl Fault {
             },
             Self::Slow => match kind {
                 K::Latency => 0.97,
-                _ if is_failure(kind) => 0.3,
+                _ if is_failure(kind) => 0.4,
                 K::Saturation if up => 0.4,
                 K::Cpu | K::Network | K::Other => 0.2,
                 K::Traffic => 0.2,
@@ -181,7 +181,7 @@ impl Fault {
             Self::Saturation => match kind {
                 K::Saturation if up => 0.97,
                 K::Latency => 0.7,
-                _ if is_failure(kind) => 0.4,
+                _ if is_failure(kind) => 0.55,
                 K::Cpu | K::Traffic | K::Other | K::Network => 0.2,
                 _ => 0.08,
             },
@@ -202,9 +202,9 @@ impl Fault {
                 K::Cpu | K::Network if !up => 0.75,
                 K::Other => 0.5,
                 K::Saturation | K::Memory if !up => 0.4,
-                _ if is_failure(kind) => 0.4,
-                K::Latency | K::Memory => 0.25,
-                _ => 0.1,
+                _ if is_failure(kind) => 0.3,
+                K::Latency | K::Memory => 0.15,
+                _ => 0.03,
             },
             Self::Odd => match kind {
                 K::Other => 0.9,
@@ -237,10 +237,10 @@ impl Fault {
         }
         let (failure, latency, saturation) = match self {
             Self::Failing => (0.8, 0.2, 0.1),
-            Self::Slow => (0.25, 0.75, 0.3),
+            Self::Slow => (0.4, 0.75, 0.3),
             Self::Cpu => (0.15, 0.55, 0.2),
             Self::Memory => (0.15, 0.2, 0.1),
-            Self::Disk | Self::Saturation | Self::Network | Self::Node => (0.4, 0.6, 0.3),
+            Self::Disk | Self::Saturation | Self::Network | Self::Node => (0.5, 0.6, 0.3),
             Self::Down => (0.85, 0.6, 0.3),
             Self::Odd => (0.2, 0.2, 0.1),
             Self::Surge | Self::Ebb => (0.05, 0.05, 0.05),
@@ -333,8 +333,17 @@ mod tests {
             for kind in kinds {
                 for way in [Way::Up, Way::Down, Way::Absent] {
                     let of = |relation| fault.effect(kind, way, relation);
-                    for relation in [Relation::Own, Relation::Up(1), Relation::Down(1), Relation::Sibling, Relation::Unknown] {
-                        assert!(of(relation) > 0.0 && of(relation) < 1.0, "{fault:?} {kind:?} {way:?} {relation:?}");
+                    for relation in [
+                        Relation::Own,
+                        Relation::Up(1),
+                        Relation::Down(1),
+                        Relation::Sibling,
+                        Relation::Unknown,
+                    ] {
+                        assert!(
+                            of(relation) > 0.0 && of(relation) < 1.0,
+                            "{fault:?} {kind:?} {way:?} {relation:?}"
+                        );
                     }
                     assert!(of(Relation::Up(1)) >= of(Relation::Up(3)));
                     assert!(of(Relation::Down(1)) >= of(Relation::Down(3)));

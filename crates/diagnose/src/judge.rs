@@ -59,7 +59,9 @@ impl Diagnoser {
         let (now, window) = (self.now, self.window());
         for case in &mut self.cases {
             if case.look_again.is_some_and(|at| at <= self.now) {
-                let later = case.opened_at.plus(Span::from_millis(2 * MATURES * window.as_millis() + window.as_millis()));
+                let later = case
+                    .opened_at
+                    .plus(Span::from_millis(2 * MATURES * window.as_millis() + window.as_millis()));
                 case.look_again = Some(later).filter(|later| *later > now);
                 case.dirty = true;
             }
@@ -194,9 +196,10 @@ impl Diagnoser {
         let mut stay = VecDeque::new();
         for signal in std::mem::take(&mut self.loose) {
             let found = cells(std::iter::once((0, &signal, 1.0)), self.apart());
-            let home = self.cases.iter().rposition(|case| {
-                signal.at >= case.opened_at && self.shows(case, &found) >= BELONGS
-            });
+            let home = self
+                .cases
+                .iter()
+                .rposition(|case| signal.at >= case.opened_at && self.shows(case, &found) >= BELONGS);
             match home.and_then(|index| self.cases.get_mut(index)) {
                 Some(case) => case.take(signal, self.options.limits.signals, self.now),
                 None => stay.push_back(signal),
@@ -232,7 +235,10 @@ impl Diagnoser {
         let wanted = &self.options.open.false_incidents;
         let half = wanted.at_most / 2.0;
         let cells = f64::from(self.topology.count_cells());
-        let at = |exposed| self.background.threshold(half, wanted.per, exposed, cells, self.within());
+        let at = |exposed| {
+            self.background
+                .threshold(half, wanted.per, exposed, cells, self.within())
+        };
         let (changed, others) = (at(self.share_changed()), at(1.0));
         let least = self.options.open.least;
         let more = self.infancy();
@@ -307,7 +313,11 @@ impl Diagnoser {
                 .filter(|account| {
                     let height = account.height;
                     let near_top = height + FOREMOST >= highest;
-                    let bar = if near_top && self.is_fresh(account) { enough_if_changed } else { enough };
+                    let bar = if near_top && self.is_fresh(account) {
+                        enough_if_changed
+                    } else {
+                        enough
+                    };
                     height >= bar + self.aftermath(account)
                 })
                 .map(|account| (account.total + self.prior_of(&account), account))
@@ -336,7 +346,9 @@ impl Diagnoser {
     fn waits(&mut self, found: &[Cell]) -> bool {
         let window = self.window();
         let members = found.iter().flat_map(|cell| &cell.members);
-        let raised = members.filter_map(|i| self.loose.get(*i)).map(|signal| signal.at.plus(window));
+        let raised = members
+            .filter_map(|i| self.loose.get(*i))
+            .map(|signal| signal.at.plus(window));
         let Some(due) = raised.min().filter(|due| *due > self.now) else {
             return false;
         };
@@ -398,7 +410,11 @@ impl Diagnoser {
             .iter()
             .filter(|past| self.now.since(past.resolved_at) <= aftershock && !self.is_fresh(account));
         just_over
-            .filter(|past| self.topology.around(past.centre, self.options.group.reach).contains(&account.seat))
+            .filter(|past| {
+                self.topology
+                    .around(past.centre, self.options.group.reach)
+                    .contains(&account.seat)
+            })
             .map(|past| past.height)
             .fold(0.0, f64::max)
             .min(AFTERMATH)
@@ -408,7 +424,9 @@ impl Diagnoser {
     /// show as, nearly as well as what explains it best, so that a second cause at this very time is less likely.
     fn home_of(&self, account: &Account, found: &[Cell]) -> Option<usize> {
         let spontaneous = &self.options.rank.spontaneous;
-        let another = (spontaneous.at_most * self.within().as_secs_f64() / spontaneous.per.as_secs_f64()).min(1.0).ln();
+        let another = (spontaneous.at_most * self.within().as_secs_f64() / spontaneous.per.as_secs_f64())
+            .min(1.0)
+            .ln();
         let surprise_of_two = -(another + self.prior_of(account));
         let loss = |case: &Case| {
             let forth = self.view(found).told(case.centre, case.fault, case.onset);
@@ -416,7 +434,10 @@ impl Diagnoser {
             let view = self.view(&theirs);
             let own = view.told(case.centre, case.fault, case.onset);
             let back = view.told(account.seat, account.fault, account.onset);
-            lost(account, &forth).min(lost(&own, &back))
+            // what begins only now is no cause of what has been for long
+            let together = account.onset.since(case.onset) <= self.apart();
+            let back = if together { lost(&own, &back) } else { f64::INFINITY };
+            lost(account, &forth).min(back)
         };
         let cases = self.cases.iter().enumerate();
         let best = cases
@@ -468,7 +489,8 @@ impl Diagnoser {
         let (spread, until) = (self.options.group.spread, self.window());
         for (index, signal) in self.loose.iter().enumerate() {
             // what is next to it and began together with it is most likely of it, even if it is not known how
-            let together = signal.onset.plus(spread) >= account.onset && signal.onset <= account.onset.plus(spread).plus(until);
+            let together =
+                signal.onset.plus(spread) >= account.onset && signal.onset <= account.onset.plus(spread).plus(until);
             if near.contains(&signal.target) && together && signal.is_active() {
                 belongs.insert(index);
             }
@@ -476,7 +498,9 @@ impl Diagnoser {
         let opening: BTreeSet<usize> = found
             .iter()
             .enumerate()
-            .filter(|(i, cell)| account.share(*i) >= SUPPORT && cell.strength >= SUPPORTS || cell.target == account.seat)
+            .filter(|(i, cell)| {
+                account.share(*i) >= SUPPORT && cell.strength >= SUPPORTS || cell.target == account.seat
+            })
             .flat_map(|(_, cell)| cell.members.iter().copied())
             .collect();
         let height = account.height;
@@ -569,8 +593,15 @@ impl Diagnoser {
             }
             case.resolved_at = Some(self.now);
             case.resolution = Some(if calm {
-                let accepted = case.signals.iter().any(|s| s.opening && s.state == SignalState::Adapted);
-                if accepted { Resolution::Accepted } else { Resolution::Recovered }
+                let accepted = case
+                    .signals
+                    .iter()
+                    .any(|s| s.opening && s.state == SignalState::Adapted);
+                if accepted {
+                    Resolution::Accepted
+                } else {
+                    Resolution::Recovered
+                }
             } else if case.is_active() {
                 Resolution::Abandoned
             } else {

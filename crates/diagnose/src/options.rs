@@ -293,9 +293,7 @@ impl Options {
                 "write a number above 0",
             );
         }
-        for (path, number) in [
-            ("open.least", self.open.least),
-        ] {
+        for (path, number) in [("open.least", self.open.least)] {
             check(
                 number.is_finite() && number >= 0.0,
                 path,

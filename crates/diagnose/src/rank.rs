@@ -122,7 +122,11 @@ impl<'a> Scene<'a> {
         let mut found = Vec::new();
         for seat in seats(self.view.cells, self.view.topology, SEATS) {
             let account = self.view.account(seat);
-            let changes = self.changes.iter().filter(|(id, _)| *id == seat).map(|(_, change)| change);
+            let changes = self
+                .changes
+                .iter()
+                .filter(|(id, _)| *id == seat)
+                .map(|(_, change)| change);
             for change in changes {
                 found.push(Candidate {
                     kind: HypothesisKind::Change,
@@ -156,7 +160,11 @@ impl<'a> Scene<'a> {
 
     /// Something that is not on the list, which may show anywhere.
     pub(crate) fn none(&self) -> f64 {
-        let gains = self.view.cells.iter().map(|cell| (UNKNOWN * cell.strength.min(MOST).exp_m1()).ln_1p());
+        let gains = self
+            .view
+            .cells
+            .iter()
+            .map(|cell| (UNKNOWN * cell.strength.min(MOST).exp_m1()).ln_1p());
         self.options.rank.none + gains.sum::<f64>()
     }
 
@@ -180,12 +188,17 @@ impl<'a> Scene<'a> {
                 .filter(|cell| self.callers(cell).all(|caller| !moved(caller)))
                 .collect();
             // work that comes from a caller which is watched, and has no more of it than usual, is that caller's doing
-            let from_outside = |cell: &&Cell| self.callers(cell).all(|caller| !self.view.topology.watches(caller, SignalKind::Traffic));
+            let from_outside = |cell: &&Cell| {
+                self.callers(cell)
+                    .all(|caller| !self.view.topology.watches(caller, SignalKind::Traffic))
+            };
             if entries.iter().any(from_outside) {
                 entries.retain(from_outside);
             }
             let reach = |cell: &Cell| self.view.topology.below(cell.target, 8).len();
-            entries.sort_by_cached_key(|cell| std::cmp::Reverse((reach(cell), ordered(cell.strength), std::cmp::Reverse(cell.target))));
+            entries.sort_by_cached_key(|cell| {
+                std::cmp::Reverse((reach(cell), ordered(cell.strength), std::cmp::Reverse(cell.target)))
+            });
             entries.dedup_by_key(|cell| cell.target);
             for cell in entries.into_iter().take(ENTRIES) {
                 found.push(Candidate {
@@ -214,7 +227,8 @@ impl<'a> Scene<'a> {
             _ => options.bad_share,
         };
         let spent = if self.spent.contains(&change.id) { -1.5 } else { 0.0 };
-        self.density(change, onset).map_or(TOO_LATE, |density| (bad * density / spontaneous).max(1e-6).ln() + spent)
+        self.density(change, onset)
+            .map_or(TOO_LATE, |density| (bad * density / spontaneous).max(1e-6).ln() + spent)
     }
 
     /// How likely a bad change shows at a time, per second; nothing where it came too late.
@@ -255,7 +269,10 @@ impl<'a> Scene<'a> {
     }
 
     fn name(&self, service: ServiceId) -> &str {
-        self.view.topology.name(service).map_or("the scope", |name| name.as_ref())
+        self.view
+            .topology
+            .name(service)
+            .map_or("the scope", |name| name.as_ref())
     }
 
     fn ids(&self, cells: impl IntoIterator<Item = usize>) -> Vec<Arc<str>> {
@@ -282,7 +299,12 @@ impl<'a> Scene<'a> {
         } else {
             let told: Vec<String> = own.iter().take(3).filter_map(|cell| self.words(*cell)).collect();
             let told = format!("of {seat} itself {}", told.join(", "));
-            found.push(evidence(EvidenceKind::Signal, account.own, told, self.ids(own.iter().copied())));
+            found.push(evidence(
+                EvidenceKind::Signal,
+                account.own,
+                told,
+                self.ids(own.iter().copied()),
+            ));
         }
         let others = self.cells_of(account, false);
         let told = format!(
@@ -292,19 +314,37 @@ impl<'a> Scene<'a> {
         );
         if self.view.cells.len() > own.len() {
             let weight = account.others - most;
-            found.push(evidence(EvidenceKind::Coverage, weight, told, self.ids(others.iter().copied())));
+            found.push(evidence(
+                EvidenceKind::Coverage,
+                weight,
+                told,
+                self.ids(others.iter().copied()),
+            ));
         }
         if account.quiet < -0.05 {
-            found.push(evidence(EvidenceKind::Quiet, account.quiet, self.told_quiet(account), Vec::new()));
+            found.push(evidence(
+                EvidenceKind::Quiet,
+                account.quiet,
+                self.told_quiet(account),
+                Vec::new(),
+            ));
         }
         if account.size < -0.05 {
             let told = format!("others are further off than {seat}, and effects fade on their way");
-            found.push(evidence(EvidenceKind::Magnitude, account.size, told, self.ids(own.iter().copied())));
+            found.push(evidence(
+                EvidenceKind::Magnitude,
+                account.size,
+                told,
+                self.ids(own.iter().copied()),
+            ));
         }
         if let Some(change) = candidate.change {
             found.extend(self.timing(candidate, change));
         } else if candidate.prior.abs() > 0.05 {
-            let told = format!("{} is taken to come so much less often than a fault of one service", candidate.class);
+            let told = format!(
+                "{} is taken to come so much less often than a fault of one service",
+                candidate.class
+            );
             found.push(evidence(EvidenceKind::Prior, candidate.prior, told, Vec::new()));
         }
         found.sort_by(|a, b| b.weight.abs().total_cmp(&a.weight.abs()));
@@ -376,7 +416,10 @@ impl<'a> Scene<'a> {
         }
         let others = self.changes.iter().filter(|(_, other)| other.id != change.id).count();
         if others > 0 {
-            let told = format!("{others} other changes in the {} before are weighed beside it", options.look_back);
+            let told = format!(
+                "{others} other changes in the {} before are weighed beside it",
+                options.look_back
+            );
             found.push(evidence(EvidenceKind::Alternative, 0.0, told, Vec::new()));
         }
         found

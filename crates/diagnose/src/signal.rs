@@ -137,13 +137,7 @@ const SPARED: f64 = 0.6;
 const TIDE: f64 = 2.0;
 
 /// How surprising a signal is, in nats, if it came up within `span` of calm time.
-pub(crate) fn surprise(
-    signal: &Signal,
-    background: &Background,
-    watched: Watched,
-    span: Span,
-    now: Timestamp,
-) -> f64 {
+pub(crate) fn surprise(signal: &Signal, background: &Background, watched: Watched, span: Span, now: Timestamp) -> f64 {
     let nats = background.surprise(signal.series, signal.kind, signal.deviation, watched, span, now);
     let relief = matches!(
         (signal.kind, signal.direction),

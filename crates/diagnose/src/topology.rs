@@ -69,7 +69,9 @@ impl Topology {
 
     /// Whether a service has telemetry of this kind.
     pub(crate) fn watches(&self, id: ServiceId, kind: SignalKind) -> bool {
-        self.watched.get(id as usize).is_some_and(|kinds| kinds & (1 << kind as u16) != 0)
+        self.watched
+            .get(id as usize)
+            .is_some_and(|kinds| kinds & (1 << kind as u16) != 0)
     }
 
     /// Whether it has.

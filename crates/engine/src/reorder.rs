@@ -89,7 +89,9 @@ impl Reorder {
         match &fact.body {
             FactBody::Progress(progress) => self.mark(&fact.shard, progress, out),
             FactBody::Outcome(_) | FactBody::Command(_) | FactBody::Epoch(_) => out.push(Release::Fact(Box::new(fact))),
-            FactBody::Edge(_) | FactBody::Watched(_) | FactBody::Change(_) | FactBody::Anomaly(_) if fact.at <= self.frontier => {
+            FactBody::Edge(_) | FactBody::Watched(_) | FactBody::Change(_) | FactBody::Anomaly(_)
+                if fact.at <= self.frontier =>
+            {
                 self.late += 1;
                 out.push(Release::Fact(Box::new(fact)));
             }

@@ -20,8 +20,9 @@ pub use anomaly::{Anomaly, AnomalyPhase, Direction, EndReason};
 pub use change::{Change, ChangeKind, Edge, EdgeSource, Watched};
 pub use digest::{hex16, stable_hash, stable_uuid};
 pub use fact::{Carried, EpochNote, Fact, FactBody, Progress, SeriesMark, ShardId};
-pub use incident::{Resolution, 
-    Evidence, EvidenceKind, Hypothesis, HypothesisKind, Incident, IncidentSignal, IncidentStatus, Severity, SignalState,
+pub use incident::{
+    Evidence, EvidenceKind, Hypothesis, HypothesisKind, Incident, IncidentSignal, IncidentStatus, Resolution, Severity,
+    SignalState,
 };
 pub use ledger::{Cause, LedgerError, LedgerRecord, verify_chain};
 pub use series::{LabelError, Labels, MAX_LABELS, Sample, SeriesKey};

@@ -48,8 +48,8 @@ detect:
   thresholds: {{upper: 1000}}
   episode: {{open: 1, of: 1}}
 diagnose:
-  background: {{prior_edge: 1, prior_excess: 1}}
-  open: {{least: 1, alone: 0}}
+
+  open: {{false_incidents: {{at_most: 1000000, per: 1h}}}}
 remediate:
   mode: autonomous
   minimum_probability: 0

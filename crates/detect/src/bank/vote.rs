@@ -53,7 +53,14 @@ impl Bank {
         }
         // the sequence model looks at how rough and spread out a series is, and how far off, by itself
         let mut joint = (probability, distance, SEQUENCE);
-        self.hear(i, row, None, 1.0, &[DetectorName::Variance, DetectorName::Record], &mut joint);
+        self.hear(
+            i,
+            row,
+            None,
+            1.0,
+            &[DetectorName::Variance, DetectorName::Record],
+            &mut joint,
+        );
         if joint.2 != SEQUENCE {
             return joint;
         }

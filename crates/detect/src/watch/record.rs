@@ -81,16 +81,28 @@ impl Watcher for Record {
             let down = side & 2 != 0 && below > 0.0;
             let (beyond, end) = if up { (above, s.high[i]) } else { (below, s.low[i]) };
             let young = i64::from(minute) - i64::from(s.first[i]) < DAY;
-            let (share, ranges) = if young { (LEAST_AT_FIRST, RANGES_AT_FIRST) } else { (LEAST, 0.0) };
+            let (share, ranges) = if young {
+                (LEAST_AT_FIRST, RANGES_AT_FIRST)
+            } else {
+                (LEAST, 0.0)
+            };
             let tells = (up || down)
                 && s.count[i] >= FIRST
                 && range > 0.0
                 && beyond >= share * end.abs()
                 && beyond >= ranges * range;
             let known = s.count[i].min(LONG) as f32;
-            out.probability[i] = if tells { exp(-ln(known) * (1.0 + least(beyond / range, 8.0))) } else { 1.0 };
+            out.probability[i] = if tells {
+                exp(-ln(known) * (1.0 + least(beyond / range, 8.0)))
+            } else {
+                1.0
+            };
             let off = (value - block.judged.slow[i]).abs() / most(block.judged.slow_scale[i], f32::MIN_POSITIVE);
-            let far = if tells { most(off, block.judged.distance[i].abs()) } else { 0.0 };
+            let far = if tells {
+                most(off, block.judged.distance[i].abs())
+            } else {
+                0.0
+            };
             out.distance[i] = if up { far } else { -far };
             out.effect[i] = if tells { beyond } else { 0.0 };
             out.inside[i] = u8::from(above <= BACK * range && below <= BACK * range);
@@ -98,8 +110,22 @@ impl Watcher for Record {
                 let begins = s.count[i] < FIRST;
                 let step = if begins { f32::MAX } else { STEP * range };
                 let forget = FORGET * range;
-                s.high[i] = flush(s.high[i] + if above > 0.0 { least(above, step) } else { -least(forget, -above) });
-                s.low[i] = flush(s.low[i] - if below > 0.0 { least(below, step) } else { -least(forget, -below) });
+                s.high[i] = flush(
+                    s.high[i]
+                        + if above > 0.0 {
+                            least(above, step)
+                        } else {
+                            -least(forget, -above)
+                        },
+                );
+                s.low[i] = flush(
+                    s.low[i]
+                        - if below > 0.0 {
+                            least(below, step)
+                        } else {
+                            -least(forget, -below)
+                        },
+                );
                 s.count[i] = s.count[i].saturating_add(1);
             }
         }
