@@ -34,10 +34,13 @@ const MOST_AGAINST: f64 = -3.0;
 /// That others are further off speaks against a seat by at most this much.
 const LEAST_SIZE: f64 = -3.0;
 
+/// That it is off by next to nothing beside them, by this much.
+const NEXT_TO_NOTHING: f64 = -6.0;
+
 /// A part of that even before it is sure that nothing of the seat will show.
 const UNSEEN: f64 = 0.4;
 
-/// Nats against a fault of a resource that does not show in that resource.
+/// Nats against a fault of a resource that does not show in that resource, and against one of a service that nobody watches.
 const GUESS: f64 = -2.0;
 
 /// An effect that is at least this likely is missed where it does not show.
@@ -307,7 +310,7 @@ impl View<'_> {
             return if self.topology.is_watched(frame.seat) {
                 LEAST_SIZE * ripe
             } else {
-                0.0
+                GUESS
             };
         }
         // a resource that runs short where nobody sees it is a guess
@@ -325,23 +328,52 @@ impl View<'_> {
         ((age - from) / 3.0).clamp(0.0, 1.0)
     }
 
-    /// Where somebody else is further off in what the fault is about, it hardly sits here: effects fade on their way.
+    /// Where somebody else is further off in what the fault is about, it hardly sits here: effects fade on their way. And who
+    /// waits for a service waits for no longer than the service takes, whatever ails it.
     fn size(&self, frame: &Frame, fault: Fault) -> f64 {
-        let about = |kind: SignalKind| match fault {
-            Fault::Failing => is_failure(kind),
-            Fault::Slow => kind == SignalKind::Latency,
-            Fault::Cpu => kind == SignalKind::Cpu,
-            Fault::Memory => kind == SignalKind::Memory,
-            Fault::Disk => kind == SignalKind::Disk,
-            Fault::Saturation => kind == SignalKind::Saturation,
-            Fault::Network => kind == SignalKind::Network,
-            Fault::Surge | Fault::Ebb => kind == SignalKind::Traffic,
-            Fault::Node | Fault::Down | Fault::Odd => false,
+        let known = self.topology.has_edges();
+        let by_symptom = if known {
+            (0.5, 1.2)
+        } else {
+            // with no graph to go by, the one that is furthest off is the likeliest
+            (1.0, 1.5)
         };
+        let symptom =
+            |kind: &dyn Fn(SignalKind) -> bool, must: bool| self.beside(frame, fault, kind, by_symptom, true, must);
+        let latency = |kind: SignalKind| kind == SignalKind::Latency;
+        match fault {
+            Fault::Failing => symptom(&is_failure, true) + symptom(&latency, false),
+            Fault::Slow => symptom(&latency, true),
+            Fault::Surge | Fault::Ebb => self.beside(
+                frame,
+                fault,
+                &|kind| kind == SignalKind::Traffic,
+                (0.5, 0.4),
+                false,
+                true,
+            ),
+            _ => {
+                let about = fault.about();
+                let primary = |kind: SignalKind| Some(kind) == about && fault != Fault::Node;
+                self.beside(frame, fault, &primary, (0.5, 0.4), false, true) + symptom(&latency, false)
+            }
+        }
+    }
+
+    /// How much it speaks against a seat that others are further off than it in some kind of signal: `rate` times the
+    /// logarithm of its share of theirs, where that is below `enough`. With `must`, also that they are off and it is not.
+    fn beside(
+        &self,
+        frame: &Frame,
+        fault: Fault,
+        about: &dyn Fn(SignalKind) -> bool,
+        (enough, rate): (f64, f64),
+        by_unit: bool,
+        must: bool,
+    ) -> f64 {
         let of = |mine: bool| {
-            self.cells
-                .iter()
-                .zip(&frame.places)
+            let pairs = self.cells.iter().zip(&frame.places);
+            pairs
                 .filter(move |(cell, place)| {
                     about(cell.kind) && (place.relation == Relation::Own) == mine && cell.way != Way::Absent
                 })
@@ -353,33 +385,28 @@ impl View<'_> {
             let known = KINDS
                 .iter()
                 .any(|kind| about(*kind) && self.topology.watches(frame.seat, *kind));
-            let told = of(false).next().is_some() && known;
+            let told = must && known && of(false).next().is_some();
             return if told {
                 LEAST_SIZE * self.ripe(frame, fault)
             } else {
                 0.0
             };
         }
-        let symptom = matches!(fault, Fault::Failing | Fault::Slow);
         let mut least: f64 = 1.0;
         for other in of(false) {
-            let ratios = own.iter().filter_map(|mine| {
-                if symptom {
+            let share = |mine: &&Cell| {
+                if by_unit {
                     ratio(mine, other)
                 } else {
                     Some(mine.deviation / other.deviation.max(1e-9))
                 }
-            });
-            least = least.min(ratios.fold(f64::NAN, f64::max).max(0.0));
+            };
+            let most = own.iter().filter_map(share).fold(f64::NAN, f64::max);
+            if !most.is_nan() {
+                least = least.min(most);
+            }
         }
-        let known = self.topology.has_edges();
-        let (enough, rate) = match (symptom, known) {
-            (true, true) => (0.5, 0.8),
-            // with no graph to go by, the one that is furthest off is the likeliest
-            (true, false) => (1.0, 1.5),
-            (false, _) => (0.5, 0.4),
-        };
-        (rate * (least.max(1e-6) / enough).min(1.0).ln()).max(LEAST_SIZE)
+        (rate * (least.max(1e-6) / enough).min(1.0).ln()).max(NEXT_TO_NOTHING)
     }
 }
 

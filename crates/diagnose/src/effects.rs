@@ -108,7 +108,9 @@ impl Fault {
             Relation::Sibling => self.beside(kind, way),
             Relation::Unknown => self.anywhere(kind, way),
             // where more work comes in at one entrance it often does at others
-            Relation::Far if matches!(self, Self::Surge | Self::Ebb) => 0.4 * self.below(kind, way),
+            Relation::Far if matches!(self, Self::Surge | Self::Ebb) && kind == SignalKind::Traffic => {
+                0.3 * self.below(kind, way)
+            }
             Relation::Far => FAR,
         }
     }

@@ -45,6 +45,10 @@ const AFTERMATH: f64 = 8.0;
 /// things come by, and not how high they may reach.
 const REGRET: f64 = 2.0;
 
+/// Incidents of one service in a day after which each further one must show so many nats more than the one before.
+const OFTEN: usize = 3;
+const AGAIN: f64 = 3.0;
+
 /// Nats that a group must show more at first, and the time after which it is some third of that.
 const STRANGE: f64 = 5.0;
 const KNOWN: Span = Span::from_hours(4);
@@ -150,7 +154,11 @@ impl Diagnoser {
 
     fn nats(&self, signal: &Signal, span: Span) -> f64 {
         let nats = surprise(signal, &self.background, self.watched(signal), span, self.now);
-        if signal.eased { EASED * nats } else { nats }
+        if signal.eased || !signal.is_active() {
+            EASED * nats
+        } else {
+            nats
+        }
     }
 
     fn view<'a>(&'a self, found: &'a [Cell]) -> View<'a> {
@@ -418,6 +426,24 @@ impl Diagnoser {
             .map(|past| past.height)
             .fold(0.0, f64::max)
             .min(AFTERMATH)
+            + self.flapping(account)
+    }
+
+    /// What is off again and again is its service's way, however many kinds of signal say so.
+    fn flapping(&self, account: &Account) -> f64 {
+        let day = self.now.minus(Span::from_hours(24));
+        let recent = self
+            .past
+            .iter()
+            .filter(|past| past.centre == account.seat && past.opened_at >= day);
+        // with a change each it is its changes that are bad
+        let count = recent
+            .filter(|past| past.blamed.is_none())
+            .count()
+            .saturating_sub(OFTEN);
+        #[allow(clippy::cast_precision_loss)] // bounded by the limit on resolved incidents
+        let count = count as f64;
+        AGAIN * count
     }
 
     /// The open incident that a group belongs to: one whose cause would show as the group, or that the group's cause would
@@ -495,7 +521,7 @@ impl Diagnoser {
                 belongs.insert(index);
             }
         }
-        let opening: BTreeSet<usize> = found
+        let mut opening: BTreeSet<usize> = found
             .iter()
             .enumerate()
             .filter(|(i, cell)| {
@@ -503,6 +529,9 @@ impl Diagnoser {
             })
             .flat_map(|(_, cell)| cell.members.iter().copied())
             .collect();
+        if opening.is_empty() {
+            opening.clone_from(&belongs);
+        }
         let height = account.height;
         let first = opening
             .iter()

@@ -5,13 +5,14 @@ use std::{collections::BTreeMap, sync::Arc};
 use suture_diagnose::{Diagnoser, Input, Options};
 use suture_event::{
     Anomaly, AnomalyPhase, Change, ChangeKind, Direction, Edge, EdgeSource, EndReason, Hypothesis, Incident, Labels,
-    SignalKind, Timestamp,
+    SignalKind, Timestamp, Watched,
 };
 
 /// What happens, as inputs of the fold in order of time.
 #[derive(Debug, Clone)]
 pub(crate) enum Fact {
     Edge(Edge),
+    Watched(Watched),
     Change(Change),
     Anomaly(Box<Anomaly>),
     Time(Timestamp),
@@ -21,6 +22,7 @@ impl Fact {
     pub(crate) fn input(&self) -> Input<'_> {
         match self {
             Self::Edge(edge) => Input::Edge(edge),
+            Self::Watched(watched) => Input::Watched(watched),
             Self::Change(change) => Input::Change(change),
             Self::Anomaly(anomaly) => Input::Anomaly(anomaly),
             Self::Time(at) => Input::Time(*at),
@@ -42,7 +44,7 @@ pub(crate) fn minute(minute: i64) -> Timestamp {
 }
 
 impl Story {
-    /// The shop: `web` calls `cart`, `search` and `ads`; `cart` calls `db` and `pay`; `pay` calls `bank`. It has been
+    /// The shop, watched in five kinds of signal but for the bank, which nobody watches: `web` calls `cart`, `search` and `ads`; `cart` calls `db` and `pay`; `pay` calls `bank`. It has been
     /// watched for two calm days when the story begins, at minute 0.
     pub(crate) fn new(options: Options) -> Self {
         let mut story = Self {
@@ -65,6 +67,20 @@ impl Story {
                 to: to.into(),
                 source: EdgeSource::File,
             }));
+        }
+        for service in ["web", "cart", "search", "ads", "db", "pay"] {
+            for kind in [
+                SignalKind::Cpu,
+                SignalKind::Latency,
+                SignalKind::Errors,
+                SignalKind::Memory,
+                SignalKind::Traffic,
+            ] {
+                story.tell(Fact::Watched(Watched {
+                    service: Some(service.into()),
+                    kind,
+                }));
+            }
         }
         story.tell(Fact::Time(minute(-2 * 24 * 60)));
         story.at(0)
