@@ -102,7 +102,7 @@ mod tests {
     use super::*;
     use crate::{
         Anomaly, AnomalyPhase, Change, ChangeKind, CommandKind, Direction, Edge, EdgeSource, EndReason, Labels,
-        OutcomeStatus, Progress, SeriesMark, ShardId, SignalKind, Timestamp,
+        OutcomeStatus, Progress, SeriesMark, ShardId, SignalKind, Timestamp, Watched,
     };
 
     fn text() -> impl Strategy<Value = Arc<str>> {

@@ -200,6 +200,7 @@ impl World {
             id: id.into(),
             opened_at,
             resolved_at: resolved.then_some(at),
+            resolution: None,
             severity: Severity::Critical,
             services: service.map(Into::into).into_iter().collect(),
             anomalies: Vec::new(),

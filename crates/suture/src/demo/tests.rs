@@ -63,6 +63,7 @@ fn incident(fault: &Fault, at: Timestamp, status: IncidentStatus) -> Incident {
         id: "incident-1".into(),
         opened_at: fault.start.plus(Span::from_secs(80)),
         resolved_at: (status == IncidentStatus::Resolved).then_some(at),
+        resolution: None,
         severity: Severity::Critical,
         services: vec![fault.service.clone()],
         anomalies: vec!["a1".into(), "a2".into()],

@@ -244,6 +244,7 @@ fn incident(revision: u32, status: IncidentStatus) -> Incident {
         id: "inc-1".into(),
         opened_at: at,
         resolved_at: (status == IncidentStatus::Resolved).then_some(at),
+        resolution: None,
         severity: Severity::Critical,
         services: vec!["frontend".into(), "cart".into()],
         anomalies: vec!["a1".into()],
