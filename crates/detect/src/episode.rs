@@ -428,7 +428,7 @@ mod tests {
             window(5, 0.5, 1.0),
             window(6, 0.5, 1.0),
         ]);
-        use Turn::{Ended, Grown, Nothing, Opened};
+        use Turn::{Eased, Ended, Grown, Nothing, Opened};
         assert_eq!(
             turns,
             [
@@ -436,7 +436,7 @@ mod tests {
                 Nothing,
                 Opened,
                 Grown,
-                Nothing,
+                Eased,
                 Nothing,
                 Ended(EndReason::Recovered)
             ]

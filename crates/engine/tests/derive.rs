@@ -325,6 +325,7 @@ fn a_new_client_is_told_once_with_its_name_and_a_burning_budget_with_what_is_lef
         phases,
         [
             (AnomalyPhase::Opened, None),
+            (AnomalyPhase::Eased, None),
             (AnomalyPhase::Ended, Some(EndReason::Recovered))
         ],
         "{new:#?}"

@@ -133,6 +133,10 @@ impl Bank {
             vote.0 = vote.0.max(self.options.alarm.max(0.5));
         }
         for by in self.watched.iter().filter(votes) {
+            // a record is only news where nobody else has seen it
+            if by.name == DetectorName::Record && vote.0 < self.options.alarm {
+                continue;
+            }
             let probability = f64::from(by.said.probability[i]) * of_further;
             if probability < vote.0 && !self.is_little(f64::from(by.said.effect[i]), expected) {
                 *vote = (probability, f64::from(by.said.distance[i]), by.code);

@@ -585,6 +585,7 @@ mod tests {
             phases,
             [
                 (AnomalyPhase::Opened, None),
+                (AnomalyPhase::Eased, None),
                 (AnomalyPhase::Ended, Some(EndReason::Recovered))
             ]
         );
@@ -691,6 +692,7 @@ mod tests {
             told,
             [
                 (AnomalyPhase::Opened, None, moment(0).end),
+                (AnomalyPhase::Eased, None, moment(9_000).end),
                 (AnomalyPhase::Ended, Some(EndReason::Recovered), moment(9_002).end)
             ]
         );
