@@ -133,8 +133,8 @@ impl Bank {
             vote.0 = vote.0.max(self.options.alarm.max(0.5));
         }
         for by in self.watched.iter().filter(votes) {
-            // a record is only news where nobody else has seen it
-            if by.name == DetectorName::Record && vote.0 < self.options.alarm {
+            // a record is only news where nobody else is as sure of it
+            if by.name == DetectorName::Record && vote.0 < self.options.at_once {
                 continue;
             }
             let probability = f64::from(by.said.probability[i]) * of_further;
