@@ -49,6 +49,7 @@ fn case(name: &str, minutes: i64, windows: i64, value: impl Fn(i64) -> Option<f6
         model: None,
         scores: true,
         explain: true,
+        facts: false,
         batch: 4_096,
     })
     .unwrap();
