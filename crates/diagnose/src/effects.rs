@@ -217,7 +217,8 @@ impl Fault {
                 K::Cpu | K::Network if up => 0.7,
                 K::Latency => 0.5,
                 K::Saturation | K::Other if up => 0.45,
-                _ if is_failure(kind) => 0.15,
+                // where failures are counted, more work is more of them
+                _ if is_failure(kind) => 0.35,
                 K::Memory | K::Disk if up => 0.2,
                 _ => 0.03,
             },
@@ -267,7 +268,7 @@ impl Fault {
                 (K::Latency, Way::Up) => 0.5,
                 (K::Saturation | K::Other, Way::Up) => 0.35,
                 (K::Memory | K::Disk, Way::Up) => 0.1,
-                _ if is_failure(kind) => 0.15,
+                (K::Errors | K::Availability, Way::Up) => 0.35,
                 _ => 0.02,
             },
             Self::Down | Self::Ebb => match (kind, way) {
