@@ -261,6 +261,29 @@ const METRICS: &[Metric] = &[
     counter("scopes_refused", "Facts of scopes beyond `limits.scopes`", |s| {
         s.count(count::SCOPES_REFUSED).map(Value::Counter)
     }),
+    counter(
+        "scopes_put_away",
+        "Scopes without telemetry that made room for others",
+        |s| s.count(count::SCOPES_PUT_AWAY).map(Value::Counter),
+    ),
+    counter(
+        "scopes_displaced",
+        "Scopes with telemetry that made room for others",
+        |s| s.count(count::SCOPES_DISPLACED).map(Value::Counter),
+    ),
+    gauge(
+        "scopes_without_telemetry",
+        "Scopes that have changes and no telemetry",
+        |s| {
+            let scopes = s.count(count::SCOPES_WITHOUT_TELEMETRY);
+            scopes.map(|n| Value::Gauge(n as f64))
+        },
+    ),
+    counter(
+        "facts_ahead",
+        "Facts and marks refused since they speak of a time far ahead of all others'",
+        |s| s.count(count::FACTS_AHEAD).map(Value::Counter),
+    ),
 ];
 
 /// The planes of this process by name, and the clock that ages are told by.
@@ -388,6 +411,18 @@ impl Planes {
             }
             for (at, shard) in shards.iter().filter(|(_, shard)| shard.phase() != Phase::Live) {
                 missing.push(format!("{plane}: {at} is {:?}", shard.phase()).to_lowercase());
+            }
+        }
+        // what finds no room is not seen at all
+        for (plane, metrics) in &self.planes {
+            for (at, shard) in metrics.shards() {
+                let counts = shard.counts();
+                let refused = counts.iter().find(|(name, _)| *name == count::SCOPES_REFUSED);
+                if let Some((_, facts)) = refused.filter(|(_, facts)| *facts > 0) {
+                    missing.push(format!(
+                        "{plane}: {at} refused {facts} facts of scopes beyond limits.scopes"
+                    ));
+                }
             }
         }
         if missing.is_empty() {

@@ -2,10 +2,15 @@
 
 mod rekey;
 
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use suture_config::Pipeline;
-use suture_engine::{Decide, DecideOut, ENGINE_VERSION, EngineError, Model, Observe, ObserveOut, RecordRef, Source};
+use suture_engine::{
+    Decide, DecideCounters, DecideOut, ENGINE_VERSION, EngineError, Model, Observe, ObserveOut, RecordRef, Source,
+};
 use suture_event::{
     Carried, Edge, Fact, FactBody, ShardId, Timestamp,
     codec::{Message, cdevents, records},
@@ -67,6 +72,14 @@ pub mod count {
     pub const SERIES_TWICE: &str = "series_in_two_partitions";
     /// Facts of scopes beyond `limits.scopes`.
     pub const SCOPES_REFUSED: &str = "scopes_refused";
+    /// Scopes without telemetry that made room for others.
+    pub const SCOPES_PUT_AWAY: &str = "scopes_put_away";
+    /// Scopes with telemetry that made room for others.
+    pub const SCOPES_DISPLACED: &str = "scopes_displaced";
+    /// Scopes that have changes and no telemetry.
+    pub const SCOPES_WITHOUT_TELEMETRY: &str = "scopes_without_telemetry";
+    /// Facts and marks from far ahead of all others.
+    pub const FACTS_AHEAD: &str = "facts_ahead";
 }
 
 /// The names of the topics that a pipeline owns.
@@ -139,7 +152,13 @@ impl Folds for ObserveFolds {
         Ok(Box::new(ObserveFold {
             observe,
             topics: self.topics.clone(),
+            one: self
+                .pipeline
+                .scope
+                .is_one()
+                .then(|| self.pipeline.scope.default.as_str().into()),
             fact_partitions: self.fact_partitions,
+            refused: Seldom::default(),
             out: ObserveOut::default(),
         }))
     }
@@ -169,6 +188,10 @@ impl Folds for DecideFolds {
             decide: Decide::new(self.pipeline.clone(), self.edges.clone()),
             topics: self.topics.clone(),
             warned: false,
+            warned_apart: false,
+            full: Seldom::default(),
+            seen: DecideCounters::default(),
+            refused: Seldom::default(),
             out: DecideOut::default(),
         }))
     }
@@ -192,8 +215,47 @@ fn error(error: EngineError) -> FoldError {
 struct ObserveFold {
     observe: Observe,
     topics: Topics,
+    /// The one scope, where the pipeline names none: all of its facts belong in one partition.
+    one: Option<Arc<str>>,
     fact_partitions: i32,
+    refused: Seldom,
     out: ObserveOut,
+}
+
+/// Something that is said in the log once a minute at most, however often it happens.
+#[derive(Debug, Default)]
+struct Seldom {
+    said: Option<Instant>,
+    /// How often it happened since.
+    since: u64,
+}
+
+impl Seldom {
+    /// Counts it so many times, and gives how often it happened since it was last said where it is to be said now.
+    fn due(&mut self, times: u64) -> Option<u64> {
+        const PAUSE: Duration = Duration::from_secs(60);
+        self.since += times;
+        if self.since == 0 || self.said.is_some_and(|said| said.elapsed() < PAUSE) {
+            return None;
+        }
+        self.said = Some(Instant::now());
+        Some(std::mem::take(&mut self.since))
+    }
+}
+
+/// Says that records went to the dead letters, with the reason of one.
+fn warn_of_dead_letter(seldom: &mut Seldom, shard: &ShardId, offset: i64, reason: &str) {
+    if let Some(records) = seldom.due(1) {
+        let reason: String = reason.chars().take(300).collect();
+        tracing::warn!(
+            topic = %shard.topic,
+            partition = shard.partition,
+            offset,
+            reason,
+            records,
+            "records could not be taken in, wholly or in part, and went to the dead letters"
+        );
+    }
 }
 
 /// Records that are taken in together.
@@ -237,6 +299,7 @@ impl ObserveFold {
         }
         self.observe.records(&engine, &mut self.out);
         for letter in self.out.dead_letters.drain(..) {
+            warn_of_dead_letter(&mut self.refused, self.observe.shard(), letter.offset, &letter.reason);
             let at = records.binary_search_by_key(&letter.offset, |record| record.offset);
             if let Some(record) = at.ok().and_then(|at| records.get(at)) {
                 outputs.push_dead_letter(dead_letter(
@@ -268,8 +331,12 @@ impl ObserveFold {
                 FactBody::Progress(progress) => progress.series.take(),
                 _ => None,
             };
+            let to_all = matches!(fact.body, FactBody::Progress(_) | FactBody::Epoch(_));
+            if let Some(one) = self.one.as_ref().filter(|_| !to_all) {
+                fact.scope = one.clone();
+            }
             let Some(value) = encoded(&fact) else { continue };
-            if !matches!(fact.body, FactBody::Progress(_) | FactBody::Epoch(_)) {
+            if !to_all {
                 outputs.push(OutRecord::new(facts.clone(), fact.scope.as_bytes(), value));
                 continue;
             }
@@ -361,6 +428,12 @@ struct DecideFold {
     topics: Topics,
     /// Whether it was said that series are in two partitions, since they were in one.
     warned: bool,
+    /// Whether it was said that changes meet no telemetry.
+    warned_apart: bool,
+    full: Seldom,
+    /// What was counted when it was last looked at.
+    seen: DecideCounters,
+    refused: Seldom,
     out: DecideOut,
 }
 
@@ -381,6 +454,33 @@ impl DecideFold {
             );
         }
         self.warned = found.is_some();
+    }
+
+    /// Says what a user must know of scopes: that there was no room for one, and that changes meet no telemetry.
+    fn warn_of_scopes(&mut self) {
+        let now = self.decide.counters();
+        let displaced = now.scopes_displaced.saturating_sub(self.seen.scopes_displaced);
+        let refused = now.scopes_refused.saturating_sub(self.seen.scopes_refused);
+        self.seen = now;
+        if self.full.due(displaced + refused).is_some() {
+            tracing::error!(
+                scopes_displaced = now.scopes_displaced,
+                facts_refused = now.scopes_refused,
+                "there are more scopes than limits.scopes: of those displaced what is usual must be learned anew, and nothing is \
+                 seen of those refused; raise limits.scopes, or send less of what nobody watches"
+            );
+        }
+        if !self.warned_apart
+            && let Some((scope, changes)) = self.decide.apart()
+        {
+            self.warned_apart = true;
+            tracing::warn!(
+                %scope,
+                changes,
+                "a scope has changes and no telemetry, so that none of them can be found at fault: where its telemetry is in \
+                 another scope, see `scope` in the pipeline file; without it all is in one"
+            );
+        }
     }
 
     fn say(&mut self, outputs: &mut Outputs) {
@@ -417,12 +517,19 @@ impl Fold for DecideFold {
         let fact: Fact = match records::decode(record.value.unwrap_or_default()) {
             Ok(fact) => fact,
             Err(reason) => {
-                out.push_dead_letter(dead_letter(&self.topics, &shard, record, &reason.to_string(), 0));
+                let reason = reason.to_string();
+                warn_of_dead_letter(&mut self.refused, &shard, record.offset, &reason);
+                out.push_dead_letter(dead_letter(&self.topics, &shard, record, &reason, 0));
                 return;
             }
         };
+        let marks = matches!(fact.body, FactBody::Progress(_));
         if let Err(reason) = self.decide.fact(fact, &mut self.out) {
             out.push_dead_letter(dead_letter(&self.topics, &shard, record, &reason.to_string(), 0));
+        }
+        // with every mark is often enough
+        if marks {
+            self.warn_of_scopes();
         }
         self.warn_of_twice();
         self.say(out);
@@ -460,6 +567,10 @@ impl Fold for DecideFold {
         tell(count::FACTS_LATE, counters.late);
         tell(count::FACTS_FORCED, counters.forced);
         tell(count::SCOPES_REFUSED, counters.scopes_refused);
+        tell(count::SCOPES_PUT_AWAY, counters.scopes_put_away);
+        tell(count::SCOPES_DISPLACED, counters.scopes_displaced);
+        tell(count::SCOPES_WITHOUT_TELEMETRY, counters.scopes_without_telemetry);
+        tell(count::FACTS_AHEAD, counters.ahead);
         if let Some(series) = counters.series_twice {
             tell(count::SERIES_TWICE, series);
         }

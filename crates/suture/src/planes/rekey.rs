@@ -8,7 +8,7 @@ use suture_event::{Fact, FactBody, ShardId, Timestamp};
 use suture_log::{Batch, HeadersBuf, OutRecord};
 use suture_runtime::{Epoch, EpochCause, Fingerprint, Fold, FoldError, Folds, Outputs, Tick};
 
-use super::{Topics, count, dead_letter, encoded, epoch_note, error, fingerprint, push_to};
+use super::{Seldom, Topics, count, dead_letter, encoded, epoch_note, error, fingerprint, push_to, warn_of_dead_letter};
 
 /// Makes the folds of the repartition stage, one for each telemetry partition.
 pub struct RekeyFolds {
@@ -34,6 +34,7 @@ impl Folds for RekeyFolds {
             to: to.ok_or_else(|| FoldError("the pipeline has no `rekey`".to_owned()))?,
             topics: self.topics.clone(),
             fact_partitions: self.fact_partitions,
+            refused: Seldom::default(),
             out: RekeyOut::default(),
         }))
     }
@@ -48,6 +49,7 @@ struct RekeyFold {
     to: Arc<str>,
     topics: Topics,
     fact_partitions: i32,
+    refused: Seldom,
     out: RekeyOut,
 }
 
@@ -65,6 +67,7 @@ impl RekeyFold {
         self.rekey.record(engine, &mut self.out);
         for letter in self.out.dead_letters.drain(..) {
             let shard = self.rekey.shard();
+            warn_of_dead_letter(&mut self.refused, shard, letter.offset, &letter.reason);
             let letter = dead_letter(&self.topics, shard, record, &letter.reason, letter.samples);
             outputs.push_dead_letter(letter);
         }
