@@ -126,6 +126,10 @@ columns! {
     }
 }
 
+/// Latency, errors and availability are accepted at another level only after this many times as long as what tells of work
+/// and of what it takes.
+const HARM: i64 = 12;
+
 const SEASONAL: u8 = 0;
 const SHIFT: u8 = 1;
 const THRESHOLD: u8 = 2;
@@ -536,6 +540,10 @@ impl Bank {
         let mut options = self.options.episode;
         if self.standing.state[row] == OUTSIDE && lasts_on {
             options.accept_after = suture_event::Span::from_millis(i64::MAX);
+        } else if self.given.derived[row] != 0 {
+            // that work has failed or been slow for hours makes it no more normal than it was
+            let long = options.accept_after.as_millis().saturating_mul(HARM);
+            options.accept_after = suture_event::Span::from_millis(long);
         }
         let turn = self.standing.step(row, window, &options, limits);
         let phase = match turn {
@@ -562,7 +570,12 @@ impl Bank {
             Turn::Ended(reason) => {
                 episode.end = Some(reason);
                 let ended = self.standing.close(row);
-                self.seasonal.absorb(row, ended.peak, ended.level);
+                // what passes within a few windows is drawn from the series' own tail; what lasts is not, and teaches nothing
+                let width = column.end.since(column.start).as_millis().max(1);
+                let lasted = ended.latest.saturating_sub(ended.onset) / width;
+                if reason == EndReason::Adapted || lasted < i64::from(self.options.episode.of) {
+                    self.seasonal.absorb(row, ended.peak, ended.level);
+                }
                 if reason == EndReason::Adapted {
                     self.seasonal.reseat(row, ended.level);
                 }

@@ -333,6 +333,7 @@ impl Standing {
             return Turn::Ended(EndReason::Recovered);
         }
         if !window.inside {
+            open.latest = window.start;
             open.peak = open.peak.max(deviation);
             if window.end.saturating_sub(open.onset) >= options.accept_after.as_millis() {
                 self.state[row] = CALM;

@@ -21,8 +21,8 @@ pub enum Aggregate {
     Last,
     /// Increase of a cumulative counter per second of the time between the samples it was read off.
     Rate,
-    /// Increase of a cumulative counter since the last sample before the window. A fall is a reset: the counter is
-    /// taken to have restarted from zero.
+    /// Increase of a cumulative counter since the last sample before the window. A fall to less than half is a reset: the
+    /// counter is taken to have restarted from zero. A smaller one is an answer that is out of date, and adds nothing.
     Increase,
     /// A quantile, as a share between 0 and 1, from a sketch of bounded relative error.
     Quantile(f64),

@@ -197,7 +197,7 @@ impl Options {
             _ => 0,
         };
         let last = match aggregate {
-            Aggregate::Rate | Aggregate::Increase => 16 + 4,
+            Aggregate::Rate | Aggregate::Increase => 24 + 4,
             Aggregate::Quantile(_) => 4,
             _ => 0,
         };

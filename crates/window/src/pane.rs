@@ -99,6 +99,8 @@ pub(crate) struct CounterCell {
     pub(crate) first: f64,
     pub(crate) first_at: i64,
     pub(crate) newest: f64,
+    /// By how much the newest value lies below one before it: see [`growth`].
+    pub(crate) owed: f64,
     /// Milliseconds over which `acc` was gained; set when the pane closes.
     pub(crate) elapsed: i64,
 }
@@ -127,11 +129,26 @@ pub(crate) enum Taken {
     Reset,
 }
 
+/// A value of at least this share of the one before is no restart.
+const DIP: f64 = 0.5;
+
 /// How much a counter grew from one sample to the next, and whether it was reset in between.
-pub(crate) fn growth(earlier: f64, later: f64) -> (f64, bool) {
-    if later >= earlier {
-        (later - earlier, false)
+///
+/// A restart begins at zero. A value that is only somewhat lower than the one before is an answer that is out of date, of a
+/// replica that lags or a cache: it adds nothing, and what it lacks is `owed`, so that the next answer that is up to date
+/// again does not count for growth what was counted before. A counter that was truly set back a little goes on from there:
+/// no step as large as what is owed comes, and within a window or two it is forgotten.
+pub(crate) fn growth(earlier: f64, later: f64, owed: &mut f64) -> (f64, bool) {
+    let step = later - earlier;
+    if step >= 0.0 {
+        let made_good = *owed > 0.0 && step >= *owed;
+        let gain = if made_good { step - std::mem::take(owed) } else { step };
+        (gain, false)
+    } else if later >= DIP * earlier {
+        *owed -= step;
+        (0.0, false)
     } else {
+        *owed = 0.0;
         (later, true)
     }
 }
@@ -202,17 +219,23 @@ impl CounterCell {
                 first: value,
                 first_at: ts,
                 newest: value,
+                owed: 0.0,
                 elapsed: 0,
             };
             *increase = 0.0;
             return Taken::Plainly;
         };
         let (gain, reset) = if ts > newest {
-            let step = growth(self.newest, value);
+            let step = growth(self.newest, value, &mut self.owed);
             self.newest = value;
             step
         } else if ts < self.first_at {
-            let step = growth(value, self.first);
+            if value > self.first && self.first >= DIP * value {
+                // of two that contradict each other by little, the one that is lower is out of date
+                self.first_at = ts;
+                return Taken::Between;
+            }
+            let step = growth(value, self.first, &mut 0.0);
             (self.first, self.first_at) = (value, ts);
             step
         } else {

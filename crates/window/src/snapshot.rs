@@ -46,6 +46,8 @@ fn fields() -> Vec<Field> {
         field("newest", DataType::Float64, false),
         field("elapsed", DataType::Int64, false),
         field("sketch", DataType::Binary, true),
+        // what a counter's newest value lacks; came later than the others, and is 0 where it is not
+        field("owed", DataType::Float64, false),
     ]
 }
 
@@ -63,6 +65,7 @@ struct Columns {
     newest: Vec<f64>,
     elapsed: Vec<i64>,
     sketch: Vec<Option<Vec<u8>>>,
+    owed: Vec<f64>,
 }
 
 impl Columns {
@@ -83,13 +86,14 @@ impl Columns {
                 Arc::new(Float64Array::from(self.newest)),
                 Arc::new(Int64Array::from(self.elapsed)),
                 Arc::new(sketch),
+                Arc::new(Float64Array::from(self.owed)),
             ],
         )?)
     }
 }
 
 impl Windows {
-    /// The whole state as an Arrow IPC stream: some 80 bytes a series, 70 a series and pane that has samples of it, and
+    /// The whole state as an Arrow IPC stream: some 88 bytes a series, 78 a series and pane that has samples of it, and
     /// the sketches.
     ///
     /// # Errors
@@ -141,7 +145,10 @@ impl Windows {
         let schema = reader.schema();
         let known = Metadata(schema.metadata());
         self.check_shape(&known)?;
-        if schema.fields().iter().map(AsRef::as_ref).ne(fields().iter()) {
+        let known_fields = fields();
+        let found = schema.fields().iter().map(AsRef::as_ref);
+        let earlier = found.clone().eq(known_fields.iter().take(known_fields.len() - 1));
+        if !earlier && found.ne(known_fields.iter()) {
             return Err(Error::Damaged("its columns are not those of its version".to_owned()));
         }
         let batches = reader.collect::<Result<Vec<_>, _>>()?;
@@ -251,6 +258,9 @@ impl Windows {
                 .collect(),
             elapsed: vec![0; rows],
             sketch: vec![None; rows],
+            owed: (0..rows)
+                .map(|row| counter(row).map_or(0.0, |side| series.owed[side]))
+                .collect(),
         }
     }
 
@@ -286,6 +296,7 @@ impl Windows {
                 columns.newest.push(counter.newest);
                 columns.elapsed.push(counter.elapsed);
                 columns.sketch.push(sketch);
+                columns.owed.push(counter.owed);
             }
         }
         Ok(columns)
@@ -299,6 +310,9 @@ impl Windows {
         let first = batch.column(7).as_primitive::<Float64Type>();
         let first_at = batch.column(8).as_primitive::<Int64Type>();
         let newest = batch.column(9).as_primitive::<Float64Type>();
+        let owed = batch
+            .column_by_name("owed")
+            .map(|owed| owed.as_primitive::<Float64Type>());
         for (row, from) in rows.iter().map(|from| *from as usize).enumerate() {
             if from >= batch.num_rows() {
                 return Err(Error::Damaged(format!("it has no row {from}")));
@@ -319,6 +333,7 @@ impl Windows {
                 let side = self.series.side(row);
                 self.series.carried[side] = newest.value(from);
                 self.series.carried_at[side] = first_at.value(from);
+                self.series.owed[side] = owed.map_or(0.0, |owed| owed.value(from));
             }
         }
         Ok(())
@@ -347,6 +362,9 @@ impl Windows {
         let first = batch.column(7).as_primitive::<Float64Type>();
         let first_at = batch.column(8).as_primitive::<Int64Type>();
         let newest = batch.column(9).as_primitive::<Float64Type>();
+        let owed = batch
+            .column_by_name("owed")
+            .map(|owed| owed.as_primitive::<Float64Type>());
         let elapsed = batch.column(10).as_primitive::<Int64Type>();
         let sketch = batch.column(11).as_binary::<i32>();
         for i in 0..batch.num_rows() {
@@ -373,6 +391,7 @@ impl Windows {
                         first: first.value(i),
                         first_at: first_at.value(i),
                         newest: newest.value(i),
+                        owed: owed.map_or(0.0, |owed| owed.value(i)),
                         elapsed: elapsed.value(i),
                     };
                 }

@@ -115,6 +115,8 @@ pub(crate) struct Series {
     /// By counter: its newest value up to the last closed pane; NaN where there is none.
     pub(crate) carried: Vec<f64>,
     pub(crate) carried_at: Vec<i64>,
+    /// What the newest value lacks, where it is out of date.
+    pub(crate) owed: Vec<f64>,
     pub(crate) sketches: usize,
     free_counters: Vec<u32>,
     free_sketches: Vec<u32>,
@@ -187,6 +189,7 @@ impl Series {
             Fold::Counter => self.free_counters.pop().unwrap_or_else(|| {
                 self.carried.push(f64::NAN);
                 self.carried_at.push(i64::MIN);
+                self.owed.push(0.0);
                 narrow(self.carried.len() - 1)
             }),
             Fold::Sketch => self.free_sketches.pop().unwrap_or_else(|| {
@@ -202,6 +205,7 @@ impl Series {
         match self.fold(row) {
             Fold::Counter => {
                 self.carried[side] = f64::NAN;
+                self.owed[side] = 0.0;
                 self.free_counters.push(narrow(side));
             }
             Fold::Sketch => self.free_sketches.push(narrow(side)),
@@ -670,7 +674,7 @@ impl Windows {
         if carried.is_nan() || ts - before > self.options.forget_after.as_millis() {
             return f64::NAN;
         }
-        let (gain, reset) = growth(carried, value);
+        let (gain, reset) = growth(carried, value, &mut self.series.owed[side]);
         self.counters.counter_resets += u64::from(reset);
         finite(match self.series.aggregate(row) {
             Aggregate::Rate => gain / Span::from_millis(ts - before).as_secs_f64(),

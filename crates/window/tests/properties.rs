@@ -196,6 +196,23 @@ struct Plain {
     memory: i64,
 }
 
+/// A counter's growth: what is lower by less than half is out of date, and made good by a step as large.
+fn grown(from: f64, to: f64, owed: &mut f64) -> f64 {
+    let step = to - from;
+    match step {
+        _ if step >= 0.0 && *owed > 0.0 && step >= *owed => step - std::mem::take(owed),
+        _ if step >= 0.0 => step,
+        _ if to >= from / 2.0 => {
+            *owed -= step;
+            0.0
+        }
+        _ => {
+            *owed = 0.0;
+            to
+        }
+    }
+}
+
 impl Plain {
     fn read(options: &Options, samples: &[Sample]) -> Self {
         let size = options.size.unwrap().as_millis();
@@ -265,28 +282,27 @@ impl Plain {
             .collect()
     }
 
-    /// Pane by pane, as out-of-order samples of a counter are judged within their pane.
+    /// Pane by pane, as out-of-order samples of a counter are judged within their pane; from the first pane on, as what an
+    /// answer that is out of date lacks is carried from pane to pane.
     #[allow(clippy::cast_precision_loss)] // small numbers
     fn gain(&self, row: u32, start: i64, end: i64) -> (f64, f64) {
-        let grown = |from: f64, to: f64| if to >= from { to - from } else { to };
-        let mut total = (0.0, 0);
-        let mut known = false;
-        for pane in (0..(end - start) / self.slide).map(|i| start + i * self.slide) {
-            let inside: Vec<&Sample> = self
-                .taken
-                .iter()
-                .filter(|s| s.0 == row && (pane..pane + self.slide).contains(&s.1))
-                .collect();
-            let Some(&&(_, at, value)) = inside.first() else {
-                continue;
-            };
-            let (mut first, mut newest, mut gain) = ((at, value), (at, value), 0.0);
+        let mut panes: Vec<i64> = self.taken.iter().filter(|s| s.0 == row).map(|s| self.pane_of(s.1)).collect();
+        panes.sort_unstable();
+        panes.dedup();
+        let (mut total, mut known, mut carried_owed) = ((0.0, 0), false, 0.0);
+        for pane in panes.into_iter().filter(|pane| *pane < end) {
+            let inside = self.taken.iter().filter(|s| s.0 == row && self.pane_of(s.1) == pane);
+            let inside: Vec<&Sample> = inside.collect();
+            let &&(_, at, value) = inside.first().unwrap();
+            let (mut first, mut newest, mut gain, mut owed) = ((at, value), (at, value), 0.0, 0.0);
             for &&(_, at, value) in &inside[1..] {
                 if at > newest.0 {
-                    gain += grown(newest.1, value);
+                    gain += grown(newest.1, value, &mut owed);
                     newest = (at, value);
+                } else if at < first.0 && value > first.1 && first.1 >= value / 2.0 {
+                    first.0 = at;
                 } else if at < first.0 {
-                    gain += grown(value, first.1);
+                    gain += grown(value, first.1, &mut 0.0);
                     first = (at, value);
                 }
             }
@@ -294,10 +310,14 @@ impl Plain {
             if let Some(before) = self.newest_before(row, pane)
                 && before.0 >= pane - self.memory
             {
-                gain += grown(before.1, first.1);
+                gain += grown(before.1, first.1, &mut carried_owed);
                 since = before.0;
+                if owed == 0.0 && newest.1 - first.1 < carried_owed {
+                    owed = carried_owed;
+                }
             }
-            if newest.0 > since {
+            carried_owed = owed;
+            if newest.0 > since && pane >= start {
                 total = (total.0 + gain, total.1 + newest.0 - since);
                 known = true;
             }
@@ -307,6 +327,10 @@ impl Plain {
         } else {
             (f64::NAN, f64::NAN)
         }
+    }
+
+    fn pane_of(&self, at: i64) -> i64 {
+        at.div_euclid(self.slide) * self.slide
     }
 
     /// The newest sample of the panes before; of several at one time, the first to arrive.

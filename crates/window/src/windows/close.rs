@@ -56,7 +56,12 @@ impl Windows {
             let (carried, carried_at) = (self.series.carried[side], self.series.carried_at[side]);
             let mut since = counter.first_at;
             if !carried.is_nan() && carried_at >= oldest {
-                let (gain, reset) = growth(carried, counter.first);
+                let mut owed = self.series.owed[side];
+                let (gain, reset) = growth(carried, counter.first, &mut owed);
+                // out of date all through: what is lacking may be made good later on
+                if counter.owed == 0.0 && counter.newest - counter.first < owed {
+                    counter.owed = owed;
+                }
                 cell.acc += gain;
                 since = carried_at;
                 self.counters.counter_resets += u64::from(reset);
@@ -64,6 +69,7 @@ impl Windows {
             let last = start + i64::from(cell.last);
             counter.elapsed = last - since;
             self.series.carried[side] = counter.newest;
+            self.series.owed[side] = counter.owed;
             self.series.carried_at[side] = last;
         }
     }
