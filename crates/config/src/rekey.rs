@@ -25,7 +25,7 @@ pub struct Rekey {
     pub partitions: u32,
     /// Labels by which series are put together: those with the same values of them come to one partition, as a group of a
     /// `derive` rule must. A series with none of these labels goes by its name and all of its labels, as every series does
-    /// where the list is empty.
+    /// where the list is empty; an instance's without the labels that tell it from its siblings, so that they come together.
     pub by: Vec<String>,
     /// How long the topic keeps its records: longer than observe may ever be down or behind.
     pub retention: Span,

@@ -233,6 +233,39 @@ fn a_lost_sample_is_no_dip_and_the_end_of_all_is_silence() {
 }
 
 #[test]
+fn a_latency_is_that_of_the_requests_and_not_of_instances_that_serve_none() {
+    // four in five requests go to one instance, and one that has just come serves none and says that it takes no time
+    let served = [("a", 80.0, 0.2), ("b", 20.0, 0.4), ("c", 0.0, 0.0)];
+    let each = (0..30).map(|minute| {
+        let there = served.iter().filter(|(pod, ..)| *pod != "c" || minute >= 10);
+        let sent = there.flat_map(|(pod, requests, latency)| {
+            let of = |metric, value| One(metric, (*pod).to_owned(), 5, value);
+            [of("request_latency", *latency), of("requests_per_second", *requests)]
+        });
+        sent.collect::<Vec<_>>()
+    });
+    let minutes: Vec<_> = each.collect();
+    let said = run(&pipeline(""), &minutes, 4, 0);
+    let values = said.values("request_latency");
+    assert_eq!(values.len(), 29);
+    assert!(
+        values.iter().all(|(_, value)| (value - 0.24).abs() < 1e-9),
+        "{values:?}"
+    );
+    assert_eq!(run(&pipeline(""), &minutes, 1, 3).as_text(), said.as_text());
+    // what is weighed by nothing counts by the instance
+    let alone: Vec<Vec<One>> = minutes
+        .iter()
+        .map(|all| all.iter().filter(|one| one.0 == "request_latency").cloned().collect())
+        .collect();
+    let values = run(&pipeline(""), &alone, 4, 0).values("request_latency");
+    assert!(
+        values.iter().take(9).all(|(_, value)| (value - 0.3).abs() < 1e-9),
+        "{values:?}"
+    );
+}
+
+#[test]
 fn the_one_that_stands_out_from_its_siblings_is_an_anomaly_of_its_own() {
     let mut noise = Noise(3);
     let each = (0..600).map(|minute| {
@@ -264,6 +297,42 @@ fn instances_beyond_the_bound_are_refused_and_counted() {
     let said = run(&pipeline("instances: {most: 4}\n"), &minutes, 6, 0);
     let counters = said.fold.counters();
     assert_eq!((counters.series, counters.instances_refused, said.letters), (5, 60, 60));
+}
+
+#[test]
+fn at_the_bound_on_series_what_is_made_of_others_stays_for_as_long_as_there_are_any() {
+    // metrics of instances that come and go, more than there is room for, beside one that is always there
+    let mut noise = Noise(23);
+    let names = ["a_latency", "b_requests", "c_queue", "d_cpu", "e_latency"];
+    let each = (0..900).map(|minute: usize| {
+        let mut all = Vec::new();
+        for (number, name) in names.into_iter().enumerate() {
+            let phase = (minute + number * 130) % 400;
+            for at in 0..3 {
+                if number == 0 || phase < 90 + 20 * at {
+                    let value = 20.0 + noise.normal() + if phase == 80 { 300.0 } else { 0.0 };
+                    all.push(One(name, format!("{}-{at}", minute / 37), 1 + at as i64, value));
+                }
+            }
+        }
+        all
+    });
+    let minutes: Vec<_> = each.collect();
+    let pipeline = pipeline("limits: {series: 16, at_series: evict}\n");
+    let said = run(&pipeline, &minutes, 15, 0);
+    let counters = said.fold.counters();
+    assert!(counters.series_evicted > 20 && counters.series <= 16, "{counters:?}");
+    // the one that is always there has lost nothing
+    let latency = said.values("a_latency");
+    assert!(latency.len() > 890, "{}", latency.len());
+    let whole = said.as_text();
+    for (batch, restart) in [(1, 0), (4, 11), (15, 1)] {
+        assert_eq!(
+            run(&pipeline, &minutes, batch, restart).as_text(),
+            whole,
+            "{batch} {restart}"
+        );
+    }
 }
 
 #[test]

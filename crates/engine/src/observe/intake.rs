@@ -490,8 +490,12 @@ impl Observe {
             if free.is_none() && self.judge.rollup.members(into).len() >= most {
                 return Err(Slot::Crowded);
             }
+            let alike = SeriesKey {
+                metric: "".into(),
+                labels: key.labels.clone(),
+            };
             let row = self.seat(key, sample.hash, Role::Instance, free, sample, taken, offset, out)?;
-            self.judge.join(into, row);
+            self.judge.join(into, row, alike.hash64());
             Ok(row)
         });
         self.judge.rollup.settle();
@@ -578,7 +582,7 @@ impl Observe {
         }
         if role == Role::RolledUp {
             let how = How::of(kind, &series.key.metric, aggregate);
-            self.judge.rollup.add(row, how);
+            self.judge.rollup.add(row, kind, how);
         }
         self.judge.derive.note(row, aggregate);
         if free.is_some() {

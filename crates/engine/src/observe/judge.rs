@@ -136,9 +136,9 @@ impl Judge {
         }
     }
 
-    /// Rolls a row up into another.
-    pub(super) fn join(&mut self, into: u32, row: u32) {
-        self.rollup.join(into, row);
+    /// Rolls a row up into another. `labels` stands for all of its labels.
+    pub(super) fn join(&mut self, into: u32, row: u32, labels: u64) {
+        self.rollup.join(into, row, labels);
         let group = self.rollup.group(row).unwrap_or(NO_ROW);
         self.place(
             row,
@@ -256,7 +256,7 @@ impl Judge {
                 rule.last.push(closed.last(i));
             }
         }
-        self.rollup.finish();
+        self.rollup.finish(closed);
         for made in self.rollup.made() {
             let Some(place) = self.places.get(made.row as usize) else {
                 continue;
@@ -331,10 +331,9 @@ impl Judge {
                 rule: one.rule,
                 bank_row: one.bank_row,
             });
-            if let Some(rule) = self.banks.get_mut(one.rule as usize) {
-                if let Some(slot) = rule.rows.get_mut(one.bank_row as usize) {
-                    *slot = row;
-                }
+            let rule = self.banks.get_mut(one.rule as usize);
+            if let Some(slot) = rule.and_then(|rule| rule.rows.get_mut(one.bank_row as usize)) {
+                *slot = row;
             }
         }
         for rule in &mut self.banks {

@@ -9,6 +9,8 @@
 //! for all of it. What the sum can be then lies between two bounds, and of these values the one next to the last is taken.
 //! A successor of one that is missing takes its place, so that a deploy leaves the sum certain.
 
+use std::collections::BTreeMap;
+
 use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
 use suture_event::{SignalKind, Span, Timestamp};
@@ -110,6 +112,10 @@ struct Group {
     /// Its own row in the windows.
     row: u32,
     how: How,
+    /// Whether it is traffic, by which others are weighed.
+    traffic: bool,
+    /// Whether it is a mean that each instance has a part in by its traffic.
+    weighed: bool,
     /// The rows of its instances, ascending.
     members: Vec<u32>,
     /// What it was in the last window in which any instance sent.
@@ -133,6 +139,9 @@ struct Now {
     sum: f64,
     /// The sum of values times samples.
     covered: f64,
+    /// The sums of values times traffic, and of traffic, of those whose traffic is known, and of the values of the others.
+    weighed: (f64, f64),
+    unweighed: (f64, u32),
     least: f64,
     greatest: f64,
     /// What the policy on gaps shows for those that did not send, and how many there are.
@@ -147,12 +156,19 @@ struct Part {
     /// Ends of the windows in which the instance sent first and last.
     first: i64,
     last: i64,
+    /// What all of its labels are.
+    labels: u64,
+    /// Its value in the last of these windows.
+    #[serde(skip)]
+    value: f64,
 }
 
 const NOT: Part = Part {
     group: u32::MAX,
     first: NEVER,
     last: NEVER,
+    labels: 0,
+    value: f64::NAN,
 };
 
 /// A value that was made.
@@ -175,6 +191,9 @@ pub(super) struct RollUp {
     owners: FxHashMap<u32, u32>,
     #[serde(skip)]
     free: Vec<u32>,
+    /// Rows of instances' traffic by what their labels are, ascending.
+    #[serde(skip)]
+    traffic: BTreeMap<u64, Vec<u32>>,
     /// The row of a group that is about to get its first instance.
     #[serde(skip)]
     kept: Option<u32>,
@@ -214,10 +233,12 @@ impl RollUp {
     }
 
     /// A series that is made has this row, and no instances yet. It keeps the row until [`Self::settle`] at least.
-    pub(super) fn add(&mut self, row: u32, how: How) {
+    pub(super) fn add(&mut self, row: u32, kind: SignalKind, how: How) {
         let group = Group {
             row,
             how,
+            traffic: kind == SignalKind::Traffic && matches!(how, How::Sum | How::Count),
+            weighed: kind.is_symptom() && how == How::Mean,
             members: Vec::new(),
             last: f64::NAN,
             now: Now::default(),
@@ -232,8 +253,8 @@ impl RollUp {
         self.kept = Some(row);
     }
 
-    /// An instance of the series that is made at a row.
-    pub(super) fn join(&mut self, into: u32, row: u32) {
+    /// An instance of the series that is made at a row. `labels` stands for all of the instance's labels.
+    pub(super) fn join(&mut self, into: u32, row: u32, labels: u64) {
         let Some(&number) = self.owners.get(&into) else { return };
         let Some(group) = self.groups.get_mut(number as usize) else {
             return;
@@ -245,7 +266,16 @@ impl RollUp {
             self.parts.resize(place + 1, NOT);
         }
         if let Some(part) = self.parts.get_mut(place) {
-            *part = Part { group: number, ..NOT };
+            *part = Part {
+                group: number,
+                labels,
+                ..NOT
+            };
+        }
+        if group.traffic {
+            let rows = self.traffic.entry(labels).or_default();
+            let at = rows.partition_point(|other| *other < row);
+            rows.insert(at, row);
         }
     }
 
@@ -257,9 +287,15 @@ impl RollUp {
     /// A row is given up: an instance's, or that of a series that was made.
     pub(super) fn leave(&mut self, row: u32) {
         if let Some(part) = self.parts.get_mut(row as usize) {
-            let number = std::mem::replace(part, NOT).group;
-            if let Some(group) = self.groups.get_mut(number as usize) {
+            let part = std::mem::replace(part, NOT);
+            if let Some(group) = self.groups.get_mut(part.group as usize) {
                 group.members.retain(|member| *member != row);
+            }
+            if let Some(rows) = self.traffic.get_mut(&part.labels) {
+                rows.retain(|other| *other != row);
+                if rows.is_empty() {
+                    self.traffic.remove(&part.labels);
+                }
             }
         }
         if let Some(number) = self.owners.remove(&row)
@@ -310,7 +346,7 @@ impl RollUp {
             now.fresh += 1;
         }
         now.young += u32::from(end - part.first <= uncertain.young);
-        part.last = end;
+        (part.last, part.value) = (end, value);
         now.sent += 1;
         now.samples += u64::from(count);
         now.most = now.most.max(count);
@@ -322,7 +358,10 @@ impl RollUp {
     }
 
     /// The window is over: works out what is made of its instances.
-    pub(super) fn finish(&mut self) {
+    pub(super) fn finish(&mut self, closed: &Closed<'_>) {
+        if !self.traffic.is_empty() {
+            self.weigh(closed);
+        }
         for group in &mut self.groups {
             let now = std::mem::take(&mut group.now);
             if now.listed == 0 {
@@ -341,6 +380,30 @@ impl RollUp {
                 value,
                 last: Timestamp::from_millis(now.newest),
             });
+        }
+    }
+
+    /// Gives each instance's value the weight of its traffic: that of the series with the same labels.
+    fn weigh(&mut self, closed: &Closed<'_>) {
+        let end = closed.end.as_millis();
+        for row in self.entries.iter().filter_map(|i| closed.rows.get(*i)) {
+            let Some(part) = self.parts.get(*row as usize).filter(|part| part.last == end) else {
+                continue;
+            };
+            let Some(group) = self.groups.get_mut(part.group as usize).filter(|group| group.weighed) else {
+                continue;
+            };
+            let traffic = self.traffic.get(&part.labels).and_then(|rows| rows.first());
+            let traffic = traffic.and_then(|row| self.parts.get(*row as usize));
+            let traffic = traffic.filter(|traffic| traffic.last == end && traffic.value >= 0.0);
+            let now = &mut group.now;
+            match traffic {
+                Some(traffic) => {
+                    now.weighed.0 += part.value * traffic.value;
+                    now.weighed.1 += traffic.value;
+                }
+                None => now.unweighed = (now.unweighed.0 + part.value, now.unweighed.1 + 1),
+            }
         }
     }
 
@@ -394,6 +457,12 @@ impl RollUp {
         self.owners = owners.map(|(number, group)| (group.row, number)).collect();
         let free = rows.filter(|(_, group)| !used(group)).map(|(number, _)| number);
         self.free = free.collect();
+        self.traffic.clear();
+        for (row, part) in (0..).zip(&self.parts) {
+            if self.groups.get(part.group as usize).is_some_and(|group| group.traffic) {
+                self.traffic.entry(part.labels).or_default().push(row);
+            }
+        }
     }
 }
 
@@ -403,11 +472,24 @@ impl Now {
         let value = match how {
             How::Count => self.sum,
             How::Sum => self.level(last),
-            How::Mean => self.sum / f64::from(self.sent),
+            How::Mean => self.mean(),
             How::Least => self.least,
             How::Greatest => self.greatest,
         };
         value.clamp(f64::MIN, f64::MAX)
+    }
+
+    /// The mean, by traffic where there is any: an instance whose traffic is not known has as much as the others.
+    fn mean(&self) -> f64 {
+        let sent = f64::from(self.sent);
+        let (values, traffic) = self.weighed;
+        let (others, count) = (self.unweighed.0, f64::from(self.unweighed.1));
+        let weighed = sent - count;
+        if traffic > 0.0 && traffic.is_finite() && values.is_finite() && weighed > 0.0 {
+            (values / traffic * weighed + others) / sent
+        } else {
+            self.sum / sent
+        }
     }
 
     /// The sum of a level, as near to what it was as may be.
