@@ -119,16 +119,17 @@ columns! {
         side: u8 = 3,
         /// Whether its state is held because something is open.
         held: u8 = 0,
-        /// Whether it only has a value while there is work: latency, errors, availability.
+        /// Whether it only has a value while there is work: 1 latency, 2 errors and availability.
         derived: u8 = 0,
         /// Whether it is the increase or rate of a counter.
         counter: u8 = 0,
     }
 }
 
-/// Latency, errors and availability are accepted at another level only after this many times as long as what tells of work
-/// and of what it takes.
+/// Errors and availability, and latency, are accepted at another level only after this many times as long as what tells of
+/// work and of what it takes.
 const HARM: i64 = 12;
+const DELAY: i64 = 3;
 
 const SEASONAL: u8 = 0;
 const SHIFT: u8 = 1;
@@ -256,7 +257,7 @@ impl Bank {
         let row = self.len();
         self.given.push();
         self.given.side[row] = side_of(self.options.direction, hints.kind);
-        self.given.derived[row] = u8::from(hints.kind.is_symptom());
+        self.given.derived[row] = derived_of(hints.kind);
         self.given.counter[row] = u8::from(hints.counter);
         self.seasonal.push();
         self.shift.push();
@@ -542,7 +543,8 @@ impl Bank {
             options.accept_after = suture_event::Span::from_millis(i64::MAX);
         } else if self.given.derived[row] != 0 {
             // that work has failed or been slow for hours makes it no more normal than it was
-            let long = options.accept_after.as_millis().saturating_mul(HARM);
+            let times = if self.given.derived[row] == 1 { DELAY } else { HARM };
+            let long = options.accept_after.as_millis().saturating_mul(times);
             options.accept_after = suture_event::Span::from_millis(long);
         }
         let turn = self.standing.step(row, window, &options, limits);
@@ -682,6 +684,14 @@ impl Bank {
         episode.detail = format!("sends nothing since {gone} windows; its longest gap of late was {longest}");
         episodes.push(episode);
         score
+    }
+}
+
+/// What [`Given::derived`] says of a kind.
+fn derived_of(kind: SignalKind) -> u8 {
+    match kind {
+        SignalKind::Latency => 1,
+        kind => 2 * u8::from(kind.is_symptom()),
     }
 }
 

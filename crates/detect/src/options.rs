@@ -204,8 +204,8 @@ pub struct EpisodeOptions {
     pub of: u32,
     /// Ends after this many windows in a row inside the band from before.
     pub close: u32,
-    /// A level that has stayed for so long is accepted as the new normal; one of latency, errors or availability only after
-    /// twelve times as long: that work has failed for hours makes it no more normal.
+    /// A level that has stayed for so long is accepted as the new normal; one of latency only after three times as
+    /// long, and one of errors or availability after twelve times: that work has failed for hours makes it no more normal.
     pub accept_after: Span,
     /// Told again when the deviation has become this many times the one told last.
     pub grow_by: f64,

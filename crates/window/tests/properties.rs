@@ -286,7 +286,12 @@ impl Plain {
     /// answer that is out of date lacks is carried from pane to pane.
     #[allow(clippy::cast_precision_loss)] // small numbers
     fn gain(&self, row: u32, start: i64, end: i64) -> (f64, f64) {
-        let mut panes: Vec<i64> = self.taken.iter().filter(|s| s.0 == row).map(|s| self.pane_of(s.1)).collect();
+        let mut panes: Vec<i64> = self
+            .taken
+            .iter()
+            .filter(|s| s.0 == row)
+            .map(|s| self.pane_of(s.1))
+            .collect();
         panes.sort_unstable();
         panes.dedup();
         let (mut total, mut known, mut carried_owed) = ((0.0, 0), false, 0.0);

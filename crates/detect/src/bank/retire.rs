@@ -43,7 +43,7 @@ impl Bank {
         if row < self.len() {
             self.forget(row);
             self.given.side[row] = side_of(self.options.direction, hints.kind);
-            self.given.derived[row] = u8::from(hints.kind.is_symptom());
+            self.given.derived[row] = super::derived_of(hints.kind);
             self.given.counter[row] = u8::from(hints.counter);
         }
     }

@@ -8,7 +8,9 @@ use suture_event::{Fact, FactBody, ShardId, Timestamp};
 use suture_log::{Batch, HeadersBuf, OutRecord};
 use suture_runtime::{Epoch, EpochCause, Fingerprint, Fold, FoldError, Folds, Outputs, Tick};
 
-use super::{Seldom, Topics, count, dead_letter, encoded, epoch_note, error, fingerprint, push_to, warn_of_dead_letter};
+use super::{
+    Seldom, Topics, count, dead_letter, encoded, epoch_note, error, fingerprint, push_to, warn_of_dead_letter,
+};
 
 /// Makes the folds of the repartition stage, one for each telemetry partition.
 pub struct RekeyFolds {
