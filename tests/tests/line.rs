@@ -97,7 +97,7 @@ changes:
 topology: {{file: topology.json}}
 window: {{size: 1m}}
 detect: {{alarm: 0.005, at_once: 0.0005}}
-diagnose: {{open: {{least: 7, alone: 0}}}}
+
 signals:
   - name: errors
     match: {{metric: error_ratio}}

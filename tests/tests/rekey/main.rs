@@ -27,9 +27,15 @@ fn samples(record: &[u8]) -> Vec<Sample> {
 
 /// The partition, of so many, that a sample's series belongs in.
 fn partition_of(sample: &Sample, partitions: u64) -> usize {
+    // instances of a service are in one partition, where they are rolled up
+    let service = sample
+        .labels
+        .iter()
+        .filter(|(name, _)| !matches!(*name, "pod" | "instance"));
+    let labels = service.map(|(name, value)| (name.to_owned(), value.to_owned()));
     let key = suture_event::SeriesKey {
         metric: sample.metric.clone(),
-        labels: sample.labels.clone(),
+        labels: suture_event::Labels::new(labels).unwrap(),
     };
     usize::try_from(key.hash64() % partitions).unwrap()
 }

@@ -40,7 +40,7 @@ telemetry: [{topic: telemetry}]
 rekey: {partitions: 3}
 window: {size: 1m, lateness: 40m}
 detect: {alarm: 0.005, at_once: 0.0005}
-diagnose: {open: {least: 1, alone: 0, false_incidents: {at_most: 100, per: 1d}}}
+diagnose: {open: {false_incidents: {at_most: 1000, per: 1d}}}
 ";
 /// Partitions of the telemetry.
 const PARTITIONS: usize = 2;
