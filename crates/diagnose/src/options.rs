@@ -293,14 +293,13 @@ impl Options {
                 "write a number above 0",
             );
         }
-        for (path, number) in [("open.least", self.open.least)] {
-            check(
-                number.is_finite() && number >= 0.0,
-                path,
-                format!("{number} is below 0"),
-                "write 0 or more",
-            );
-        }
+        let least = self.open.least;
+        check(
+            least.is_finite() && least >= 0.0,
+            "open.least",
+            format!("{least} is below 0"),
+            "write 0 or more",
+        );
         for (path, share) in [
             ("changes.bad_share", self.changes.bad_share),
             ("changes.slow_share", self.changes.slow_share),
