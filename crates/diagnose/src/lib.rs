@@ -7,24 +7,28 @@
 //!
 //! 1. **Surprise.** An anomaly counts for as many nats as it is unlikely: minus the logarithm of the chance that this
 //!    series shows one as large within `group.within` of calm time. How often it does is learned from those that came
-//!    to nothing, with a gamma prior that leans on its kind of signal. A series that cries wolf soon counts for little.
-//! 2. **Cells.** Signals of one kind about one service say much the same, so they are one cell: the strongest counts in
-//!    full, others in part.
-//! 3. **Centres.** Each cell supports a fault in its service, and by the call graph in those below it (slowness and
-//!    errors travel up) or above it (traffic travels down). The sum around each service is the height of a group there:
-//!    a scan over the graph.
-//! 4. **Threshold.** How high the highest group reaches in each ten minutes of calm is learned too; its upper tail,
-//!    taken to be exponential, gives the height that chance passes no more often than `open.false_incidents` says. This
-//!    makes up for whatever the first steps got wrong, and for the size of the system. Around a service that was
-//!    changed just before, chance has little room, and less is enough.
-//! 5. **Incidents** take in what comes up within reach while they last. A group of its own next to one needs a new
-//!    change, or much more height, to be another.
+//!    to nothing, shrunk towards its kind of signal in this scope, and that towards all signals in it.
+//! 2. **Cells.** Signals of one kind about one service that went the same way say much the same, so they are one cell: the
+//!    strongest counts in full, others in part.
+//! 3. **Accounts.** For each service that the cells lie on or point at, and each sort of fault, the model in `effects` says
+//!    how likely every cell is off because of it, by kind and by the calls in between. Against the chance that it is off by
+//!    itself that gives nats for the fault; what is as usual though it would show, and a seat that is less sick than those
+//!    it is to have made sick, count against it.
+//! 4. **The bar** follows from `open.false_incidents`: so many in so long, for as many cells as are watched, if each is off
+//!    by chance as often as its nats say. How high chance reached in each ten minutes of calm is learned beside that, and a
+//!    scope that is noisier than it should be raises its bar soon. Around a service that was changed just before, chance
+//!    has little room, and less is enough. One cell alone is enough if it is strong and still there a window later.
+//! 5. **A change's own doing.** What begins within the grace period of a change of its service is held for two windows more,
+//!    and let go if it is back inside its band by then: restarts do such things.
+//! 6. **One cause or two.** A group that comes up while an incident is open joins it where the incident's cause would show as
+//!    the group, in place, kind and time, nearly as well as what explains the group best; else it is another incident.
 //!
 //! # From incidents to causes
 //!
-//! Every candidate (a change, a fault in a service, a surge, a resource, something outside) collects evidence in nats,
-//! for and against; see [`Evidence`](suture_event::Evidence). Softmax over the candidates and "none of these" gives the
-//! probabilities.
+//! Every candidate (a fault of a service, each change of it, more or less work coming in) has its account, and a change the
+//! odds by its time: deploys are stamped when they are done, so one that is stamped a few minutes after the first signs is a
+//! suspect too, and a rollback is not. Softmax over the candidates and "none of these" gives the probabilities. See
+//! [`Evidence`](suture_event::Evidence).
 //!
 //! # Bounds
 //!
