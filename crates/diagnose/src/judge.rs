@@ -9,14 +9,14 @@ use suture_event::{Change, Hypothesis, Incident, Resolution, SignalState, Span, 
 
 use crate::{
     Diagnoser,
-    background::{Watched, Weights},
+    background::Weights,
     case::Case,
     cause::{Account, View},
     cell::{Cell, cells, seats},
     diagnoser::Past,
     rank::{SEATS, Scene, rank},
     signal::{Signal, surprise},
-    topology::ServiceId,
+    topology::{Census, ServiceId},
 };
 
 /// The least chance with which an incident's cause shows in a signal, for the signal to belong to it.
@@ -145,15 +145,8 @@ impl Diagnoser {
         self.options.group.spread.max(four)
     }
 
-    fn watched(&self, signal: &Signal) -> Watched {
-        Watched {
-            all: f64::from(self.topology.count_cells()),
-            of_kind: f64::from(self.topology.count_watching(signal.kind)),
-        }
-    }
-
-    fn nats(&self, signal: &Signal, span: Span) -> f64 {
-        let nats = surprise(signal, &self.background, self.watched(signal), span, self.now);
+    fn nats(&self, signal: &Signal, census: &Census, span: Span) -> f64 {
+        let nats = surprise(signal, &self.background, census.about(signal.kind), span, self.now);
         if signal.eased || !signal.is_active() {
             EASED * nats
         } else {
@@ -223,13 +216,13 @@ impl Diagnoser {
     }
 
     fn cells_of_loose(&self) -> Vec<Cell> {
-        let within = self.within();
+        let (within, census) = (self.within(), self.topology.census());
         let loose = self.loose.iter().enumerate();
         let counted = loose.filter(|(_, signal)| self.held_until(signal).is_none());
         let found = counted.map(|(index, signal)| {
             // one that has been out for long may well be a coincidence
             let span = self.now.since(signal.at).max(within);
-            (index, signal, self.nats(signal, span))
+            (index, signal, self.nats(signal, &census, span))
         });
         cells(found, self.apart())
     }
@@ -337,14 +330,13 @@ impl Diagnoser {
             if self.cases.len() >= self.options.limits.incidents {
                 return;
             }
+            let belongs = members(&account, &found, BELONGS);
+            if belongs.is_empty() {
+                // what shows in each place by the merest chance holds no signal that could be taken out of the loose ones
+                return;
+            }
             match self.home_of(&account, &found) {
-                Some(index) => {
-                    let belongs = members(&account, &found, BELONGS);
-                    if belongs.is_empty() {
-                        return;
-                    }
-                    self.give(index, &belongs);
-                }
+                Some(index) => self.give(index, &belongs),
                 None => self.open(&account, &found),
             }
         }
@@ -473,9 +465,9 @@ impl Diagnoser {
     }
 
     fn cells_of(&self, case: &Case) -> Vec<Cell> {
-        let within = self.within();
+        let (within, census) = (self.within(), self.topology.census());
         let weighed = case.signals.iter().enumerate().map(|(index, signal)| {
-            let nats = surprise(signal, &self.background, self.watched(signal), within, self.now);
+            let nats = surprise(signal, &self.background, census.about(signal.kind), within, self.now);
             (index, signal, nats)
         });
         cells(weighed, self.apart())

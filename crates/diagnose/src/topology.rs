@@ -8,6 +8,8 @@ use std::{
 use serde::{Deserialize, Serialize};
 use suture_event::SignalKind;
 
+use crate::background::Watched;
+
 /// A service's number, in order of first mention.
 pub(crate) type ServiceId = u32;
 
@@ -24,6 +26,22 @@ pub(crate) struct Topology {
     edges: usize,
     /// Services and edges that found no room.
     pub(crate) left_out: u64,
+}
+
+/// How many services are watched in each kind of signal.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Census {
+    by_kind: [f64; u16::BITS as usize],
+}
+
+impl Census {
+    /// How much is watched, in all and of one kind.
+    pub(crate) fn about(&self, kind: SignalKind) -> Watched {
+        Watched {
+            all: self.by_kind.iter().sum(),
+            of_kind: self.by_kind.get(kind as usize).copied().unwrap_or(0.0),
+        }
+    }
 }
 
 /// Services visited by one walk; a wider neighbourhood is cut in order of distance, then of number.
@@ -89,10 +107,15 @@ impl Topology {
         self.watched.iter().map(|kinds| kinds.count_ones()).sum()
     }
 
-    /// How many services are watched in this kind of signal.
-    pub(crate) fn count_watching(&self, kind: SignalKind) -> u32 {
-        let bit = 1 << kind as u16;
-        self.watched.iter().map(|kinds| u32::from(kinds & bit != 0)).sum()
+    /// The same by kind. Takes a look at every service, so it is asked for once for many signals.
+    pub(crate) fn census(&self) -> Census {
+        let mut by_kind = [0.0; u16::BITS as usize];
+        for kinds in &self.watched {
+            for (bit, count) in by_kind.iter_mut().enumerate() {
+                *count += f64::from((kinds >> bit) & 1);
+            }
+        }
+        Census { by_kind }
     }
 
     /// Adds `from` calls `to`, if both services and the edge find room.
