@@ -50,20 +50,6 @@ const EXPECTED: f64 = 0.3;
 const HOPS: u32 = 10;
 
 const SYMPTOMS: [SignalKind; 3] = [SignalKind::Latency, SignalKind::Errors, SignalKind::Availability];
-const KINDS: [SignalKind; 11] = [
-    SignalKind::Latency,
-    SignalKind::Errors,
-    SignalKind::Availability,
-    SignalKind::Traffic,
-    SignalKind::Cpu,
-    SignalKind::Memory,
-    SignalKind::Disk,
-    SignalKind::Network,
-    SignalKind::Saturation,
-    SignalKind::Node,
-    SignalKind::Other,
-];
-
 /// What there is to explain.
 #[derive(Clone, Copy)]
 pub(crate) struct View<'a> {
@@ -149,6 +135,10 @@ impl View<'_> {
             let effect = fault
                 .effect(cell.kind, cell.way, place.relation)
                 .max(place.by_call(cell));
+            if effect == 0.0 {
+                gains.push((0.0, 0.0));
+                continue;
+            }
             let chance = (effect * self.timely(frame.onset, cell.onset, fault)).clamp(0.0, 0.99);
             let mine = place.relation == Relation::Own;
             let gain = (chance * cell.strength.min(MOST).exp_m1()).ln_1p();
@@ -221,11 +211,15 @@ impl View<'_> {
             }
         }
         let aside = relations.aside();
+        let near = |service: ServiceId| service == seat || aside.iter().any(|(next, _)| *next == service);
+        let off = self.cells.iter().filter(|cell| near(cell.target));
+        let off = off.map(|cell| (cell.target, cell.kind)).collect();
         Frame {
             seat,
             places,
             onset,
             aside,
+            off,
         }
     }
 
@@ -257,8 +251,8 @@ impl View<'_> {
         }
         let mut found = Vec::new();
         let is_off = |service: ServiceId, kind: SignalKind| {
-            let same = |other: SignalKind| other == kind || (is_failure(other) && is_failure(kind));
-            self.cells.iter().any(|cell| cell.target == service && same(cell.kind))
+            let off = |kind| frame.off.contains(&(service, kind));
+            off(kind) || (is_failure(kind) && (off(SignalKind::Errors) || off(SignalKind::Availability)))
         };
         let mut look = |service: ServiceId, kind: SignalKind, relation: Relation| {
             let ways = match fault {
@@ -281,7 +275,7 @@ impl View<'_> {
         if matches!(fault, Fault::Memory | Fault::Disk) {
             return Vec::new();
         }
-        for kind in KINDS {
+        for kind in SignalKind::ALL {
             look(frame.seat, kind, Relation::Own);
         }
         for &(service, relation) in &frame.aside {
@@ -382,7 +376,7 @@ impl View<'_> {
         let own: Vec<&Cell> = of(true).collect();
         if own.is_empty() {
             // it would have to make others suffer from what it does not suffer from itself
-            let known = KINDS
+            let known = SignalKind::ALL
                 .iter()
                 .any(|kind| about(*kind) && self.topology.watches(frame.seat, *kind));
             let told = must && known && of(false).next().is_some();
@@ -454,6 +448,8 @@ struct Frame {
     onset: Timestamp,
     /// Those next to it.
     aside: Vec<(ServiceId, Relation)>,
+    /// What is off of the seat and of those.
+    off: BTreeSet<(ServiceId, SignalKind)>,
 }
 
 /// How others are related to one service.

@@ -318,22 +318,9 @@ mod tests {
 
     #[test]
     fn effects_are_chances_and_fade_with_distance() {
-        let kinds = [
-            SignalKind::Latency,
-            SignalKind::Errors,
-            SignalKind::Availability,
-            SignalKind::Traffic,
-            SignalKind::Cpu,
-            SignalKind::Memory,
-            SignalKind::Disk,
-            SignalKind::Network,
-            SignalKind::Saturation,
-            SignalKind::Node,
-            SignalKind::Other,
-        ];
         let all = FAULTS.iter().map(|(fault, _)| *fault).chain([Fault::Surge, Fault::Ebb]);
         for fault in all {
-            for kind in kinds {
+            for kind in SignalKind::ALL {
                 for way in [Way::Up, Way::Down, Way::Absent] {
                     let of = |relation| fault.effect(kind, way, relation);
                     for relation in [

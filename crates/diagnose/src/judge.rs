@@ -446,16 +446,23 @@ impl Diagnoser {
             .min(1.0)
             .ln();
         let surprise_of_two = -(another + self.prior_of(account));
+        // of cells that the group's cause does not show in there is nothing to lose
+        let shown = account.gains.iter().zip(found).filter(|(gain, _)| gain.1 > 0.0);
+        let (gains, shown): (Vec<(f64, f64)>, Vec<Cell>) = shown.map(|(gain, cell)| (*gain, cell.clone())).unzip();
         let loss = |case: &Case| {
-            let forth = self.view(found).told(case.centre, case.fault, case.onset);
+            let forth = self.view(&shown).told(case.centre, case.fault, case.onset);
             let theirs = self.cells_of(case);
             let view = self.view(&theirs);
             let own = view.told(case.centre, case.fault, case.onset);
             let back = view.told(account.seat, account.fault, account.onset);
             // what begins only now is no cause of what has been for long
             let together = account.onset.since(case.onset) <= self.apart();
-            let back = if together { lost(&own, &back) } else { f64::INFINITY };
-            lost(account, &forth).min(back)
+            let back = if together {
+                lost(&own.gains, &back.gains)
+            } else {
+                f64::INFINITY
+            };
+            lost(&gains, &forth.gains).min(back)
         };
         let cases = self.cases.iter().enumerate();
         let best = cases
@@ -669,11 +676,10 @@ fn members(account: &Account, found: &[Cell], least: f64) -> BTreeSet<usize> {
 
 /// By how many nats one cause explains cells worse than another. Where a cause shows in many places alike, that it does is
 /// one thing and not many, so the second counts half, the third a third, and so on.
-fn lost(best: &Account, other: &Account) -> f64 {
+fn lost(best: &[(f64, f64)], other: &[(f64, f64)]) -> f64 {
     let mut lost: Vec<f64> = best
-        .gains
         .iter()
-        .zip(&other.gains)
+        .zip(other)
         .map(|(best, other)| (best.1 - other.1).max(0.0))
         .collect();
     lost.sort_by(|a, b| b.total_cmp(a));

@@ -33,6 +33,21 @@ pub enum SignalKind {
 }
 
 impl SignalKind {
+    /// Every kind.
+    pub const ALL: [Self; 11] = [
+        Self::Latency,
+        Self::Errors,
+        Self::Availability,
+        Self::Traffic,
+        Self::Cpu,
+        Self::Memory,
+        Self::Disk,
+        Self::Network,
+        Self::Saturation,
+        Self::Node,
+        Self::Other,
+    ];
+
     /// Reads the kind off a metric's name by the words in it, whatever the case and separators.
     #[must_use]
     pub fn of_metric(metric: &str) -> Self {
