@@ -137,6 +137,9 @@ const THRESHOLD: u8 = 2;
 const SILENCE: u8 = 3;
 const SEQUENCE: u8 = 4;
 const RESIDUAL: u8 = 5;
+/// What a further step of a series that is outside already is told under.
+const STEP: &str = "step";
+
 const NAMES: [&str; 6] = ["seasonal", "shift", "threshold", "silence", "sequence", "residual"];
 
 /// What a detector is called.
@@ -491,6 +494,7 @@ impl Bank {
         let (expected, lower, upper) = band(judged.expected[i], judged.scale[i], judged.reach[i]);
         let opener = self.standing.open(row).detector;
         let watched = self.watched.iter().find(|watched| watched.code == opener);
+        let watched_by = watched.map(|watched| watched.code);
         let inside = match opener {
             SHIFT => self.shift.sums.mean[row].abs() < 1.0,
             THRESHOLD => !beyond(&self.options.thresholds, value),
@@ -548,6 +552,10 @@ impl Bank {
             options.accept_after = suture_event::Span::from_millis(long);
         }
         let turn = self.standing.step(row, window, &options, limits);
+        // what is open for other reasons than its level, or under a budget, has no steps
+        if level.is_none() && !sequence && !lasts_on && opener != THRESHOLD && watched_by.is_none() {
+            self.step_on(row, &window, expected, &options, column, episodes);
+        }
         let phase = match turn {
             Turn::Nothing => return 1.0 - probability,
             Turn::Passed => {
@@ -560,6 +568,9 @@ impl Bank {
             Turn::Eased => AnomalyPhase::Eased,
             Turn::Ended(_) => AnomalyPhase::Ended,
         };
+        if let Turn::Ended(reason) = turn {
+            episodes.extend(self.end_step(row, column, Some(value), reason));
+        }
         let mut episode = self.episode(row, column, phase, Some(value));
         (episode.score, episode.deviation, episode.expected) = (1.0 - probability, distance.abs(), expected);
         (episode.lower, episode.upper) = (lower, upper);
@@ -575,11 +586,17 @@ impl Bank {
                 // what passes within a few windows is drawn from the series' own tail; what lasts is not, and teaches nothing
                 let width = column.end.since(column.start).as_millis().max(1);
                 let lasted = ended.latest.saturating_sub(ended.onset) / width;
-                if reason == EndReason::Adapted || lasted < i64::from(self.options.episode.of) {
+                if reason == EndReason::Recovered && lasted < i64::from(self.options.episode.of) {
                     self.seasonal.absorb(row, ended.peak, ended.level);
                 }
                 if reason == EndReason::Adapted {
-                    self.seasonal.reseat(row, ended.level);
+                    // what left the level that is accepted is not accepted with it
+                    let level = if ended.step.is_open() {
+                        ended.step.level
+                    } else {
+                        ended.level
+                    };
+                    self.seasonal.reseat(row, level);
                 }
                 if ended.detector == SHIFT && reason == EndReason::Recovered {
                     self.shift.absorb(row, ended.peak);
@@ -644,6 +661,7 @@ impl Bank {
             return score;
         }
         if state == OUTSIDE {
+            episodes.extend(self.end_step(row, column, None, EndReason::Silent));
             let mut episode = self.episode(row, column, AnomalyPhase::Ended, None);
             episode.end = Some(EndReason::Silent);
             episode.detail = format!("sends nothing since {gone} windows: whether it recovered is not known");
@@ -677,6 +695,7 @@ impl Bank {
         (s.state[row], s.outs[row]) = (SILENT, 0);
         let open = s.open_mut(row);
         (open.detector, open.onset, open.told) = (SILENCE, onset, gone / bound);
+        open.step.close();
         self.given.held[row] = 1;
         let mut episode = self.episode(row, column, AnomalyPhase::Opened, None);
         episode.score = score;

@@ -11,6 +11,7 @@ use crate::{
     EpisodeOptions, Error,
     fast::flush,
     state::{Columns, columns, from_lists, lists},
+    step::{Step, Stepped},
 };
 
 /// One phase of an anomaly of one series.
@@ -89,6 +90,8 @@ pub(crate) struct Open {
     pub(crate) spread: f64,
     /// Largest distance since the first window outside.
     pub(crate) peak: f64,
+    /// A further step inside what is open.
+    pub(crate) step: Step,
 }
 
 /// The standing of all series: a few columns, and more for those alone that are outside or silent.
@@ -112,11 +115,11 @@ impl DerefMut for Standing {
     }
 }
 
-/// Numbers of [`Open`] in a snapshot.
-const NUMBERS: usize = 11;
+/// Numbers of [`Open`] in a snapshot. Earlier programs wrote fewer, and no row's differ from another's.
+const NUMBERS: usize = OWN_NUMBERS + Step::NUMBERS;
 
-/// As above, as earlier programs wrote it: without `eased`.
-const FORMER_NUMBERS: usize = 10;
+/// Of those the ones that are not its step's.
+const OWN_NUMBERS: usize = 11;
 
 /// An anomaly is told to have eased at most so often: one that flaps is open, and no more need be said of it.
 const MOST_EASED: u32 = 16;
@@ -124,7 +127,8 @@ const MOST_EASED: u32 = 16;
 impl Open {
     #[allow(clippy::cast_precision_loss)] // times within 200,000 years
     fn numbers(&self) -> [f64; NUMBERS] {
-        [
+        let mut numbers = [0.0; NUMBERS];
+        let own: [f64; OWN_NUMBERS] = [
             self.onset as f64,
             self.latest as f64,
             self.detector.into(),
@@ -136,7 +140,10 @@ impl Open {
             self.spread,
             self.peak,
             self.eased.into(),
-        ]
+        ];
+        numbers[..OWN_NUMBERS].copy_from_slice(&own);
+        numbers[OWN_NUMBERS..].copy_from_slice(&self.step.numbers());
+        numbers
     }
 
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // as they were written
@@ -152,7 +159,7 @@ impl Open {
             level,
             spread,
             peak,
-            ref eased @ ..,
+            ref later @ ..,
         ] = n
         else {
             return None;
@@ -168,7 +175,8 @@ impl Open {
             level,
             spread,
             peak,
-            eased: eased.first().map_or(0, |eased| *eased as u32),
+            eased: later.first().map_or(0, |eased| *eased as u32),
+            step: Step::from_numbers(later.get(1..).unwrap_or_default()),
         })
     }
 }
@@ -223,11 +231,7 @@ impl Standing {
     pub(crate) fn load(&mut self, from: &Columns) -> Result<(), Error> {
         self.resting.load("standing", from)?;
         let (lengths, flat) = from_lists::<f64>(from.get("standing", "open")?)?;
-        let numbers = if lengths.contains(&FORMER_NUMBERS) {
-            FORMER_NUMBERS
-        } else {
-            NUMBERS
-        };
+        let numbers = lengths.iter().copied().max().unwrap_or(0).max(1);
         let rows = lengths.iter().enumerate().filter(|(_, length)| **length > 0);
         self.open = rows
             .zip(flat.chunks(numbers))
@@ -317,7 +321,7 @@ impl Standing {
         open.detector = window.detector;
         open.told = deviation;
         open.grown = 0;
-        (open.inside, open.eased) = (0, 0);
+        (open.inside, open.eased, open.step) = (0, 0, Step::default());
         self.state[row] = OUTSIDE;
         self.outs[row] = 0;
         Turn::Opened
@@ -355,6 +359,22 @@ impl Standing {
             }
         }
         Turn::Nothing
+    }
+
+    /// Whether a series that is outside has gone a further step.
+    pub(crate) fn step_on(
+        &mut self,
+        row: usize,
+        window: &Window,
+        expected: f64,
+        options: &EpisodeOptions,
+        counts: impl Fn(f64, f64) -> bool,
+    ) -> Stepped {
+        if self.state[row] != OUTSIDE {
+            return Stepped::Nothing;
+        }
+        let open = self.open_mut(row);
+        open.step.take(window, expected, open.side, options, counts)
     }
 
     /// What a value says about silence: `Some` where it breaks one.

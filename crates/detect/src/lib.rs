@@ -27,6 +27,7 @@ pub mod several;
 mod shift;
 pub mod slo;
 mod state;
+mod step;
 mod tail;
 mod watch;
 mod whiten;

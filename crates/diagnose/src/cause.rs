@@ -23,6 +23,9 @@ const TOGETHER: f64 = 2.0;
 
 /// What comes long after a fault is an effect of it this much less likely; what was there before it likewise.
 const LATE: f64 = 0.02;
+
+/// That holds the more for a series that was outside already and goes a step further.
+const LATE_STEP: f64 = 0.001;
 const EARLY: f64 = 0.3;
 
 /// What is as usual tells only after some windows, and is never quite certain.
@@ -139,7 +142,7 @@ impl View<'_> {
                 gains.push((0.0, 0.0));
                 continue;
             }
-            let chance = (effect * self.timely(frame.onset, cell.onset, fault)).clamp(0.0, 0.99);
+            let chance = (effect * self.timely(frame.onset, cell, fault)).clamp(0.0, 0.99);
             let mine = place.relation == Relation::Own;
             let gain = (chance * cell.strength.min(MOST).exp_m1()).ln_1p();
             if mine {
@@ -228,8 +231,8 @@ impl View<'_> {
     }
 
     /// How much less likely an effect is that began so long after, or before, its cause.
-    fn timely(&self, onset: Timestamp, at: Timestamp, fault: Fault) -> f64 {
-        let after = self.windows(at.since(onset));
+    fn timely(&self, onset: Timestamp, cell: &Cell, fault: Fault) -> f64 {
+        let after = self.windows(cell.onset.since(onset));
         if after < -TOGETHER {
             return EARLY;
         }
@@ -240,7 +243,8 @@ impl View<'_> {
             1.0
         };
         let spread = patience * self.windows(self.spread).max(4.0);
-        (-(after - TOGETHER).max(0.0) / spread).exp().max(LATE)
+        let least = if cell.step { LATE_STEP } else { LATE };
+        (-(after - TOGETHER).max(0.0) / spread).exp().max(least)
     }
 
     /// What the fault would show in, and is as usual.

@@ -26,6 +26,8 @@ pub(crate) struct Cell {
     pub(crate) onset: Timestamp,
     /// By how much each of its metrics is off, in the metric's own unit.
     pub(crate) added: BTreeMap<Arc<str>, f64>,
+    /// Whether what is strongest in it is a further step of a series that was outside already.
+    pub(crate) step: bool,
     /// Indices of its signals, strongest first.
     pub(crate) members: Vec<usize>,
 }
@@ -89,6 +91,7 @@ pub(crate) fn cells<'a>(signals: impl Iterator<Item = (usize, &'a Signal, f64)>,
                 deviation: members.iter().map(|m| m.2.deviation).fold(0.0, f64::max),
                 onset,
                 added,
+                step: signal.step,
                 members: members.iter().map(|m| m.1).collect(),
             })
         })

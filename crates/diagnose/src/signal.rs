@@ -41,7 +41,13 @@ pub(crate) struct Signal {
     pub(crate) eased: bool,
     /// Whether it was there when its incident opened.
     pub(crate) opening: bool,
+    /// Whether its series was outside before, and went a step further.
+    #[serde(default)]
+    pub(crate) step: bool,
 }
+
+/// The detector that tells of steps of series that are outside already.
+const STEP: &str = "step";
 
 impl Signal {
     /// Reads an anomaly. A label other than the service's own whose value is a neighbour in the call graph makes the
@@ -87,6 +93,7 @@ impl Signal {
             since: anomaly.at,
             eased: false,
             opening: false,
+            step: &*anomaly.detector == STEP,
         }
     }
 
@@ -122,6 +129,11 @@ impl Signal {
         }
     }
 
+    /// Kind and side, by which anomalies are counted.
+    pub(crate) fn sort(&self) -> (SignalKind, bool) {
+        (self.kind, self.direction == Direction::Up)
+    }
+
     pub(crate) fn is_active(&self) -> bool {
         self.state == SignalState::Active
     }
@@ -138,7 +150,7 @@ const TIDE: f64 = 2.0;
 
 /// How surprising a signal is, in nats, if it came up within `span` of calm time.
 pub(crate) fn surprise(signal: &Signal, background: &Background, watched: Watched, span: Span, now: Timestamp) -> f64 {
-    let nats = background.surprise(signal.series, signal.kind, signal.deviation, watched, span, now);
+    let nats = background.surprise(signal.series, signal.sort(), signal.deviation, watched, span, now);
     let relief = matches!(
         (signal.kind, signal.direction),
         (SignalKind::Latency | SignalKind::Errors, Direction::Down) | (SignalKind::Availability, Direction::Up)

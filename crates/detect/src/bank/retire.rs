@@ -13,12 +13,12 @@ use crate::{
 impl Bank {
     /// Gives a series up: what is open of it ends, as nothing more will be known. Its row must not be updated again before
     /// it is given to another series with [`Self::reuse`].
-    pub fn retire(&mut self, row: u32, at: Timestamp) -> Option<Episode> {
+    pub fn retire(&mut self, row: u32, at: Timestamp) -> Vec<Episode> {
         let place = row as usize;
-        let reason = match *self.standing.state.get(place)? {
-            OUTSIDE => EndReason::Silent,
-            SILENT => EndReason::Adapted,
-            _ => return None,
+        let reason = match self.standing.state.get(place) {
+            Some(&OUTSIDE) => EndReason::Silent,
+            Some(&SILENT) => EndReason::Adapted,
+            _ => return Vec::new(),
         };
         let column = Column {
             start: at,
@@ -27,6 +27,7 @@ impl Bank {
             rows: &[],
             values: &[],
         };
+        let mut ended: Vec<Episode> = self.end_step(place, &column, None, reason).into_iter().collect();
         let mut episode = self.episode(place, &column, AnomalyPhase::Ended, None);
         episode.end = Some(reason);
         episode.detail =
@@ -34,7 +35,8 @@ impl Bank {
                           known"
                 .to_owned();
         self.forget(place);
-        Some(episode)
+        ended.push(episode);
+        ended
     }
 
     /// Gives the row of a series that was given up to another one, which starts as if it were new.

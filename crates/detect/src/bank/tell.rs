@@ -1,9 +1,12 @@
 //! What is told of anomalies and series, in words with the numbers.
 
-use suture_event::{AnomalyPhase, Direction, Timestamp};
+use suture_event::{AnomalyPhase, Direction, EndReason, Timestamp};
 
-use super::{Bank, Column, RESIDUAL, SEQUENCE, SHIFT, SILENCE, THRESHOLD, name_of};
-use crate::{Episode, seasonal::FORECASTERS, sequence::FEATURE_NAMES, words::number};
+use super::{Bank, Column, RESIDUAL, SEQUENCE, SHIFT, SILENCE, STEP, THRESHOLD, name_of};
+use crate::{
+    Episode, EpisodeOptions, episode::Window, seasonal::FORECASTERS, sequence::FEATURE_NAMES, step::Stepped,
+    words::number,
+};
 
 impl Bank {
     /// An episode of what is open, with the band of the believed forecaster.
@@ -31,6 +34,75 @@ impl Bank {
             upper,
             direction,
             detail: String::new(),
+        }
+    }
+
+    /// Tells of a further step of a series that is outside already.
+    pub(super) fn step_on(
+        &mut self,
+        row: usize,
+        window: &Window,
+        expected: f64,
+        options: &EpisodeOptions,
+        column: &Column<'_>,
+        episodes: &mut Vec<Episode>,
+    ) {
+        let least = self.least(self.standing.open(row).step.level);
+        let stepped = self.standing.step_on(row, window, expected, options, |value, level| {
+            (value - level).abs() >= least
+        });
+        let (phase, end) = match stepped {
+            Stepped::Nothing => return,
+            Stepped::Opened => (AnomalyPhase::Opened, None),
+            Stepped::Grown => (AnomalyPhase::Grown, None),
+            Stepped::Ended(reason) => (AnomalyPhase::Ended, Some(reason)),
+        };
+        let mut episode = self.step_episode(row, column, phase, Some(window.value));
+        episode.end = end;
+        episode.score = 1.0 - window.probability;
+        episodes.push(episode);
+    }
+
+    /// Ends the step that is open, if one is, together with what it is inside of.
+    pub(super) fn end_step(
+        &mut self,
+        row: usize,
+        column: &Column<'_>,
+        value: Option<f64>,
+        reason: EndReason,
+    ) -> Option<Episode> {
+        let is_open = self.standing.open(row).step.is_open();
+        is_open.then(|| {
+            let mut episode = self.step_episode(row, column, AnomalyPhase::Ended, value);
+            episode.end = Some(reason);
+            self.standing.open_mut(row).step.close();
+            episode
+        })
+    }
+
+    /// An episode of a step, whose band is about the level that it left.
+    fn step_episode(&self, row: usize, column: &Column<'_>, phase: AnomalyPhase, value: Option<f64>) -> Episode {
+        let outer = self.episode(row, column, phase, value);
+        let step = self.standing.open(row).step;
+        let reach = step.reach(outer.expected);
+        let (lower, upper) = (step.level - reach, step.level + reach);
+        let told = value.map_or_else(|| "nothing".to_owned(), number);
+        Episode {
+            onset: Timestamp::from_millis(step.onset),
+            detector: STEP,
+            deviation: step.told,
+            expected: step.level,
+            lower,
+            upper,
+            detail: format!(
+                "{told}, where {} within {} to {} was usual since it is outside its band of {} to {}",
+                number(step.level),
+                number(lower),
+                number(upper),
+                number(outer.lower),
+                number(outer.upper)
+            ),
+            ..outer
         }
     }
 

@@ -149,12 +149,17 @@ impl Bank {
     }
 
     fn is_little(&self, effect: f64, expected: f64) -> bool {
+        effect < self.least(expected)
+    }
+
+    /// The least effect that matters where so much is expected.
+    pub(super) fn least(&self, expected: f64) -> f64 {
         let relative =
             self.options
                 .least_effect
                 .relative
                 .unwrap_or(if self.white.is_some() { 0.0 } else { LEAST_RELATIVE });
-        effect < self.options.least_effect.absolute || effect < relative * expected.abs()
+        self.options.least_effect.absolute.max(relative * expected.abs())
     }
 
     /// Asks the budget for an alarm; notes what it suppresses, once for windows in a row.

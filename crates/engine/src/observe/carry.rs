@@ -253,7 +253,7 @@ impl Observe {
             for row in anew {
                 let Some(series) = old.get(row) else { continue };
                 let counter = bank.is_counter(series.bank_row);
-                if let Some(mut episode) = bank.retire(series.bank_row, at) {
+                for mut episode in bank.retire(series.bank_row, at) {
                     "the pipeline watches it otherwise from now on: what became of it is not known"
                         .clone_into(&mut episode.detail);
                     ended.push((anomaly(series, episode), series.scope.clone()));

@@ -693,16 +693,21 @@ impl Rule {
     }
 
     /// Ends what is open on a row of the judge, which is about to stand for nobody.
-    fn end(&mut self, judged: u32, table: &SeriesTable, at: Timestamp) -> Option<(Anomaly, Arc<str>)> {
+    fn end(&mut self, judged: u32, table: &SeriesTable, at: Timestamp) -> Vec<(Anomaly, Arc<str>)> {
         if judged == NOBODY {
-            return None;
+            return Vec::new();
         }
-        let episode = match &mut self.judge {
-            By::Distances(distances) => distances.retire(judged, at),
+        let episodes = match &mut self.judge {
+            By::Distances(distances) => distances.retire(judged, at).into_iter().collect(),
             By::Bank(bank) => bank.retire(judged, at),
-        }?;
-        let series = self.owner(judged, table)?;
-        Some((anomaly(&series, episode), series.scope.clone()))
+        };
+        let Some(series) = self.owner(judged, table) else {
+            return Vec::new();
+        };
+        let ended = episodes.into_iter();
+        ended
+            .map(|episode| (anomaly(&series, episode), series.scope.clone()))
+            .collect()
     }
 
     /// The series that a row of the judge stands for.

@@ -85,8 +85,9 @@ impl Observe {
             self.say(scope, at, FactBody::Anomaly(anomaly), out);
         }
         let Some(series) = self.table.give_up(row) else { return };
-        if let Some(anomaly) = self.judge.retire(series, at) {
-            let (scope, at) = (series.scope.clone(), anomaly.at);
+        let scope = series.scope.clone();
+        for anomaly in self.judge.retire(series, at) {
+            let (scope, at) = (scope.clone(), anomaly.at);
             self.say(scope, at, FactBody::Anomaly(anomaly), out);
         }
     }

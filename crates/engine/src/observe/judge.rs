@@ -150,12 +150,17 @@ impl Judge {
     }
 
     /// Gives a series up: its row in the bank is free for another. What is open of it ends.
-    pub(super) fn retire(&mut self, series: &Series, at: Timestamp) -> Option<Anomaly> {
-        let rule = self.banks.get_mut(series.rule as usize)?;
-        *rule.rows.get_mut(series.bank_row as usize)? = NO_ROW;
+    pub(super) fn retire(&mut self, series: &Series, at: Timestamp) -> Vec<Anomaly> {
+        let Some(rule) = self.banks.get_mut(series.rule as usize) else {
+            return Vec::new();
+        };
+        let Some(row) = rule.rows.get_mut(series.bank_row as usize) else {
+            return Vec::new();
+        };
+        *row = NO_ROW;
         rule.free.insert(series.bank_row);
-        let episode = rule.bank.retire(series.bank_row, at)?;
-        Some(anomaly(series, episode))
+        let ended = rule.bank.retire(series.bank_row, at).into_iter();
+        ended.map(|episode| anomaly(series, episode)).collect()
     }
 
     pub(super) fn explain(&self, series: &Series) -> Option<String> {
