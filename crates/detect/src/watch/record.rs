@@ -22,15 +22,15 @@ use crate::{
 const FIRST: u32 = 300;
 /// Memory, in values.
 const LONG: u32 = 20_000;
-/// What lies beyond moves the end by at most this part of the range in one window.
+/// What lies beyond moves the end by at most this part of the range in a minute, and by at most the next in one window.
 const STEP: f32 = 0.01;
+const MOST_STEP: f32 = 0.02;
 /// What is forgotten of the range in one window.
 const FORGET: f32 = 2e-5;
-/// A record is told that is higher than the one before by at least this share; and in the first day by this one, and by so
-/// many ranges.
+/// A record is told that is higher than the one before by at least this share; and in the first day by one of these, and by
+/// so many ranges.
 const LEAST: f32 = 0.25;
-const LEAST_AT_FIRST: f32 = 0.5;
-const RANGES_AT_FIRST: f32 = 2.0;
+const AT_FIRST: [(f32, f32); 2] = [(0.5, 2.0), (0.25, 6.0)];
 /// Back is what is within this part of the range of what was seen.
 const BACK: f32 = 0.25;
 const DAY: i64 = 1_440;
@@ -74,23 +74,26 @@ impl Watcher for Record {
             if s.count[i] == 0 {
                 (s.first[i], s.high[i], s.low[i]) = (minute, value, value);
             }
-            let range = most(s.high[i] - s.low[i], 2.0 * block.judged.slow_scale[i]);
+            let seen = s.high[i] - s.low[i];
+            // how far it strays from its level of late would widen with the climb that is looked for
+            let range = if seen > 0.0 {
+                seen
+            } else {
+                2.0 * block.judged.slow_scale[i]
+            };
             let side = block.sides[row as usize];
             let (above, below) = (value - s.high[i], s.low[i] - value);
             let up = side & 1 != 0 && above > 0.0;
             let down = side & 2 != 0 && below > 0.0;
             let (beyond, end) = if up { (above, s.high[i]) } else { (below, s.low[i]) };
             let young = i64::from(minute) - i64::from(s.first[i]) < DAY;
-            let (share, ranges) = if young {
-                (LEAST_AT_FIRST, RANGES_AT_FIRST)
+            let further = |(share, ranges): (f32, f32)| beyond >= share * end.abs() && beyond >= ranges * range;
+            let far = if young {
+                AT_FIRST.into_iter().any(further)
             } else {
-                (LEAST, 0.0)
+                further((LEAST, 0.0))
             };
-            let tells = (up || down)
-                && s.count[i] >= FIRST
-                && range > 0.0
-                && beyond >= share * end.abs()
-                && beyond >= ranges * range;
+            let tells = (up || down) && s.count[i] >= FIRST && range > 0.0 && far;
             let known = s.count[i].min(LONG) as f32;
             out.probability[i] = if tells {
                 exp(-ln(known) * (1.0 + least(beyond / range, 8.0)))
@@ -98,8 +101,10 @@ impl Watcher for Record {
                 1.0
             };
             let off = (value - block.judged.slow[i]).abs() / most(block.judged.slow_scale[i], f32::MIN_POSITIVE);
+            // of that many values the range spans so many standard deviations, about
+            let by_range = beyond / most(range, f32::MIN_POSITIVE) * 2.0 * (2.0 * ln(most(known, 2.0))).sqrt();
             let far = if tells {
-                most(off, block.judged.distance[i].abs())
+                most(most(off, by_range), block.judged.distance[i].abs())
             } else {
                 0.0
             };
@@ -108,7 +113,12 @@ impl Watcher for Record {
             out.inside[i] = u8::from(above <= BACK * range && below <= BACK * range);
             if takes[i] > 0.0 {
                 let begins = s.count[i] < FIRST;
-                let step = if begins { f32::MAX } else { STEP * range };
+                let minutes = (minute - s.first[i]) as f32 / s.count[i].max(1) as f32;
+                let step = if begins {
+                    f32::MAX
+                } else {
+                    least(STEP * minutes, MOST_STEP) * range
+                };
                 let forget = FORGET * range;
                 s.high[i] = flush(
                     s.high[i]
