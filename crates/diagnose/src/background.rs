@@ -28,6 +28,9 @@ const PRIOR_SCALE: f64 = 1.0;
 /// The part of the prior's blocks that count against blocks which reach higher.
 const SOONER: f64 = 0.2;
 
+/// Blocks of the tail that what is taken beforehand of its scale counts for.
+const FEW: f64 = 4.0;
+
 /// The part of the blocks whose maxima make the tail.
 const TAIL_SHARE: f64 = 0.1;
 
@@ -88,7 +91,8 @@ pub(crate) struct Background {
     options: BackgroundOptions,
     since: Option<Timestamp>,
     series: BTreeMap<u64, Counts>,
-    kinds: BTreeMap<SignalKind, Counts>,
+    /// By kind of signal, and whether above or not.
+    kinds: BTreeMap<(SignalKind, bool), Counts>,
     /// Maxima of past blocks by height, and how many blocks there were.
     heights: Vec<f64>,
     blocks: f64,
@@ -133,7 +137,14 @@ impl Background {
     }
 
     /// Counts an anomaly.
-    pub(crate) fn learn(&mut self, series: u64, kind: SignalKind, deviation: f64, weights: Weights, at: Timestamp) {
+    pub(crate) fn learn(
+        &mut self,
+        series: u64,
+        kind: (SignalKind, bool),
+        deviation: f64,
+        weights: Weights,
+        at: Timestamp,
+    ) {
         let octave = octave(deviation);
         let half_life = self.options.half_life;
         self.kinds
@@ -155,7 +166,7 @@ impl Background {
     pub(crate) fn surprise(
         &self,
         series: u64,
-        kind: SignalKind,
+        kind: (SignalKind, bool),
         deviation: f64,
         watched: Watched,
         span: Span,
@@ -166,7 +177,7 @@ impl Background {
         let seen = |counts: Option<&Counts>, from| counts.map_or(0.0, |counts| counts.at_least(from, now, half_life));
         let (own, of_kind) = (self.series.get(&series), self.kinds.get(&kind));
         // of the kind's anomalies, the share this large; before any were seen, so much with each octave
-        let by_prior = heaviness(kind).powi(i32::try_from(octave).unwrap_or(0));
+        let by_prior = heaviness(kind.0).powi(i32::try_from(octave).unwrap_or(0));
         let share = (seen(of_kind, octave) + DOUBT * by_prior) / (seen(of_kind, 0) + DOUBT);
         let time = self.exposure(now);
         let weight = self.options.prior_span.as_secs_f64();
@@ -246,26 +257,36 @@ impl Background {
     /// The height that chance alone reaches `at_most` times in `per`, where only the part `exposed` of time and places
     /// counts.
     ///
-    /// The tail begins where the highest tenth of blocks does. Its scale is read off its median, not its mean, so that
-    /// a few real faults among the blocks move it little. Until there are many blocks, both lean on what would be if every
-    /// one of the `cells` watched were off by chance as often as its nats say, independently: a block then reaches a height
-    /// h with probability `cells * block / within * exp(-h)`.
+    /// The tail is the highest tenth of blocks, or the higher half of those that reached any height at all, where those
+    /// are fewer. Its scale is read off its median, not its mean, so that a few real faults among the blocks move it
+    /// little, and leans on what is taken beforehand until the tail holds many blocks. Until many blocks were seen the
+    /// height as well leans on what would be if every one of the `cells` watched were off by chance as often as its nats
+    /// say, independently: a block then reaches a height h with probability `cells * block / within * exp(-h)`.
     pub(crate) fn threshold(&self, at_most: f64, per: Span, exposed: f64, cells: f64, within: Span) -> f64 {
-        let wanted = TAIL_SHARE * self.blocks;
-        let edge = self.height_of_top(wanted);
-        let scale = (self.height_of_top(wanted / 2.0) - edge) / std::f64::consts::LN_2;
         let block = self.options.block.as_secs_f64();
-        let chances = cells.max(1.0) * block / within.as_secs_f64().max(1.0);
-        let by_prior = (chances / TAIL_SHARE).max(1.0).ln();
-        // a scope that is noisier than that shows it soon, and one that is calmer only in time
-        let mixed = |seen: f64, by_prior: f64| {
-            let blocks = self.options.prior_blocks * if seen > by_prior { SOONER } else { 1.0 };
-            let prior = blocks / (self.blocks + blocks);
-            (1.0 - prior) * seen + prior * by_prior
+        // in so many blocks it may be reached once
+        let once_in = (exposed * per.as_secs_f64() / (block * at_most)).max(1.0);
+        let by_prior = PRIOR_SCALE
+            * (cells.max(1.0) * block / within.as_secs_f64().max(1.0) * once_in)
+                .max(1.0)
+                .ln();
+        let high: f64 = self.heights.iter().sum();
+        let tail = (TAIL_SHARE * self.blocks).min(0.5 * high);
+        let edge = self.height_of_top(tail);
+        // by its median, and by its highest eighth, which shows where it is heavier than an exponential one
+        let scale_by = |part: f64| (self.height_of_top(tail / part) - edge) / part.ln();
+        let seen = match tail {
+            none if none <= 0.0 => 0.0,
+            few if few < 8.0 => scale_by(2.0),
+            _ => scale_by(2.0).max(scale_by(8.0)),
         };
-        let (edge, scale) = (mixed(edge, by_prior), mixed(scale, PRIOR_SCALE));
-        let chances = TAIL_SHARE * exposed * per.as_secs_f64() / block;
-        edge + scale.max(PRIOR_SCALE) * (chances / at_most).max(1.0).ln()
+        let scale = ((tail * seen + FEW * PRIOR_SCALE) / (tail + FEW)).max(PRIOR_SCALE);
+        let share = tail.max(0.5) / self.blocks.max(1.0);
+        let by_tail = edge + scale * (share * once_in).max(1.0).ln();
+        // a scope that is noisier than that shows it soon, and one that is calmer only in time
+        let blocks = self.options.prior_blocks * if by_tail > by_prior { SOONER } else { 1.0 };
+        let prior = blocks / (self.blocks + blocks);
+        (1.0 - prior) * by_tail + prior * by_prior
     }
 
     /// The height that the highest `count` blocks reach, going by linear interpolation within a bin.
@@ -341,12 +362,12 @@ mod tests {
     fn a_series_that_was_often_off_surprises_less_and_a_larger_deviation_more() {
         let mut background = watched_for(48);
         for hour in 0..20 {
-            background.learn(1, SignalKind::Cpu, 6.0, Weights::WHOLE, minute(hour * 60));
+            background.learn(1, (SignalKind::Cpu, true), 6.0, Weights::WHOLE, minute(hour * 60));
         }
         let nats = |series, deviation| {
             background.surprise(
                 series,
-                SignalKind::Cpu,
+                (SignalKind::Cpu, true),
                 deviation,
                 FEW,
                 Span::from_mins(5),
@@ -400,9 +421,18 @@ mod tests {
             ..BackgroundOptions::default()
         });
         background.start(minute(0));
-        background.learn(1, SignalKind::Cpu, 6.0, Weights::WHOLE, minute(1));
-        background.learn(2, SignalKind::Cpu, 6.0, Weights::WHOLE, minute(1));
-        let nats = |series| background.surprise(series, SignalKind::Cpu, 6.0, FEW, Span::from_mins(5), minute(60));
+        background.learn(1, (SignalKind::Cpu, true), 6.0, Weights::WHOLE, minute(1));
+        background.learn(2, (SignalKind::Cpu, true), 6.0, Weights::WHOLE, minute(1));
+        let nats = |series| {
+            background.surprise(
+                series,
+                (SignalKind::Cpu, true),
+                6.0,
+                FEW,
+                Span::from_mins(5),
+                minute(60),
+            )
+        };
         assert!(nats(1) < nats(2), "the second has no rate of its own");
     }
 }

@@ -9,6 +9,7 @@ use crate::{
     Options,
     background::Background,
     case::Case,
+    effects::Fault,
     signal::{NOWHERE, Signal},
     topology::{ServiceId, Topology},
 };
@@ -36,6 +37,9 @@ pub(crate) struct Past {
     pub(crate) resolved_at: Timestamp,
     pub(crate) height: f64,
     pub(crate) blamed: Option<Arc<str>>,
+    /// What was at fault, and since when; unknown of those that an earlier program resolved.
+    #[serde(default)]
+    pub(crate) cause: Option<(Fault, Timestamp)>,
 }
 
 /// The state of diagnosis in one scope.

@@ -50,11 +50,23 @@ const OFTEN: usize = 3;
 const AGAIN: f64 = 3.0;
 
 /// Nats that a group must show more at first, and the time after which it is some third of that.
-const STRANGE: f64 = 5.0;
-const KNOWN: Span = Span::from_hours(4);
+const STRANGE: f64 = 8.0;
+const KNOWN: Span = Span::from_hours(3);
 
 /// How much an incident is held against its series at least, however well it is explained.
-const HELD_AGAINST: f64 = 0.1;
+const HELD_AGAINST: f64 = 0.03;
+
+/// Spans after a change that are told apart, each twice as long as the one before.
+const AGES: usize = 8;
+
+/// What a group must show, in nats.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Bars {
+    /// Where the service was changed within this span before what is seen began.
+    pub(crate) by_age: Vec<(Span, f64)>,
+    /// Where it was not.
+    pub(crate) others: f64,
+}
 
 impl Diagnoser {
     /// Judges the state as of now.
@@ -92,7 +104,7 @@ impl Diagnoser {
             } else if !self.is_excused(&signal) {
                 // what was held and passed was the change, and says nothing about calm times
                 self.background
-                    .learn(signal.series, signal.kind, signal.deviation, Weights::WHOLE, now);
+                    .learn(signal.series, signal.sort(), signal.deviation, Weights::WHOLE, now);
             }
         }
         self.loose = stay;
@@ -102,6 +114,19 @@ impl Diagnoser {
     /// would otherwise not do.
     fn is_excused(&self, signal: &Signal) -> bool {
         self.excuse(signal).is_some()
+    }
+
+    /// Whether a signal began during an incident that is over, whose cause would show as it: it was only told late.
+    fn is_accounted(&self, signal: &Signal) -> bool {
+        let apart = self.apart();
+        let mut past = self.past.iter().filter_map(|past| Some((past, past.cause?)));
+        past.any(|(past, (fault, onset))| {
+            let during = signal.onset <= past.resolved_at && signal.onset.plus(apart) >= onset;
+            during && {
+                let found = cells(std::iter::once((0, signal, 1.0)), apart);
+                self.view(&found).told(past.centre, fault, onset).share(0) >= BELONGS
+            }
+        })
     }
 
     /// The last change whose grace period a signal began in.
@@ -172,7 +197,9 @@ impl Diagnoser {
         }
         let mut stay = VecDeque::new();
         for mut signal in std::mem::take(&mut self.loose) {
-            let is_back = |case: &Case| case.signals.iter().any(|known| known.series == signal.series);
+            // a further step of what is outside all the while is no return
+            let returns = |known: &Signal| known.series == signal.series && (known.step || !signal.step);
+            let is_back = |case: &Case| case.signals.iter().any(returns);
             let explained_by_news = || self.news_of(signal.target).is_some();
             let home = self.cases.iter().rposition(is_back).filter(|_| !explained_by_news());
             match home.and_then(|index| self.cases.get_mut(index)) {
@@ -218,7 +245,7 @@ impl Diagnoser {
     fn cells_of_loose(&self) -> Vec<Cell> {
         let (within, census) = (self.within(), self.topology.census());
         let loose = self.loose.iter().enumerate();
-        let counted = loose.filter(|(_, signal)| self.held_until(signal).is_none());
+        let counted = loose.filter(|(_, signal)| self.held_until(signal).is_none() && !self.is_accounted(signal));
         let found = counted.map(|(index, signal)| {
             // one that has been out for long may well be a coincidence
             let span = self.now.since(signal.at).max(within);
@@ -227,23 +254,34 @@ impl Diagnoser {
         cells(found, self.apart())
     }
 
-    /// What a group must show to be worth an incident: around a service that was changed just now, and around others.
+    /// What a group must show to be worth an incident, by how long ago the service that it is about was changed.
     ///
-    /// Each may take half of the false incidents that are allowed; as services are seldom just changed, chance has
-    /// little room there, so less is enough.
-    #[must_use]
-    pub fn thresholds(&self) -> (f64, f64) {
+    /// Half of the false incidents that are allowed may come from services that were not changed of late, a quarter from
+    /// those just changed, and half as many from each that were changed up to twice as long ago. As services are seldom
+    /// just changed, chance has little room there, so less is enough.
+    pub(crate) fn bars(&self) -> Bars {
         let wanted = &self.options.open.false_incidents;
-        let half = wanted.at_most / 2.0;
         let cells = f64::from(self.topology.count_cells());
-        let at = |exposed| {
+        let at = |share: f64, exposed| {
+            let most = wanted.at_most * share;
             self.background
-                .threshold(half, wanted.per, exposed, cells, self.within())
+                .threshold(most, wanted.per, exposed, cells, self.within())
         };
-        let (changed, others) = (at(self.share_changed()), at(1.0));
         let least = self.options.open.least;
         let more = self.infancy();
-        (changed.max(least) + more, others.max(least) + more)
+        let bar = |nats: f64| nats.max(least) + more;
+        let rate = self.change_rate();
+        let (mut span, mut share, mut by_age) = (self.news_span(), 0.25, Vec::new());
+        let longest = self.options.changes.look_back.as_millis() + self.news_span().as_millis();
+        while span.as_millis() < longest && by_age.len() < AGES {
+            let exposed = (rate * span.as_secs_f64()).clamp(0.005, 1.0);
+            by_age.push((span, bar(at(share, exposed))));
+            (span, share) = (Span::from_millis(2 * span.as_millis()), 0.5 * share);
+        }
+        Bars {
+            by_age,
+            others: bar(at(0.5, 1.0)),
+        }
     }
 
     /// How much more a group must show in the first hours, as what is watched for so short a time may do as a matter of course
@@ -258,9 +296,9 @@ impl Diagnoser {
         Span::from_millis(changes.grace.as_millis() + 2 * changes.typical_lag.as_millis())
     }
 
-    /// The part of time and services that has a change just before.
+    /// Changes a second for one service.
     #[allow(clippy::cast_precision_loss)] // small counts
-    fn share_changed(&self) -> f64 {
+    fn change_rate(&self) -> f64 {
         let day = Span::from_hours(24);
         let since = self.now.minus(day);
         let count = self
@@ -275,19 +313,24 @@ impl Diagnoser {
             .as_secs_f64()
             .max(self.news_span().as_secs_f64());
         let services = self.topology.count_watched().max(1);
-        (count as f64 * self.news_span().as_secs_f64() / (watched * services as f64)).clamp(0.005, 1.0)
+        count as f64 / (watched * services as f64)
     }
 
     /// The latest change of a service that is news: not one that an incident nearby has had to account for already.
     fn news_of(&self, service: ServiceId) -> Option<&Change> {
-        let since = self.now.minus(self.news_span());
+        self.change_within(service, self.now, self.news_span())
+    }
+
+    /// The latest change of a service in the span before a time that no incident nearby has had to account for already.
+    fn change_within(&self, service: ServiceId, until: Timestamp, span: Span) -> Option<&Change> {
+        let since = until.minus(span);
         let mut of_service = self
             .changes
             .iter()
             .rev()
             .filter(|(id, _)| *id == service)
             .map(|(_, change)| change);
-        let change = of_service.find(|change| change.at <= self.now && change.at >= since)?;
+        let change = of_service.find(|change| change.at <= until && change.at >= since)?;
         let near = self.topology.around(service, self.options.group.reach);
         let open = self.cases.iter().map(|case| (case.centre, case.opened_at));
         let over = self.past.iter().map(|past| (past.centre, past.opened_at));
@@ -299,7 +342,7 @@ impl Diagnoser {
 
     /// Opens an incident for each group of loose anomalies that is worth one.
     fn open_new(&mut self) {
-        let (enough_if_changed, enough) = self.thresholds();
+        let bars = self.bars();
         if let Some(until) = self.loose.iter().filter_map(|signal| self.held_until(signal)).min() {
             self.held_until = Some(until).filter(|until| *until < Timestamp::MAX);
         }
@@ -307,24 +350,43 @@ impl Diagnoser {
             let found = self.cells_of_loose();
             let accounts = self.accounts(&found);
             let highest = accounts.iter().map(|account| account.height).fold(0.0, f64::max);
+            let newest = accounts
+                .iter()
+                .filter(|account| {
+                    self.shows_any(account, &found, |cell| {
+                        cell.onset.plus(self.options.background.block) >= self.now
+                    })
+                })
+                .map(|account| account.height)
+                .fold(0.0, f64::max);
             let waits = self.waits(&found);
             let best = accounts
                 .into_iter()
+                .filter(|account| {
+                    self.shows_any(account, &found, |cell| {
+                        cell.members.iter().any(|i| {
+                            self.loose
+                                .get(*i)
+                                .is_some_and(|signal| signal.is_active() && !signal.eased)
+                        })
+                    })
+                })
                 .filter(|account| !waits || account.gains.iter().filter(|gain| gain.1 >= SUPPORTS).count() > 1)
                 .filter(|account| {
                     let height = account.height;
                     let near_top = height + FOREMOST >= highest;
-                    let bar = if near_top && self.is_fresh(account) {
-                        enough_if_changed
+                    let bar = if near_top {
+                        self.bar_of(account, &bars)
                     } else {
-                        enough
+                        bars.others
                     };
                     height >= bar + self.aftermath(account)
                 })
                 .map(|account| (account.total + self.prior_of(&account), account))
                 .max_by(|a, b| a.0.total_cmp(&b.0).then(b.1.seat.cmp(&a.1.seat)));
             let Some((_, account)) = best else {
-                self.background.reached(highest);
+                // what lingers was counted when it came
+                self.background.reached(newest);
                 return;
             };
             if self.cases.len() >= self.options.limits.incidents {
@@ -383,6 +445,25 @@ impl Diagnoser {
             changes,
             spent,
         }
+    }
+
+    /// Whether a cause would show in some cell of a kind.
+    fn shows_any(&self, account: &Account, found: &[Cell], kind: impl Fn(&Cell) -> bool) -> bool {
+        let shown = found.iter().zip(&account.gains);
+        shown
+            .filter(|(cell, gain)| gain.0 >= SUPPORT || cell.target == account.seat)
+            .any(|(cell, _)| kind(cell))
+    }
+
+    /// What a group must show whose seat was changed so long before what is seen began.
+    fn bar_of(&self, account: &Account, bars: &Bars) -> f64 {
+        let until = account.onset.plus(self.window());
+        let changed = |span: Span| self.change_within(account.seat, until.min(self.now), span).is_some();
+        bars.by_age
+            .iter()
+            .filter(|(span, _)| changed(*span))
+            .map(|(_, bar)| *bar)
+            .fold(bars.others, f64::min)
     }
 
     /// Whether the seat was changed just before what is seen began.
@@ -608,7 +689,7 @@ impl Diagnoser {
 
     /// Closes the incidents whose time has come.
     fn resolve(&mut self, out: &mut Vec<Incident>) {
-        let (_, enough) = self.thresholds();
+        let enough = self.bars().others;
         let options = &self.options.resolve;
         let due = |since: Timestamp, span: Span| since.plus(span) <= self.now;
         let mut kept = Vec::new();
@@ -644,7 +725,7 @@ impl Diagnoser {
             };
             for signal in &case.signals {
                 self.background
-                    .learn(signal.series, signal.kind, signal.deviation, weights, self.now);
+                    .learn(signal.series, signal.sort(), signal.deviation, weights, self.now);
             }
             let most = enough + REGRET;
             self.background.regret(case.height.min(most), case.none_of_these);
@@ -655,6 +736,7 @@ impl Diagnoser {
                 resolved_at: self.now,
                 height: case.grown,
                 blamed,
+                cause: Some((case.fault, case.onset)),
             });
             while self.past.len() > self.options.limits.resolved {
                 self.past.pop_front();

@@ -16,12 +16,15 @@
 //!    it is to have made sick, count against it.
 //! 4. **The bar** follows from `open.false_incidents`: so many in so long, for as many cells as are watched, if each is off
 //!    by chance as often as its nats say. How high chance reached in each ten minutes of calm is learned beside that, and a
-//!    scope that is noisier than it should be raises its bar soon. Around a service that was changed just before, chance
-//!    has little room, and less is enough. One cell alone is enough if it is strong and still there a window later.
+//!    scope that is noisier than it should be raises its bar soon. Around a service that was changed of late, chance
+//!    has little room, and less is enough, the less the shorter ago that was. One cell alone is enough if it is strong and
+//!    still there a window later; what is inside its band again by itself opens nothing.
 //! 5. **A change's own doing.** What begins within the grace period of a change of its service is held for two windows more,
 //!    and let go if it is back inside its band by then: restarts do such things.
 //! 6. **One cause or two.** A group that comes up while an incident is open joins it where the incident's cause would show as
-//!    the group, in place, kind and time, nearly as well as what explains the group best; else it is another incident.
+//!    the group, in place, kind and time, nearly as well as what explains the group best; else it is another incident. What
+//!    began during an incident that is over, as its cause would show, was only told late and is none. A series that is
+//!    outside already and goes a step further is hardly the first cause's doing.
 //!
 //! # From incidents to causes
 //!

@@ -3,7 +3,10 @@
 //! Every candidate starts from prior log-odds and gains or loses by evidence, each piece a number of nats: see
 //! [`crate::cause`]. A softmax over the candidates and "none of these" gives the probabilities.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use suture_event::{
     Change, ChangeKind, Direction, Evidence, EvidenceKind, Hypothesis, HypothesisKind, SignalKind, Span, Timestamp,
@@ -23,6 +26,12 @@ pub(crate) const SEATS: usize = 16;
 
 /// Services weighed as the one where more or less work comes in.
 const ENTRIES: usize = 4;
+
+/// So many services that are off below one entrance may be off for what comes in there.
+const STEP: usize = 3;
+
+/// Calls that work is followed over from where it enters.
+const HOPS: u32 = 8;
 
 /// An unknown cause shows in any cell with this chance.
 const UNKNOWN: f64 = 0.1;
@@ -195,15 +204,19 @@ impl<'a> Scene<'a> {
             if entries.iter().any(from_outside) {
                 entries.retain(from_outside);
             }
-            let reach = |cell: &Cell| self.view.topology.below(cell.target, 8).len();
+            let reach = |cell: &Cell| self.view.topology.below(cell.target, HOPS).len();
             entries.sort_by_cached_key(|cell| {
                 std::cmp::Reverse((reach(cell), ordered(cell.strength), std::cmp::Reverse(cell.target)))
             });
             entries.dedup_by_key(|cell| cell.target);
-            for cell in entries.into_iter().take(ENTRIES) {
+            let mut at: Vec<ServiceId> = entries.into_iter().map(|cell| cell.target).take(ENTRIES).collect();
+            if fault == Fault::Surge {
+                at.extend(self.entrances().into_iter().filter(|entry| !moved(*entry)));
+            }
+            for seat in at {
                 found.push(Candidate {
                     kind: HypothesisKind::Traffic,
-                    account: self.view.tide(cell.target, fault),
+                    account: self.view.tide(seat, fault),
                     change: None,
                     class,
                     prior,
@@ -211,6 +224,36 @@ impl<'a> Scene<'a> {
             }
         }
         found
+    }
+
+    /// Where work enters above what is off in several services at once. That there is more of it is told late where it
+    /// comes and goes by itself, and shows in what it costs before.
+    fn entrances(&self) -> Vec<ServiceId> {
+        let topology = self.view.topology;
+        let mut below: BTreeMap<ServiceId, BTreeSet<ServiceId>> = BTreeMap::new();
+        let costs = |cell: &&Cell| {
+            let of_work = matches!(
+                cell.kind,
+                SignalKind::Cpu | SignalKind::Network | SignalKind::Saturation | SignalKind::Traffic
+            );
+            cell.way == Way::Up && of_work
+        };
+        for cell in self.view.cells.iter().filter(costs) {
+            let above = topology
+                .above(cell.target, HOPS)
+                .into_iter()
+                .map(|(service, _)| service);
+            for entry in above.chain([cell.target]).filter(|service| topology.is_entry(*service)) {
+                below.entry(entry).or_default().insert(cell.target);
+            }
+        }
+        let mut found: Vec<(usize, ServiceId)> = below
+            .into_iter()
+            .filter(|(_, off)| off.len() >= STEP)
+            .map(|(entry, off)| (off.len(), entry))
+            .collect();
+        found.sort_by(|a, b| b.0.cmp(&a.0).then(a.1.cmp(&b.1)));
+        found.into_iter().map(|(_, entry)| entry).take(ENTRIES).collect()
     }
 
     fn callers(&self, cell: &Cell) -> impl Iterator<Item = ServiceId> {
