@@ -22,13 +22,11 @@ use criterion::{
 };
 use rustix::time::{ClockId, clock_gettime};
 use suture_benches::samples::{Sample, Samples};
+use suture_codec::{Limits, RawKey, SampleRef, Sink};
 use suture_config::Pipeline;
 use suture_detect::{Bank, Column, SeriesHints};
 use suture_engine::{NoExpressions, Observe, ObserveOut, RecordRef, Source};
-use suture_event::{
-    ShardId, SignalKind, Span, Timestamp,
-    codec::{self, Limits, RawKey, SampleRef, Sink},
-};
+use suture_event::{ShardId, SignalKind, Span, Timestamp};
 use suture_window::{Aggregate, Windows};
 
 /// Samples of a series in a window: windows of 10 s, a sample a second.
@@ -126,8 +124,8 @@ fn decode(c: &mut Criterion) {
             });
         });
         let mut sink = Nowhere(0.0);
-        let mut json = codec::json::Decoder::new(Limits::default());
-        let mut arrow = suture_columnar::Decoder::new(Limits::default());
+        let mut json = suture_codec::json::Decoder::new(Limits::default());
+        let mut arrow = suture_codec::arrow::Decoder::new(Limits::default());
         group.bench_function(name, |b| {
             b.iter(|| {
                 for record in &records {

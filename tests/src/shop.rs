@@ -3,7 +3,8 @@
 use std::{fs, path::PathBuf, sync::OnceLock, time::Duration};
 
 use suture::load;
-use suture_event::{Fact, FactBody, LedgerRecord, ShardId, Span, Timestamp, codec::records, verify_chain};
+use suture_codec::records;
+use suture_event::{Fact, FactBody, LedgerRecord, ShardId, Span, Timestamp, verify_chain};
 use suture_simulate::{FaultKind, Options, Recording, record};
 
 use crate::{

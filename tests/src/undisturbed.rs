@@ -5,8 +5,9 @@ use suture::{
     load::Loaded,
     planes::{DecideFolds, ObserveFolds, Topics},
 };
+use suture_codec::records;
 use suture_engine::Source;
-use suture_event::{Fact, ShardId, Timestamp, codec::records};
+use suture_event::{Fact, ShardId, Timestamp};
 use suture_log::{Headers, OutRecord, RecordRef};
 use suture_runtime::{Folds, Outputs, Tick};
 

@@ -14,7 +14,7 @@ use std::{
 /// Which crates of the workspace each crate may stand on.
 const ARROWS: [(&str, &[&str]); 15] = [
     ("event", &[]),
-    ("columnar", &["event"]),
+    ("codec", &["event"]),
     ("window", &["event"]),
     ("detect", &["event"]),
     ("diagnose", &["event"]),
@@ -22,29 +22,21 @@ const ARROWS: [(&str, &[&str]); 15] = [
     ("config", &["event", "window", "detect", "diagnose", "remediate"]),
     (
         "engine",
-        &[
-            "event",
-            "columnar",
-            "window",
-            "detect",
-            "diagnose",
-            "remediate",
-            "config",
-        ],
+        &["event", "codec", "window", "detect", "diagnose", "remediate", "config"],
     ),
     ("log", &["event"]),
     ("kafka", &["event", "log"]),
     ("runtime", &["event", "engine", "log"]),
     ("store", &["runtime"]),
     ("history", &["event", "engine", "config"]),
-    ("executor", &["event", "log"]),
+    ("executor", &["event", "codec", "log"]),
     ("simulate", &["event"]),
 ];
 
 /// The crates that decide: no clock, entropy, input, output or concurrency in them.
 const PURE: [&str; 9] = [
     "event",
-    "columnar",
+    "codec",
     "window",
     "detect",
     "diagnose",

@@ -16,8 +16,9 @@ use suture::{
     planes::Topics,
     topics,
 };
+use suture_codec::records;
 use suture_config::Pipeline;
-use suture_event::{Fact, FactBody, LedgerRecord, ShardId, Span, codec::records, stable_hash, verify_chain};
+use suture_event::{Fact, FactBody, LedgerRecord, ShardId, Span, stable_hash, verify_chain};
 use suture_log::{
     Log, OutRecord, TopicPartition, TopicSpec,
     memory::{MemoryLog, MemoryOptions},

@@ -12,11 +12,11 @@ mod state;
 use std::{collections::BTreeMap, sync::Arc};
 
 use serde::{Deserialize, Serialize};
+use suture_codec::json::Outlines;
 use suture_config::{Pipeline, SignalMatcher, SignalRule};
 use suture_detect::Bank;
 use suture_event::{
-    Change, EpochNote, Fact, FactBody, Labels, Progress, SeriesKey, ShardId, Span, Timestamp, Watched,
-    codec::json::Outlines, stable_hash,
+    Change, EpochNote, Fact, FactBody, Labels, Progress, SeriesKey, ShardId, Span, Timestamp, Watched, stable_hash,
 };
 use suture_window::{Counters as WindowCounters, Windows};
 

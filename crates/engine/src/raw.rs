@@ -1,6 +1,6 @@
 //! Slots of series by the bytes that name them in a record, so that the names and labels of a known series are not read.
 
-use suture_event::codec::RawKey;
+use suture_codec::RawKey;
 
 use crate::series::Slot;
 

@@ -7,13 +7,9 @@ mod state;
 use std::{collections::BTreeMap, sync::Arc};
 
 use rustc_hash::FxHashMap;
-use suture_columnar::Encoder;
+use suture_codec::{PointKind, RawKey, SampleRef, ServiceVersion, Sink, arrow::Encoder};
 use suture_config::{Pipeline, Rekey as Settings};
-use suture_event::{
-    SeriesKey, ShardId, SignalKind, Timestamp,
-    codec::{PointKind, RawKey, SampleRef, ServiceVersion, Sink},
-    stable_hash,
-};
+use suture_event::{SeriesKey, ShardId, SignalKind, Timestamp, stable_hash};
 
 use self::out::Part;
 pub(crate) use self::out::versions_of;
@@ -307,7 +303,7 @@ impl Rekey {
     }
 
     /// One dead letter for all that was wrong with a record.
-    fn complain(&mut self, offset: i64, rejected: &[suture_event::codec::Rejected], taken: &Taken, out: &mut RekeyOut) {
+    fn complain(&mut self, offset: i64, rejected: &[suture_codec::Rejected], taken: &Taken, out: &mut RekeyOut) {
         let refused = || {
             format!(
                 "{} samples whose name and labels alone take more than a record may: send shorter ones, or raise \

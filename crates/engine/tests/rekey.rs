@@ -6,17 +6,13 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use suture_columnar::Decoder;
+use suture_codec::{Limits, PointKind, SampleRef, arrow::Decoder};
 use suture_config::Pipeline;
 use suture_engine::{
     EngineError, Expressions, Filter, NoExpressions, Observe, ObserveOut, RecordRef, Rekey, RekeyOut, Routed, Rows,
     Source, SourceKind, VERSIONS_HEADER, ValueOf,
 };
-use suture_event::{
-    Fact, FactBody, Sample, ShardId, Span, Timestamp,
-    codec::{Limits, PointKind, SampleRef},
-    stable_hash,
-};
+use suture_event::{Fact, FactBody, Sample, ShardId, Span, Timestamp, stable_hash};
 use suture_simulate::{FaultKind, Options, record};
 
 const START: i64 = 1_780_272_000_000;

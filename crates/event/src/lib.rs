@@ -1,12 +1,11 @@
 //! The vocabulary of Suture: what a record means once it is decoded, and what leaves each room of the line.
 //!
-//! Nothing here decides anything. Every type is a value that serialises to the JSON written to topics and replay files;
-//! the codecs for foreign formats live in [`codec`].
+//! Nothing here decides anything, and nothing here knows how a record is written: that is the business of `suture-codec`.
+//! Every type is a value that serialises to the JSON of Suture's own topics and of replay files.
 
 mod action;
 mod anomaly;
 mod change;
-pub mod codec;
 mod digest;
 mod fact;
 mod incident;

@@ -10,10 +10,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use suture_event::{
-    ActionRequest, Outcome, OutcomeStatus,
-    codec::{cdevents, records},
-};
+use suture_codec::{cdevents, records};
+use suture_event::{ActionRequest, Outcome, OutcomeStatus};
 use suture_log::{
     Assignment, Committed, Consumer, Error, GroupOptions, Isolation, Offset, OutRecord, Producer, Rebalance, Recovery,
     TopicPartition,

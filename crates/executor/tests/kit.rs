@@ -5,7 +5,8 @@
 mod common;
 
 use common::{AtWork, NOW, Recorder, log, options, outcomes, record, request, statuses, wait_for, write};
-use suture_event::{Outcome, OutcomeStatus, Rung, Span, codec::records};
+use suture_codec::records;
+use suture_event::{Outcome, OutcomeStatus, Rung, Span};
 use suture_executor::{DryRun, Error, ExecuteError, Options, Unlisted};
 use suture_log::{
     Log, OutRecord,

@@ -7,14 +7,12 @@ use std::{
     time::{Duration, Instant},
 };
 
+use suture_codec::{Message, cdevents, records};
 use suture_config::Pipeline;
 use suture_engine::{
     Decide, DecideCounters, DecideOut, ENGINE_VERSION, EngineError, Model, Observe, ObserveOut, RecordRef, Source,
 };
-use suture_event::{
-    Carried, Edge, Fact, FactBody, ShardId, Timestamp,
-    codec::{Message, cdevents, records},
-};
+use suture_event::{Carried, Edge, Fact, FactBody, ShardId, Timestamp};
 use suture_log::{Batch, HeadersBuf, OutRecord};
 use suture_runtime::{Epoch, EpochCause, Fingerprint, Fold, FoldError, Folds, Outputs, Tick};
 
@@ -577,7 +575,7 @@ impl Fold for DecideFold {
     }
 }
 
-fn push_message(topic: &Arc<str>, message: Result<Message, suture_event::codec::EncodeError>, outputs: &mut Outputs) {
+fn push_message(topic: &Arc<str>, message: Result<Message, suture_codec::EncodeError>, outputs: &mut Outputs) {
     match message {
         Ok(message) => {
             let mut record = OutRecord::new(topic.clone(), message.key.as_bytes(), message.value);

@@ -7,11 +7,8 @@
 mod broker;
 mod simulated;
 
-use suture_columnar::Decoder;
-use suture_event::{
-    Sample,
-    codec::{Limits, SampleRef},
-};
+use suture_codec::{Limits, SampleRef, arrow::Decoder};
+use suture_event::Sample;
 
 /// The samples of a record of the topic in between.
 fn samples(record: &[u8]) -> Vec<Sample> {

@@ -13,9 +13,10 @@ use suture::{
     planes::{RekeyFolds, Topics, count},
     topics,
 };
+use suture_codec::records;
 use suture_config::Pipeline;
 use suture_engine::Source;
-use suture_event::{Fact, FactBody, Sample, ShardId, Span, codec::records, stable_hash};
+use suture_event::{Fact, FactBody, Sample, ShardId, Span, stable_hash};
 use suture_log::{
     Headers, Log, OutRecord, RecordRef, TopicPartition, TopicSpec,
     memory::{MemoryLog, MemoryOptions},

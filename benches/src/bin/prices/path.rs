@@ -5,12 +5,10 @@
 use std::{hint::black_box, sync::Arc};
 
 use suture_benches::samples::{Sample, Samples};
+use suture_codec::{Limits, RawKey, SampleRef, Sink};
 use suture_config::Pipeline;
 use suture_engine::{NoExpressions, Observe, ObserveOut, RecordRef, Source};
-use suture_event::{
-    ShardId, Timestamp,
-    codec::{self, Limits, RawKey, SampleRef, Sink},
-};
+use suture_event::{ShardId, Timestamp};
 
 use crate::{Answer, Table, cpu};
 
@@ -80,8 +78,8 @@ struct Way {
     each: usize,
     fold: Observe,
     out: ObserveOut,
-    json: codec::json::Decoder,
-    arrow: suture_columnar::Decoder,
+    json: suture_codec::json::Decoder,
+    arrow: suture_codec::arrow::Decoder,
     lines: Vec<Line>,
     at: usize,
     /// Nanoseconds a sample of the whole way, of decoding alone, and of one line of memory: of the quickest stretch, as what
@@ -99,8 +97,8 @@ impl Way {
             each,
             fold: observe(format)?,
             out: ObserveOut::default(),
-            json: codec::json::Decoder::new(Limits::default()),
-            arrow: suture_columnar::Decoder::new(Limits::default()),
+            json: suture_codec::json::Decoder::new(Limits::default()),
+            arrow: suture_codec::arrow::Decoder::new(Limits::default()),
             at: 0,
             least: [f64::MAX; 3],
         };

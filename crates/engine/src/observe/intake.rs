@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
+use suture_codec::{Limits, PointKind, RawKey, SampleRef, ServiceVersion, Sink, cdevents, otlp::Encoding, records};
 use suture_config::{AtSeries, Pipeline, TelemetryFormat};
 use suture_detect::SeriesHints;
 use suture_event::{
     Change, ChangeKind, Command, Edge, EdgeSource, FactBody, Outcome, SeriesKey, SignalKind, Span, Timestamp, Watched,
-    codec::{self, Limits, PointKind, RawKey, SampleRef, ServiceVersion, Sink, cdevents, otlp::Encoding, records},
 };
 use suture_window::Aggregate;
 
@@ -36,9 +36,9 @@ pub(super) enum Decoded {
 
 /// The decoders of telemetry, which keep their memory from record to record.
 pub(crate) struct Decoders {
-    json: codec::json::Decoder,
-    arrow: suture_columnar::Decoder,
-    pub(crate) otlp: codec::otlp::Decoder,
+    json: suture_codec::json::Decoder,
+    arrow: suture_codec::arrow::Decoder,
+    pub(crate) otlp: suture_codec::otlp::Decoder,
 }
 
 impl Decoders {
@@ -52,13 +52,13 @@ impl Decoders {
             ..Limits::default()
         };
         Self {
-            json: codec::json::Decoder::new(limits),
+            json: suture_codec::json::Decoder::new(limits),
             arrow: if own {
-                suture_columnar::Decoder::of_own(limits)
+                suture_codec::arrow::Decoder::of_own(limits)
             } else {
-                suture_columnar::Decoder::new(limits)
+                suture_codec::arrow::Decoder::new(limits)
             },
-            otlp: codec::otlp::Decoder::new(limits),
+            otlp: suture_codec::otlp::Decoder::new(limits),
         }
     }
 
@@ -68,7 +68,7 @@ impl Decoders {
         kind: SourceKind,
         bytes: &[u8],
         sink: &mut dyn Sink,
-    ) -> Result<codec::Decoded, codec::DecodeError> {
+    ) -> Result<suture_codec::Decoded, suture_codec::DecodeError> {
         let mut otlp = |encoding| {
             self.otlp
                 .decode(bytes, encoding, &mut |sample| sink.sample(sample, None))
@@ -177,7 +177,7 @@ impl Taken {
     /// What is wrong with a record's samples, in words, and of how many; `refused` tells why those that were refused were.
     pub(crate) fn complaints(
         &self,
-        rejected: &[codec::Rejected],
+        rejected: &[suture_codec::Rejected],
         future: Span,
         refused: impl FnOnce() -> String,
     ) -> Option<(String, u64)> {
@@ -341,7 +341,7 @@ impl Observe {
         self.outlines = outlines;
     }
 
-    fn run(&mut self, records: &[RecordRef<'_>], outlines: &mut codec::json::Outlines, out: &mut ObserveOut) {
+    fn run(&mut self, records: &[RecordRef<'_>], outlines: &mut suture_codec::json::Outlines, out: &mut ObserveOut) {
         let mut at = 0;
         while let Some(rest) = records.get(at..).filter(|rest| !rest.is_empty()) {
             outlines.clear();
@@ -382,7 +382,7 @@ impl Observe {
     }
 
     /// Takes outlined samples from one on, up to the first that is from the future, or whose series is unknown or has no row.
-    fn known(&mut self, records: &[RecordRef<'_>], outlines: &codec::json::Outlines, from: usize) -> usize {
+    fn known(&mut self, records: &[RecordRef<'_>], outlines: &suture_codec::json::Outlines, from: usize) -> usize {
         let future = self.pipeline.limits.future;
         let times = outlines.ts().iter().zip(records).skip(from);
         let timely = times.take_while(|(ts, record)| record.timestamp.is_none_or(|at| **ts <= at.plus(future)));
@@ -713,7 +713,7 @@ impl Observe {
     }
 
     /// One dead letter for all that was wrong with a record.
-    fn complain(&mut self, offset: i64, rejected: &[codec::Rejected], taken: &Taken, out: &mut ObserveOut) {
+    fn complain(&mut self, offset: i64, rejected: &[suture_codec::Rejected], taken: &Taken, out: &mut ObserveOut) {
         let limits = &self.pipeline.limits;
         let refused = || {
             format!(

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use suture_codec::otlp::Histograms;
 use suture_detect::Budget;
-use suture_event::{Timestamp, Watched, codec::otlp::Histograms, stable_hash};
+use suture_event::{Timestamp, Watched, stable_hash};
 
 use super::{Judge, Observe, carry::Terms, evict::Ranking, rollup::RollUp};
 use crate::{

@@ -1,7 +1,10 @@
 //! From routed samples to records.
 
-use suture_columnar::{Encoder, Samples};
-use suture_event::{Timestamp, codec::ServiceVersion};
+use suture_codec::{
+    ServiceVersion,
+    arrow::{Encoder, Samples},
+};
+use suture_event::Timestamp;
 
 use super::Rekey;
 use crate::{DeadLetter, observe::intake::Taken};

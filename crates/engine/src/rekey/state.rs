@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use suture_event::{Timestamp, codec::otlp::Histograms};
+use suture_codec::otlp::Histograms;
+use suture_event::Timestamp;
 
 use super::Rekey;
 use crate::{ENGINE_VERSION, EngineError, misfit};

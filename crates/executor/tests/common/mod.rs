@@ -10,10 +10,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use suture_event::{
-    ActionRequest, ActionStep, Outcome, OutcomeStatus, Rung, Span, Timestamp,
-    codec::{cdevents, records},
-};
+use suture_codec::{cdevents, records};
+use suture_event::{ActionRequest, ActionStep, Outcome, OutcomeStatus, Rung, Span, Timestamp};
 use suture_executor::{Error, ExecuteError, Executor, Kit, Options};
 use suture_log::{Isolation, Log, OutRecord, TopicPartition, TopicSpec, memory::MemoryLog};
 use tokio::runtime::Runtime;

@@ -11,12 +11,10 @@ use std::{
 };
 
 use anyhow::{Context, bail};
+use suture_codec::{cdevents, records};
 use suture_config::Pipeline;
 use suture_engine::Source;
-use suture_event::{
-    Command, Edge, Fact, FactBody, Outcome, OutcomeStatus, Sample, Span, Timestamp,
-    codec::{cdevents, records},
-};
+use suture_event::{Command, Edge, Fact, FactBody, Outcome, OutcomeStatus, Sample, Span, Timestamp};
 use suture_executor::Kit;
 use suture_log::{
     Appender, Isolation, Log, OutRecord, Reader, RecordRef, TopicPartition, TopicSpec,

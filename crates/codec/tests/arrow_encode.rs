@@ -4,11 +4,11 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use proptest::prelude::*;
-use suture_columnar::{Decoder, Encoder, Samples};
-use suture_event::{
-    Labels, Sample, SeriesKey, SignalKind, Timestamp,
-    codec::{Limits, PointKind, SampleRef},
+use suture_codec::{
+    Limits, PointKind, SampleRef,
+    arrow::{Decoder, Encoder, Samples},
 };
+use suture_event::{Labels, Sample, SeriesKey, SignalKind, Timestamp};
 
 type Read = (Sample, PointKind, Option<SignalKind>);
 

@@ -14,12 +14,10 @@ use arrow_array::{
 use arrow_buffer::{Buffer, NullBuffer};
 use arrow_ipc::reader::StreamDecoder;
 use arrow_schema::{ArrowError, DataType, Schema, TimeUnit};
-use suture_event::{
-    Timestamp,
-    codec::{DecodeError, Decoded, Format, Limits, RawKey, Rejected, SampleRef, Sink, seal},
-};
+use suture_event::Timestamp;
 
-use crate::{labels::Names, point, text::is_text};
+use super::{labels::Names, point, text::is_text};
+use crate::{DecodeError, Decoded, Format, Limits, RawKey, Rejected, SampleRef, Sink, seal};
 
 /// Decodes records of samples.
 #[derive(Debug, Default)]
@@ -59,7 +57,7 @@ impl Decoder {
         }
     }
 
-    /// The same for records that [`Encoder`](crate::Encoder) wrote, with what their values stand for.
+    /// The same for records that [`Encoder`](super::Encoder) wrote, with what their values stand for.
     #[must_use]
     pub fn of_own(limits: Limits) -> Self {
         Self {

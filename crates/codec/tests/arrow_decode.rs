@@ -14,11 +14,8 @@ use arrow_array::{
 };
 use arrow_ipc::writer::{FileWriter, StreamWriter};
 use proptest::prelude::*;
-use suture_columnar::Decoder;
-use suture_event::{
-    Sample, Timestamp,
-    codec::{DecodeError, Decoded, Limits, RawKey, SampleRef, Sink},
-};
+use suture_codec::{DecodeError, Decoded, Limits, RawKey, SampleRef, Sink, arrow::Decoder};
+use suture_event::{Sample, Timestamp};
 
 fn stream(batches: &[RecordBatch]) -> Vec<u8> {
     let mut bytes = Vec::new();

@@ -10,9 +10,10 @@ use arrow_buffer::{OffsetBuffer, ScalarBuffer};
 use arrow_ipc::writer::StreamWriter;
 use arrow_schema::{ArrowError, DataType, Field, Fields, Schema, SchemaRef, TimeUnit};
 use rustc_hash::FxHashMap;
-use suture_event::{SeriesKey, SignalKind, Timestamp, codec::PointKind};
+use suture_event::{SeriesKey, SignalKind, Timestamp};
 
-use crate::point;
+use super::point;
+use crate::PointKind;
 
 /// Samples to be written, as columns.
 #[derive(Debug, Clone, Copy)]
@@ -26,9 +27,9 @@ pub struct Samples<'a> {
 }
 
 /// Writes samples of series that it was told of before. One record is one stream of one batch, with the columns that
-/// [`Decoder`](crate::Decoder) reads: `ts`, `metric` and `labels`, whose texts are dictionaries, `value`, and `point`, which
+/// [`Decoder`](super::Decoder) reads: `ts`, `metric` and `labels`, whose texts are dictionaries, `value`, and `point`, which
 /// holds what the text cannot (what a value stands for, and what the series measures) and which only
-/// [`Decoder::of_own`](crate::Decoder::of_own) reads.
+/// [`Decoder::of_own`](super::Decoder::of_own) reads.
 ///
 /// A series is told once and costs a look at its texts then; a sample costs some ten nanoseconds and about 33 bytes with two
 /// labels, a record some tens of microseconds and two kilobytes.

@@ -3,10 +3,10 @@
 use std::{borrow::Cow, sync::Arc};
 
 use serde::{Deserialize, Serialize};
+use suture_event::{LabelError, Labels, MAX_LABELS, Sample, SeriesKey, SignalKind, Timestamp};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::{DecodeError, Rejected};
-use crate::{LabelError, Labels, MAX_LABELS, Sample, SeriesKey, SignalKind, Timestamp};
 
 /// Bounds on what a record may hold. What passes one is rejected and reported, never cut to fit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -256,7 +256,7 @@ pub fn seal(metric: &str, pairs: &mut Pairs<'_>, limits: &Limits, identity: &mut
     Ok(xxh3_64(identity))
 }
 
-/// The same bytes that [`crate::stable_hash`] feeds to its hasher.
+/// The same bytes that [`suture_event::stable_hash`] feeds to its hasher.
 fn write_part(identity: &mut Vec<u8>, part: &str) {
     identity.extend_from_slice(&(part.len() as u64).to_le_bytes());
     identity.extend_from_slice(part.as_bytes());

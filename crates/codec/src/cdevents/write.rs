@@ -1,12 +1,12 @@
 //! Changes, incidents and action requests as CloudEvents in binary mode.
 
 use serde::Serialize;
+use suture_event::{ActionRequest, Change, ChangeKind, Incident, IncidentStatus, Timestamp, stable_uuid};
 
 use super::super::{
     EncodeError, Message,
     cloudevents::{Attributes, write_binary},
 };
-use crate::{ActionRequest, Change, ChangeKind, Incident, IncidentStatus, Timestamp, stable_uuid};
 
 /// The version of the CDEvents specification that is written.
 pub const SPEC_VERSION: &str = "0.5.1";

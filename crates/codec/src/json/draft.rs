@@ -3,12 +3,12 @@
 use std::{borrow::Cow, fmt};
 
 use serde::de::{self, Deserialize, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
+use suture_event::Timestamp;
 
 use super::super::{
     DecodeError, Decoded, Limits, PointKind, RawKey, Rejected, SampleRef, Sink,
     sample::{Pairs, excerpt, seal, too_many_labels},
 };
-use crate::Timestamp;
 
 /// What has been read of one sample. Reading goes on after something unfit, so that the next element is found.
 pub(super) struct Draft<'a> {

@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 
-use super::*;
-use crate::{
+use suture_event::{
     ActionRequest, ActionStep, Change, ChangeKind, Direction, Evidence, EvidenceKind, Hypothesis, HypothesisKind,
     Incident, IncidentSignal, IncidentStatus, Rung, Severity, SignalKind, SignalState, Timestamp,
-    codec::{Message, cloudevents},
 };
+
+use super::*;
+use crate::{Message, cloudevents};
 
 /// As the benchmarks' deploys are written.
 const DEPLOYED: &str = r#"{"context":{"version":"0.4.1","id":"deploy-1","source":"/ci","type":"dev.cdevents.service.deployed.0.3.0",
@@ -290,7 +291,7 @@ fn request() -> ActionRequest {
         parameters: BTreeMap::from([("to".to_owned(), "previous".to_owned())]),
     };
     ActionRequest {
-        id: crate::stable_uuid("x").to_string().into(),
+        id: suture_event::stable_uuid("x").to_string().into(),
         at,
         expires_at: at,
         incident: "inc-1".into(),

@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 use serde_json::Value;
+use suture_event::{ActionRequest, Change, ChangeKind, Incident, Timestamp};
 
 use super::super::{
     DecodeError, Format,
     cloudevents::{self, Envelope},
     sample::excerpt,
 };
-use crate::{ActionRequest, Change, ChangeKind, Incident, Timestamp};
 
 const FORMAT: Format = Format::CdEvents;
 

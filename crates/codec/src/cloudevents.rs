@@ -8,9 +8,9 @@ use std::{borrow::Cow, collections::BTreeMap};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde::{Deserialize, de::IgnoredAny};
 use serde_json::{Value, value::RawValue};
+use suture_event::Timestamp;
 
 use super::{DecodeError, EncodeError, Format, Message, sample::excerpt};
-use crate::Timestamp;
 
 const FORMAT: Format = Format::CloudEvents;
 const CONTENT_TYPE: &str = "content-type";

@@ -9,6 +9,7 @@ use opentelemetry_proto::tonic::{
         metric::Data, number_data_point::Value,
     },
 };
+use suture_event::{SignalKind, Timestamp};
 
 use super::{
     super::{
@@ -18,7 +19,6 @@ use super::{
     histogram::{Buckets, Histograms, Since},
     labels,
 };
-use crate::{SignalKind, Timestamp};
 
 /// The quantiles told of a histogram, and their labels.
 const SHARES: [f64; 3] = [0.5, 0.9, 0.99];

@@ -1,10 +1,13 @@
 //! Samples of many records outlined together, before any of them is looked up.
 
+use suture_event::Timestamp;
+
 use super::{
     is_blank,
     outline::{Outline, outline},
 };
-use crate::{Timestamp, codec::RawKey};
+
+use crate::RawKey;
 
 /// The samples of records that hold one each, written plainly: keys, times and values, a column each. Who has many keys at
 /// once can look them up together, so that one need not wait for another's memory.
@@ -79,7 +82,7 @@ impl Outlines {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::codec::{Limits, SampleRef, Sink, json::Decoder};
+    use crate::{Limits, SampleRef, Sink, json::Decoder};
 
     /// Knows every key, and keeps what came with it.
     #[derive(Default)]

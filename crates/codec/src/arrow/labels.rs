@@ -3,10 +3,10 @@
 use std::borrow::Cow;
 
 use arrow_array::{Array, MapArray, RecordBatch, cast::AsArray};
-use suture_event::codec::{DecodeError, Pairs, RawKey};
 use xxhash_rust::xxh3::xxh3_128;
 
-use crate::text::{Texts, add, fold};
+use super::text::{Texts, add, fold};
+use crate::{DecodeError, Pairs, RawKey};
 
 /// What series of a batch are named by.
 pub(crate) struct Names<'a> {

@@ -2,8 +2,10 @@
 
 use proptest::prelude::*;
 
+use suture_event::{Labels, Timestamp};
+
 use super::*;
-use crate::{Labels, Timestamp, codec::RawKey};
+use crate::RawKey;
 
 fn decode_with(limits: Limits, bytes: &[u8]) -> (Result<Decoded, DecodeError>, Vec<Sample>) {
     let mut samples = Vec::new();

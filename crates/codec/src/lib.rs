@@ -4,6 +4,7 @@
 //! | --- | --- | --- |
 //! | [`json`] | telemetry samples, one object or an array a record | the same |
 //! | [`otlp`] | OpenTelemetry metrics, protobuf and JSON | – |
+//! | [`arrow`] | telemetry samples as Arrow IPC streams, many a record | the same |
 //! | [`cdevents`] | changes, incidents, action requests | the same |
 //! | [`cloudevents`] | the envelope, structured and binary mode | binary mode |
 //! | [`records`] | facts, outcomes, commands, ledger records | the same |
@@ -11,6 +12,7 @@
 //! Decoders never panic, whatever the bytes; every bound is in [`Limits`]. In a record of many samples a bad one is
 //! reported as [`Rejected`] and the others stand.
 
+pub mod arrow;
 pub mod cdevents;
 pub mod cloudevents;
 mod error;

@@ -11,9 +11,9 @@ use opentelemetry_proto::tonic::{
     resource::v1::Resource,
 };
 use proptest::prelude::*;
+use suture_event::{SignalKind, Timestamp};
 
 use super::*;
-use crate::{SignalKind, Timestamp};
 
 const SECOND: u64 = 1_000_000_000;
 const START: u64 = 1_661_140_200 * SECOND;

@@ -5,7 +5,7 @@
 //! ```
 //!
 //! - `ts`: a number since the epoch (milliseconds, or by its size seconds, micro- or nanoseconds; see
-//!   [`Timestamp::from_number`](crate::Timestamp::from_number)) or RFC 3339 with an offset.
+//!   [`Timestamp::from_number`](suture_event::Timestamp::from_number)) or RFC 3339 with an offset.
 //! - `metric`: a text that is not empty.
 //! - `value`: a finite number. `null`, texts, `NaN` and `Infinity` (which some producers write although JSON has no such
 //!   thing) are rejected.
@@ -34,6 +34,8 @@ use std::str;
 use serde::de::DeserializeSeed;
 
 pub use self::ahead::Outlines;
+use suture_event::Sample;
+
 use self::{
     draft::{Draft, ElementSeed, Record},
     elements::{Elements, Step, unfinite_literal},
@@ -43,7 +45,6 @@ use super::{
     DecodeError, Decoded, EncodeError, Format, Limits, Rejected, SampleRef, Sink,
     sample::{Scratch, excerpt},
 };
-use crate::Sample;
 
 /// Elements of an array whose series are asked for together.
 const TOGETHER: usize = 64;

@@ -8,10 +8,10 @@
 //! whole, so they are valid, and since an object's text is never the start of another's, they end where the labels end.
 
 use memchr::memchr;
+use suture_event::Timestamp;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_128_with_seed};
 
 use super::super::RawKey;
-use crate::Timestamp;
 
 /// What was found of one sample.
 pub(super) struct Outline<'a> {

@@ -1,9 +1,9 @@
-//! Suture's own records: plain JSON, one a record, as [`serde_json`] writes the types of this crate.
+//! Suture's own records: plain JSON, one a record, as [`serde_json`] writes the types of the vocabulary.
 
 use serde::{Serialize, de::DeserializeOwned};
+use suture_event::{Command, Fact, FactBody, LedgerRecord, Outcome};
 
 use super::{DecodeError, EncodeError, Format};
-use crate::{Command, Fact, FactBody, LedgerRecord, Outcome};
 
 /// What can be a record of Suture's own topics.
 pub trait Record: Serialize + DeserializeOwned {
@@ -100,7 +100,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::{
+    use suture_event::{
         Anomaly, AnomalyPhase, Change, ChangeKind, CommandKind, Direction, Edge, EdgeSource, EndReason, Labels,
         OutcomeStatus, Progress, SeriesMark, ShardId, SignalKind, Timestamp, Watched,
     };

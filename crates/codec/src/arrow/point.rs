@@ -1,6 +1,8 @@
 //! What a value stands for, and what its series measures, in one byte.
 
-use suture_event::{SignalKind, codec::PointKind};
+use suture_event::SignalKind;
+
+use crate::PointKind;
 
 /// The column that holds it. Who does not know it passes it over, as it is of no text.
 pub(crate) const COLUMN: &str = "point";
