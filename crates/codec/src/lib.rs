@@ -20,6 +20,7 @@ pub mod json;
 pub mod otlp;
 pub mod records;
 mod sample;
+mod tally;
 
 pub use error::{DecodeError, EncodeError, Format, Rejected};
 pub use sample::{Decoded, Limits, Pairs, PointKind, RawKey, SampleRef, ServiceVersion, Sink, seal};

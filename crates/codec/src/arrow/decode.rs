@@ -17,7 +17,7 @@ use arrow_schema::{ArrowError, DataType, Schema, TimeUnit};
 use suture_event::Timestamp;
 
 use super::{labels::Names, point, text::is_text};
-use crate::{DecodeError, Decoded, Format, Limits, RawKey, Rejected, SampleRef, Sink, seal};
+use crate::{DecodeError, Decoded, Format, Limits, RawKey, SampleRef, Sink, seal, tally::Tally};
 
 /// Decodes records of samples.
 #[derive(Debug, Default)]
@@ -36,9 +36,7 @@ pub struct Decoder {
 /// Samples of one record so far.
 struct Record<'a> {
     sink: &'a mut dyn Sink,
-    decoded: Decoded,
-    /// Rows dealt with.
-    rows: usize,
+    tally: Tally,
 }
 
 /// Which times and values are not there, where any is not.
@@ -83,8 +81,7 @@ impl Decoder {
         }
         let mut record = Record {
             sink,
-            decoded: Decoded::default(),
-            rows: 0,
+            tally: Tally::new("samples", &self.limits),
         };
         let (mut reader, mut rest) = (StreamDecoder::new(), Buffer::from(bytes));
         let mut fields = None;
@@ -104,7 +101,7 @@ impl Decoder {
         if fields.is_none() {
             return Err(malformed("it has no schema"));
         }
-        Ok(record.decoded)
+        Ok(record.tally.decoded)
     }
 
     /// Takes the rows of a batch; `false` where that was as many as a record may have.
@@ -140,7 +137,7 @@ impl Decoder {
         };
         let names = Names::new(batch, fields)?;
         let rows = batch.num_rows();
-        let room = self.limits.samples.saturating_sub(record.rows);
+        let room = record.tally.room();
         self.keys.clear();
         self.keys.resize(rows.min(room), RawKey(0));
         names.keys(0, &mut self.keys);
@@ -151,22 +148,7 @@ impl Decoder {
                 self.row(row, &nulls, &names, record);
             }
         }
-        record.rows += rows.min(room);
-        if rows > room {
-            let error = DecodeError::TooLarge {
-                what: "samples in one record".into(),
-                found: record.rows + 1,
-                limit: self.limits.samples,
-                option: "samples",
-            };
-            record.decoded.rejected.push(Rejected {
-                index: record.rows,
-                at: None,
-                metric: None,
-                error,
-            });
-        }
-        Ok(rows <= room)
+        Ok(rows <= room || !record.tally.is_beyond())
     }
 
     /// Whether every row of the batch has a time and a value that can be taken as they are.
@@ -193,7 +175,7 @@ impl Decoder {
                 return;
             };
             let known = record.sink.known_run(keys, ts, values).min(rows - row);
-            record.decoded.accepted += known;
+            record.accept(known);
             row += known;
             if let (Some(&ts), Some(&value)) = (self.ts.get(row), self.values.get(row))
                 && row < rows
@@ -208,7 +190,8 @@ impl Decoder {
     /// Takes one row of a batch that has rows which are not as they should be.
     fn row(&mut self, row: usize, nulls: &Nulls<'_>, names: &Names<'_>, record: &mut Record<'_>) {
         if nulls.values.is_some_and(|nulls| nulls.is_null(row)) {
-            record.decoded.without_value += 1;
+            record.tally.decoded.without_value += 1;
+            record.tally.index += 1;
             return;
         }
         let (ts, value) = match self.measured(row, nulls) {
@@ -216,7 +199,7 @@ impl Decoder {
             Err(error) => return record.note(row, names, Err(error)),
         };
         if self.keys.get(row).is_some_and(|key| record.sink.known(*key, ts, value)) {
-            record.decoded.accepted += 1;
+            record.accept(1);
         } else {
             let met = self.meet(row, ts, value, names, record);
             record.note(row, names, met);
@@ -278,21 +261,21 @@ impl Decoder {
             signal,
         };
         record.sink.sample(sample, self.keys.get(row).copied());
-        record.decoded.accepted += 1;
         Ok(())
     }
 }
 
 impl Record<'_> {
-    /// Writes down what is wrong with a row.
+    fn accept(&mut self, rows: usize) {
+        self.tally.decoded.accepted += rows;
+        self.tally.index += rows;
+    }
+
+    /// Files what became of a row.
     fn note(&mut self, row: usize, names: &Names<'_>, taken: Result<(), DecodeError>) {
-        if let Err(error) = taken {
-            self.decoded.rejected.push(Rejected {
-                index: self.rows + row,
-                at: None,
-                metric: names.metric(row).map(excerpt),
-                error,
-            });
+        match taken {
+            Ok(()) => self.accept(1),
+            Err(error) => self.tally.reject(names.metric(row).map(excerpt), error),
         }
     }
 }

@@ -6,8 +6,9 @@ use serde::de::{self, Deserialize, DeserializeSeed, Deserializer, MapAccess, Seq
 use suture_event::Timestamp;
 
 use super::super::{
-    DecodeError, Decoded, Limits, PointKind, RawKey, Rejected, SampleRef, Sink,
+    DecodeError, Limits, PointKind, RawKey, SampleRef, Sink,
     sample::{Pairs, excerpt, seal, too_many_labels},
+    tally::Tally,
 };
 
 /// What has been read of one sample. Reading goes on after something unfit, so that the next element is found.
@@ -111,11 +112,7 @@ pub(super) struct Record<'r> {
     pub(super) limits: &'r Limits,
     pub(super) identity: &'r mut Vec<u8>,
     pub(super) sink: &'r mut dyn Sink,
-    pub(super) decoded: Decoded,
-    /// How many elements have been dealt with.
-    pub(super) index: usize,
-    /// The bound on samples was reached, and reported.
-    pub(super) full: bool,
+    pub(super) tally: Tally,
 }
 
 impl<'r> Record<'r> {
@@ -158,47 +155,20 @@ impl<'r> Record<'r> {
             signal: None,
         };
         self.sink.sample(sample, key);
-        self.decoded.accepted += 1;
+        self.tally.decoded.accepted += 1;
         Ok(())
     }
 
     /// Deals with an element of an array.
     pub(super) fn take(&mut self, draft: &mut Draft<'_>, key: Option<RawKey>) {
         match self.finish(draft, key) {
-            Ok(()) => self.index += 1,
+            Ok(()) => self.tally.index += 1,
             Err(error) => self.reject(draft, error),
         }
     }
 
     pub(super) fn reject(&mut self, draft: &Draft<'_>, error: DecodeError) {
-        let metric = draft.metric.as_deref().map(excerpt);
-        self.decoded.rejected.push(Rejected {
-            index: self.index,
-            at: None,
-            metric,
-            error,
-        });
-        self.index += 1;
-    }
-
-    /// Whether the record has as many samples as are taken, so that the one at hand and all after it are left out.
-    pub(super) fn is_full(&mut self) -> bool {
-        if !self.full && self.index >= self.limits.samples {
-            self.full = true;
-            let error = DecodeError::TooLarge {
-                what: "samples in one record".into(),
-                found: self.index + 1,
-                limit: self.limits.samples,
-                option: "samples",
-            };
-            self.decoded.rejected.push(Rejected {
-                index: self.index,
-                at: None,
-                metric: None,
-                error,
-            });
-        }
-        self.full
+        self.tally.reject(draft.metric.as_deref().map(excerpt), error);
     }
 
     /// Reads the elements of an array one after the other.
@@ -232,7 +202,7 @@ impl<'de> Visitor<'de> for ArraySeed<'_, '_, 'de> {
             if seq.next_element_seed(ElementSeed { draft, limits })?.is_none() {
                 return Ok(());
             }
-            if record.is_full() {
+            if record.tally.is_beyond() {
                 return Err(de::Error::custom("too many samples"));
             }
             record.take(draft, None);

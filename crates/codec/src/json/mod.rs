@@ -44,6 +44,7 @@ use self::{
 use super::{
     DecodeError, Decoded, EncodeError, Format, Limits, Rejected, SampleRef, Sink,
     sample::{Scratch, excerpt},
+    tally::Tally,
 };
 
 /// Elements of an array whose series are asked for together.
@@ -100,9 +101,7 @@ impl Decoder {
             limits: &self.limits,
             identity: &mut self.scratch.identity,
             sink,
-            decoded: Decoded::default(),
-            index: 0,
-            full: false,
+            tally: Tally::new("samples", &self.limits),
         };
         let result = match bytes[start] {
             b'{' => one(bytes, 0, &mut draft, record.limits)
@@ -117,7 +116,7 @@ impl Decoder {
                 "neither an object nor an array: write one sample or an array of samples",
             )),
         };
-        let decoded = record.decoded;
+        let decoded = record.tally.decoded;
         self.scratch.take_back(draft.into_labels());
         result.map(|()| decoded)
     }
@@ -152,19 +151,19 @@ fn is_blank(bytes: &[u8], from: usize) -> bool {
 /// from where it is not.
 fn array<'a>(bytes: &'a [u8], start: usize, draft: &mut Draft<'a>, record: &mut Record<'_>, ahead: &mut Outlines) {
     if outlined(bytes, start, draft, record, ahead) {
-        return locate(bytes, start, &mut record.decoded.rejected);
+        return locate(bytes, start, &mut record.tally.decoded.rejected);
     }
-    if record.index == 0
+    if record.tally.index == 0
         && let Ok(text) = str::from_utf8(bytes)
     {
         let mut reader = sonic_rs::Deserializer::from_str(text);
         let read = record.elements(draft).deserialize(&mut reader);
-        if record.full || read.and_then(|()| reader.end()).is_ok() {
-            return locate(bytes, start, &mut record.decoded.rejected);
+        if record.tally.is_full() || read.and_then(|()| reader.end()).is_ok() {
+            return locate(bytes, start, &mut record.tally.decoded.rejected);
         }
     }
     piecemeal(bytes, start, draft, record);
-    locate(bytes, start, &mut record.decoded.rejected);
+    locate(bytes, start, &mut record.tally.decoded.rejected);
 }
 
 /// Reads elements as long as each has an outline; `true` where that was the whole array. Outlines are made of several
@@ -197,7 +196,7 @@ fn outlined<'a>(
             };
             at += 1;
         }
-        let room = record.limits.samples.saturating_sub(record.index);
+        let room = record.tally.room();
         let (mut done, fit) = (0, ahead.len().min(room));
         while done < fit {
             let known = record.sink.known_run(
@@ -205,8 +204,8 @@ fn outlined<'a>(
                 &ahead.ts()[done..fit],
                 &ahead.values()[done..fit],
             );
-            record.decoded.accepted += known;
-            record.index += known;
+            record.tally.decoded.accepted += known;
+            record.tally.index += known;
             done += known;
             if done < fit {
                 let (from, to) = spans[done];
@@ -220,7 +219,7 @@ fn outlined<'a>(
             }
         }
         if fit < ahead.len() {
-            return record.is_full();
+            return record.tally.is_beyond();
         }
         match next {
             Next::Element => {}
@@ -238,15 +237,15 @@ enum Next {
     Otherwise,
 }
 
-/// Reads what is left of an array from element `record.index` on.
+/// Reads what is left of an array from element `record.tally.index` on.
 fn piecemeal<'a>(bytes: &'a [u8], start: usize, draft: &mut Draft<'a>, record: &mut Record<'_>) {
     let mut elements = Elements::new(bytes, start);
     let mut index = 0;
     loop {
         match elements.step() {
             Step::Element(range) => {
-                if index >= record.index {
-                    if record.is_full() {
+                if index >= record.tally.index {
+                    if record.tally.is_beyond() {
                         return;
                     }
                     draft.clear();

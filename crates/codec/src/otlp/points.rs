@@ -13,8 +13,9 @@ use suture_event::{SignalKind, Timestamp};
 
 use super::{
     super::{
-        DecodeError, Decoded, Limits, PointKind, Rejected, SampleRef, ServiceVersion,
+        DecodeError, Decoded, Limits, PointKind, SampleRef, ServiceVersion,
         sample::{Pairs, excerpt, seal},
+        tally::Tally,
     },
     histogram::{Buckets, Histograms, Since},
     labels,
@@ -30,10 +31,7 @@ pub(super) struct Walk<'w> {
     identity: &'w mut Vec<u8>,
     histograms: &'w mut Histograms,
     sink: &'w mut dyn FnMut(SampleRef<'_>),
-    decoded: Decoded,
-    /// Which data point of the record is at hand.
-    index: usize,
-    full: bool,
+    tally: Tally,
     /// The earliest time of the resource at hand.
     earliest: Option<Timestamp>,
 }
@@ -64,25 +62,22 @@ impl<'w> Walk<'w> {
         histograms: &'w mut Histograms,
         sink: &'w mut dyn FnMut(SampleRef<'_>),
     ) -> Self {
-        let decoded = Decoded::default();
         Self {
             limits,
             identity,
             histograms,
             sink,
-            decoded,
-            index: 0,
-            full: false,
+            tally: Tally::new("data points", limits),
             earliest: None,
         }
     }
 
     pub(super) fn is_full(&self) -> bool {
-        self.full
+        self.tally.is_full()
     }
 
     pub(super) fn decoded(self) -> Decoded {
-        self.decoded
+        self.tally.decoded
     }
 
     /// Goes through what one resource sent; gives the labels' memory back.
@@ -114,9 +109,9 @@ impl<'w> Walk<'w> {
         let same = |v: &&mut ServiceVersion| {
             v.service == seen.service && v.version == seen.version && v.environment == seen.environment
         };
-        match self.decoded.versions.iter_mut().find(same) {
+        match self.tally.decoded.versions.iter_mut().find(same) {
             Some(known) => known.at = known.at.min(seen.at),
-            None => self.decoded.versions.push(seen),
+            None => self.tally.decoded.versions.push(seen),
         }
     }
 
@@ -200,28 +195,12 @@ impl<'w> Walk<'w> {
 
     /// Whether a data point is not to be looked at: it has no value, or the record has as many as are taken.
     fn skip(&mut self, flags: u32) -> bool {
-        if self.full {
-            return true;
-        }
-        if self.index >= self.limits.samples {
-            self.full = true;
-            let error = DecodeError::TooLarge {
-                what: "data points in one record".into(),
-                found: self.index + 1,
-                limit: self.limits.samples,
-                option: "samples",
-            };
-            self.decoded.rejected.push(Rejected {
-                index: self.index,
-                at: None,
-                metric: None,
-                error,
-            });
+        if self.tally.is_beyond() {
             return true;
         }
         if flags & DataPointFlags::NoRecordedValueMask as u32 != 0 {
-            self.decoded.without_value += 1;
-            self.index += 1;
+            self.tally.decoded.without_value += 1;
+            self.tally.index += 1;
             return true;
         }
         false
@@ -229,16 +208,10 @@ impl<'w> Walk<'w> {
 
     /// Files what became of a data point.
     fn point(&mut self, metric: &Metric, result: Result<(), DecodeError>) {
-        if let Err(error) = result {
-            let metric = Some(excerpt(&metric.name));
-            self.decoded.rejected.push(Rejected {
-                index: self.index,
-                at: None,
-                metric,
-                error,
-            });
+        match result {
+            Ok(()) => self.tally.index += 1,
+            Err(error) => self.tally.reject(Some(excerpt(&metric.name)), error),
         }
-        self.index += 1;
     }
 
     fn number<'a>(
@@ -293,7 +266,7 @@ impl<'w> Walk<'w> {
                 Since::Known(added) => added.quantiles(SHARES),
                 Since::Unknown => None,
                 Since::Full => {
-                    self.decoded.without_quantiles += 1;
+                    self.tally.decoded.without_quantiles += 1;
                     None
                 }
             }
@@ -417,7 +390,7 @@ impl<'w> Walk<'w> {
             start: at.start,
             signal,
         });
-        self.decoded.accepted += 1;
+        self.tally.decoded.accepted += 1;
         Ok(hash)
     }
 
