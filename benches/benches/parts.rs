@@ -25,7 +25,7 @@ use suture_benches::samples::{Sample, Samples};
 use suture_codec::{Limits, RawKey, SampleRef, Sink};
 use suture_config::Pipeline;
 use suture_detect::{Bank, Column, SeriesHints};
-use suture_engine::{NoExpressions, Observe, ObserveOut, RecordRef, Source};
+use suture_engine::{Headers, NoExpressions, Observe, ObserveOut, RecordRef, Source};
 use suture_event::{ShardId, SignalKind, Span, Timestamp};
 use suture_window::{Aggregate, Windows};
 
@@ -149,7 +149,7 @@ fn take(fold: &mut Observe, records: &[Vec<u8>], out: &mut ObserveOut) {
             offset: 0,
             timestamp: None,
             key: None,
-            headers: &[],
+            headers: Headers::default(),
             value: Some(value),
         })
         .collect();

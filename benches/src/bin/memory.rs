@@ -15,7 +15,7 @@ use std::{fs, process::Command, sync::Arc};
 
 use suture_benches::samples::{Sample, Samples};
 use suture_config::Pipeline;
-use suture_engine::{NoExpressions, Observe, ObserveOut, RecordRef, Source};
+use suture_engine::{Headers, NoExpressions, Observe, ObserveOut, RecordRef, Source};
 use suture_event::ShardId;
 
 type Answer<T> = Result<T, Box<dyn std::error::Error>>;
@@ -95,7 +95,7 @@ fn measure(name: &str, text: &str, series: usize) -> Answer<()> {
                 offset: 0,
                 timestamp: None,
                 key: None,
-                headers: &[],
+                headers: Headers::default(),
                 value: Some(&value),
             };
             fold.record(record, &mut out);

@@ -23,9 +23,10 @@ pub use decide::{Decide, DecideCounters, DecideOut};
 pub use error::EngineError;
 pub use expression::{Expressions, Filter, NoExpressions, Rows, ValueOf};
 pub use model::{Model, ModelAbout};
-pub use observe::{Band, DeadLetter, Observe, ObserveCounters, ObserveOut, RecordRef, ScoreRow, SuppressedAlarm};
+pub use observe::{Band, DeadLetter, Observe, ObserveCounters, ObserveOut, ScoreRow, SuppressedAlarm};
 pub use rekey::{Rekey, RekeyCounters, RekeyOut, Routed, VERSIONS_HEADER};
 pub use source::{Source, SourceKind};
+pub use suture_event::{Headers, HeadersBuf, RecordRef};
 pub use twice::SeenTwice;
 
 /// The version of the folds: another one may say other things of the same records. A state of an earlier one is carried over

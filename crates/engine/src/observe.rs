@@ -16,7 +16,8 @@ use suture_codec::json::Outlines;
 use suture_config::{Pipeline, SignalMatcher, SignalRule};
 use suture_detect::Bank;
 use suture_event::{
-    Change, EpochNote, Fact, FactBody, Labels, Progress, SeriesKey, ShardId, Span, Timestamp, Watched, stable_hash,
+    Change, EpochNote, Fact, FactBody, Labels, Progress, RecordRef, SeriesKey, ShardId, Span, Timestamp, Watched,
+    stable_hash,
 };
 use suture_window::{Counters as WindowCounters, Windows};
 
@@ -37,21 +38,6 @@ use crate::{
 const PENDING: usize = 8_192;
 /// Everything before a watermark has been said, but samples of the very same millisecond may still come.
 const TICK: Span = Span::from_millis(1);
-
-/// A record as it lies in its partition.
-#[derive(Debug, Clone, Copy)]
-pub struct RecordRef<'a> {
-    /// Its place in the partition; a line's number in a replay.
-    pub offset: i64,
-    /// When the producer or the broker stamped it; absent in a replay.
-    pub timestamp: Option<Timestamp>,
-    /// Its key.
-    pub key: Option<&'a [u8]>,
-    /// Its headers, in order.
-    pub headers: &'a [(&'a str, &'a [u8])],
-    /// Its value.
-    pub value: Option<&'a [u8]>,
-}
 
 /// A record that could not be taken in, or not wholly.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -9,13 +9,13 @@ use std::{collections::BTreeMap, sync::Arc};
 use rustc_hash::FxHashMap;
 use suture_codec::{PointKind, RawKey, SampleRef, ServiceVersion, Sink, arrow::Encoder};
 use suture_config::{Pipeline, Rekey as Settings};
-use suture_event::{SeriesKey, ShardId, SignalKind, Timestamp, stable_hash};
+use suture_event::{RecordRef, SeriesKey, ShardId, SignalKind, Timestamp, stable_hash};
 
 use self::out::Part;
 pub(crate) use self::out::versions_of;
 pub use self::out::{RekeyOut, Routed, VERSIONS_HEADER};
 use crate::{
-    DeadLetter, EngineError, RecordRef, Source,
+    DeadLetter, EngineError, Source,
     observe::intake::{Decoders, Taken, identity_kept, too_large},
     raw::RawSlots,
     series::Slot,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use suture_config::Pipeline;
 use suture_engine::{
-    EngineError, Expressions, Filter, NoExpressions, Observe, ObserveOut, RecordRef, Rows, Source, ValueOf,
+    EngineError, Expressions, Filter, Headers, NoExpressions, Observe, ObserveOut, RecordRef, Rows, Source, ValueOf,
 };
 use suture_event::{Anomaly, AnomalyPhase, Carried, EndReason, EpochNote, Fact, FactBody, ShardId, Timestamp};
 
@@ -91,7 +91,7 @@ fn minute(fold: &mut Observe, minute: i64, out: &mut ObserveOut) {
                 offset: 0,
                 timestamp: None,
                 key: None,
-                headers: &[],
+                headers: Headers::default(),
                 value: Some(text.as_bytes()),
             };
             fold.record(record, out);

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use suture_config::Pipeline;
-use suture_engine::{NoExpressions, Observe, ObserveOut, RecordRef, Source};
+use suture_engine::{Headers, NoExpressions, Observe, ObserveOut, RecordRef, Source};
 use suture_event::{Anomaly, AnomalyPhase, EndReason, FactBody, ShardId};
 
 const START: i64 = 1_780_272_000_000;
@@ -80,7 +80,7 @@ fn run(pipeline: &Arc<Pipeline>, minutes: &[Vec<One>], how: How) -> (Vec<Anomaly
                 offset,
                 timestamp: None,
                 key: None,
-                headers: &[],
+                headers: Headers::default(),
                 value: Some(text.as_bytes()),
             };
             fold.record(record, &mut out);

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use arrow_array::{ArrayRef, DictionaryArray, Float64Array, RecordBatch, TimestampMillisecondArray, types::Int32Type};
 use arrow_ipc::writer::StreamWriter;
 use suture_config::Pipeline;
-use suture_engine::{NoExpressions, Observe, ObserveOut, RecordRef, Source};
+use suture_engine::{Headers, NoExpressions, Observe, ObserveOut, RecordRef, Source};
 use suture_event::{Fact, Sample, ShardId, Span, Timestamp};
 use suture_simulate::{FaultKind, Options, record};
 
@@ -88,7 +88,7 @@ fn run(mut observe: Observe, records: &[Vec<u8>]) -> (Vec<Fact>, u64, Observe) {
             offset,
             timestamp: Some(Timestamp::MAX),
             key: None,
-            headers: &[],
+            headers: Headers::default(),
             value: Some(value),
         };
         observe.record(record, &mut out);
@@ -179,7 +179,7 @@ fn records_taken_together_lead_to_what_each_by_itself_leads_to() {
             offset,
             timestamp: *timestamp,
             key: None,
-            headers: &[],
+            headers: Headers::default(),
             value: Some(text.as_bytes()),
         })
         .collect();
@@ -230,7 +230,7 @@ fn series_beyond_the_bound_stay_refused_when_they_are_known_by_their_bytes() {
                 offset: at,
                 timestamp: None,
                 key: None,
-                headers: &[],
+                headers: Headers::default(),
                 value: Some(&value),
             };
             observe.record(record, &mut out);

@@ -11,7 +11,7 @@
 use std::{fmt::Write as _, sync::Arc};
 
 use suture_config::Pipeline;
-use suture_engine::{NoExpressions, Observe, ObserveOut, RecordRef, Source};
+use suture_engine::{Headers, NoExpressions, Observe, ObserveOut, RecordRef, Source};
 use suture_event::{AnomalyPhase, EndReason, FactBody, ShardId};
 
 const START: i64 = 1_780_272_000_000;
@@ -34,7 +34,7 @@ fn take(fold: &mut Observe, json: &str, out: &mut ObserveOut) {
         offset: 0,
         timestamp: None,
         key: None,
-        headers: &[],
+        headers: Headers::default(),
         value: Some(json.as_bytes()),
     };
     fold.record(record, out);

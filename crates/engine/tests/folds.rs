@@ -6,7 +6,9 @@
 use std::sync::Arc;
 
 use suture_config::{Pipeline, TelemetryFormat};
-use suture_engine::{Decide, DecideOut, NoExpressions, Observe, ObserveOut, RecordRef, Source, SourceKind};
+use suture_engine::{
+    Decide, DecideOut, Headers, HeadersBuf, NoExpressions, Observe, ObserveOut, RecordRef, Source, SourceKind,
+};
 use suture_event::{AnomalyPhase, Edge, EdgeSource, EpochNote, Fact, FactBody, ShardId, Span, Timestamp};
 use suture_simulate::{FaultKind, Options, Recording, record};
 
@@ -43,6 +45,9 @@ fn observe(pipeline: &Arc<Pipeline>, topic: &str) -> Observe {
 }
 
 fn take(observe: &mut Observe, offset: i64, value: &[u8], headers: &[(&str, &[u8])]) -> ObserveOut {
+    let headers = headers
+        .iter()
+        .fold(HeadersBuf::default(), |all, (name, value)| all.with(name, value));
     let mut out = ObserveOut::default();
     let timestamp = Some(Timestamp::from_millis(1_780_272_000_000));
     observe.record(
@@ -50,7 +55,7 @@ fn take(observe: &mut Observe, offset: i64, value: &[u8], headers: &[(&str, &[u8
             offset,
             timestamp,
             key: None,
-            headers,
+            headers: headers.as_headers(),
             value: Some(value),
         },
         &mut out,
@@ -336,7 +341,7 @@ fn record_of(offset: usize, value: &[u8]) -> RecordRef<'_> {
         offset: offset as i64,
         timestamp: None,
         key: None,
-        headers: &[],
+        headers: Headers::default(),
         value: Some(value),
     }
 }

@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use serde_json::{Value, json};
 use suture_config::Pipeline;
-use suture_engine::{NoExpressions, Observe, ObserveOut, RecordRef, Source};
+use suture_engine::{Headers, NoExpressions, Observe, ObserveOut, RecordRef, Source};
 use suture_event::{Anomaly, AnomalyPhase, FactBody, ShardId};
 
 const PIPELINE: &str = include_str!("../../../pipelines/inference.yaml");
@@ -248,7 +248,7 @@ fn the_pipeline_for_inference_finds_what_was_broken_and_nothing_else() {
                 offset: (minute * REPLICAS + number) as i64,
                 timestamp: None,
                 key: None,
-                headers: &[],
+                headers: Headers::default(),
                 value: Some(record.as_bytes()),
             };
             observe.record(record, &mut out);

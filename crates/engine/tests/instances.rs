@@ -12,7 +12,7 @@
 use std::sync::Arc;
 
 use suture_config::Pipeline;
-use suture_engine::{NoExpressions, Observe, ObserveOut, RecordRef, ScoreRow, Source};
+use suture_engine::{Headers, NoExpressions, Observe, ObserveOut, RecordRef, ScoreRow, Source};
 use suture_event::{Anomaly, AnomalyPhase, EpochNote, FactBody, ShardId, Timestamp};
 
 const START: i64 = 1_780_272_000_000;
@@ -103,7 +103,7 @@ fn run(pipeline: &Arc<Pipeline>, minutes: &[Vec<One>], batch: usize, restart: us
                 offset: 0,
                 timestamp: None,
                 key: None,
-                headers: &[],
+                headers: Headers::default(),
                 value: Some(text.as_bytes()),
             };
             fold.record(record, &mut out);
@@ -386,7 +386,7 @@ fn detectors_that_change_leave_the_instances_rolled_up_as_they_were() {
                 offset: 0,
                 timestamp: None,
                 key: None,
-                headers: &[],
+                headers: Headers::default(),
                 value: Some(text.as_bytes()),
             };
             fold.record(record, &mut out);

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use suture_config::Pipeline;
-use suture_engine::{Model, NoExpressions, Observe, ObserveOut, RecordRef, Source};
+use suture_engine::{Headers, Model, NoExpressions, Observe, ObserveOut, RecordRef, Source};
 use suture_event::{AnomalyPhase, FactBody, ShardId, Timestamp};
 
 const START: i64 = 1_780_272_000_000;
@@ -44,7 +44,7 @@ fn feed(observe: &mut Observe, minutes: std::ops::Range<i64>, outage: std::ops::
                 offset: minute,
                 timestamp: None,
                 key: None,
-                headers: &[],
+                headers: Headers::default(),
                 value: Some(line.as_bytes()),
             };
             observe.record(record, &mut out);

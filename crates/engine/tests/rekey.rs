@@ -9,8 +9,8 @@ use std::{collections::BTreeMap, sync::Arc};
 use suture_codec::{Limits, PointKind, SampleRef, arrow::Decoder};
 use suture_config::Pipeline;
 use suture_engine::{
-    EngineError, Expressions, Filter, NoExpressions, Observe, ObserveOut, RecordRef, Rekey, RekeyOut, Routed, Rows,
-    Source, SourceKind, VERSIONS_HEADER, ValueOf,
+    EngineError, Expressions, Filter, Headers, HeadersBuf, NoExpressions, Observe, ObserveOut, RecordRef, Rekey,
+    RekeyOut, Routed, Rows, Source, SourceKind, VERSIONS_HEADER, ValueOf,
 };
 use suture_event::{Fact, FactBody, Sample, ShardId, Span, Timestamp, stable_hash};
 use suture_simulate::{FaultKind, Options, record};
@@ -48,7 +48,7 @@ fn of(offset: i64, value: &[u8]) -> RecordRef<'_> {
         offset,
         timestamp: Some(Timestamp::from_millis(START + 86_400_000)),
         key: None,
-        headers: &[],
+        headers: Headers::default(),
         value: Some(value),
     }
 }
@@ -281,13 +281,12 @@ fn observe(pipeline: &Arc<Pipeline>, partition: i32, records: &[Routed]) -> (Vec
     let mut out = ObserveOut::default();
     let mine = records.iter().filter(|record| record.partition == partition);
     for (offset, record) in (0..).zip(mine) {
-        let versions: Vec<(&str, &[u8])> = record
-            .versions
-            .iter()
-            .map(|v| (VERSIONS_HEADER, v.as_slice()))
-            .collect();
+        let mut versions = HeadersBuf::default();
+        if let Some(bytes) = &record.versions {
+            versions.push(VERSIONS_HEADER, Some(bytes));
+        }
         let record = RecordRef {
-            headers: &versions,
+            headers: versions.as_headers(),
             // long before its samples: what the stage let through is not held against the clock again
             timestamp: Some(Timestamp::from_millis(0)),
             ..of(offset, &record.value)

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use suture_config::Pipeline;
-use suture_engine::{Decide, DecideOut, NoExpressions, Observe, ObserveOut, RecordRef, Source};
+use suture_engine::{Decide, DecideOut, Headers, NoExpressions, Observe, ObserveOut, RecordRef, Source};
 use suture_event::{
     Change, ChangeKind, Command, CommandKind, Edge, EdgeSource, EpochNote, Fact, FactBody, LedgerRecord, Progress,
     ShardId, Span, Timestamp, verify_chain,
@@ -407,7 +407,7 @@ fn a_version_is_news_once_however_long_two_run_side_by_side() {
             offset,
             timestamp: None,
             key: None,
-            headers: &[],
+            headers: Headers::default(),
             value: Some(record.as_bytes()),
         };
         fold.record(record, &mut out);

@@ -9,7 +9,9 @@
 use std::{collections::BTreeSet, fs, path::PathBuf, sync::Arc};
 
 use suture_config::Pipeline;
-use suture_engine::{Decide, DecideOut, ENGINE_VERSION, NoExpressions, Observe, ObserveOut, RecordRef, Source};
+use suture_engine::{
+    Decide, DecideOut, ENGINE_VERSION, Headers, NoExpressions, Observe, ObserveOut, RecordRef, Source,
+};
 use suture_event::{FactBody, ShardId, Timestamp};
 
 const PIPELINE: &str = "
@@ -59,7 +61,7 @@ fn take(observe: &mut Observe, minutes: std::ops::Range<i64>) -> ObserveOut {
                     offset: minute * SERIES + series,
                     timestamp: Some(at),
                     key: None,
-                    headers: &[],
+                    headers: Headers::default(),
                     value: Some(text.as_bytes()),
                 },
                 &mut out,

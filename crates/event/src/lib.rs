@@ -10,6 +10,7 @@ mod digest;
 mod fact;
 mod incident;
 mod ledger;
+mod record;
 mod series;
 mod signal;
 mod time;
@@ -24,6 +25,7 @@ pub use incident::{
     SignalState,
 };
 pub use ledger::{Cause, LedgerError, LedgerRecord, verify_chain};
+pub use record::{Headers, HeadersBuf, RecordRef};
 pub use series::{LabelError, Labels, MAX_LABELS, Sample, SeriesKey};
 pub use signal::SignalKind;
 pub use time::{Span, SpanError, Timestamp, TimestampError};

@@ -16,9 +16,10 @@ mod partitioner;
 mod traits;
 mod types;
 
-pub use batch::{Batch, Headers, HeadersBuf, RecordRef};
+pub use batch::Batch;
 pub use error::{Error, Listed, Recovery};
 pub use partitioner::partition_of;
+pub use suture_event::{Headers, HeadersBuf, RecordRef};
 pub use traits::{Appender, Consumer, Log, Producer, Reader, Rebalance};
 pub use types::{
     Assignment, Cleanup, Committed, Created, GroupMetadata, GroupOptions, Isolation, Offset, OutRecord, POLL_BYTES,

@@ -88,7 +88,9 @@ impl OutRecord {
     /// Bytes of key, value and headers.
     #[must_use]
     pub fn size(&self) -> usize {
-        self.key.as_ref().map_or(0, Vec::len) + self.value.as_ref().map_or(0, Vec::len) + self.headers.as_bytes().len()
+        self.key.as_ref().map_or(0, Vec::len)
+            + self.value.as_ref().map_or(0, Vec::len)
+            + self.headers.as_headers().packed().len()
     }
 }
 

@@ -279,23 +279,8 @@ fn encoded(fact: &Fact) -> Option<Vec<u8>> {
 }
 
 impl ObserveFold {
-    fn take(&mut self, records: &[suture_log::RecordRef<'_>], outputs: &mut Outputs) {
-        let names = records.iter().flat_map(|record| record.headers.iter());
-        let headers: Vec<(&str, &[u8])> = names.map(|(name, value)| (name, value.unwrap_or_default())).collect();
-        let mut rest = headers.as_slice();
-        let mut engine = Vec::with_capacity(records.len());
-        for record in records {
-            let (own, others) = rest.split_at(record.headers.iter().count().min(rest.len()));
-            rest = others;
-            engine.push(RecordRef {
-                offset: record.offset,
-                timestamp: record.timestamp,
-                key: record.key,
-                headers: own,
-                value: record.value,
-            });
-        }
-        self.observe.records(&engine, &mut self.out);
+    fn take(&mut self, records: &[RecordRef<'_>], outputs: &mut Outputs) {
+        self.observe.records(records, &mut self.out);
         for letter in self.out.dead_letters.drain(..) {
             warn_of_dead_letter(&mut self.refused, self.observe.shard(), letter.offset, &letter.reason);
             let at = records.binary_search_by_key(&letter.offset, |record| record.offset);
@@ -351,7 +336,7 @@ impl ObserveFold {
 }
 
 impl Fold for ObserveFold {
-    fn record(&mut self, record: suture_log::RecordRef<'_>, out: &mut Outputs) {
+    fn record(&mut self, record: RecordRef<'_>, out: &mut Outputs) {
         self.take(&[record], out);
         self.observe.flush(&mut self.out);
         self.say(out);
@@ -507,7 +492,7 @@ impl DecideFold {
 }
 
 impl Fold for DecideFold {
-    fn record(&mut self, record: suture_log::RecordRef<'_>, out: &mut Outputs) {
+    fn record(&mut self, record: RecordRef<'_>, out: &mut Outputs) {
         let shard = ShardId {
             topic: self.topics.facts.clone(),
             partition: 0,
@@ -592,13 +577,7 @@ fn push_message(topic: &Arc<str>, message: Result<Message, suture_codec::EncodeE
 }
 
 /// The record as it came, with the reason and its place in headers; cut to [`LETTER`] bytes, and says so.
-fn dead_letter(
-    topics: &Topics,
-    shard: &ShardId,
-    record: suture_log::RecordRef<'_>,
-    reason: &str,
-    samples: u64,
-) -> OutRecord {
+fn dead_letter(topics: &Topics, shard: &ShardId, record: RecordRef<'_>, reason: &str, samples: u64) -> OutRecord {
     let end = reason
         .char_indices()
         .map(|(at, c)| at + c.len_utf8())
@@ -685,8 +664,6 @@ fn epoch_note(epoch: &Epoch) -> suture_event::EpochNote {
 mod tests {
     // what goes wrong here is a failed test
     #![allow(clippy::unwrap_used)]
-
-    use suture_log::RecordRef;
 
     use super::*;
 

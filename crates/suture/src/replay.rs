@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, bail};
 use indicatif::{ProgressBar, ProgressStyle};
-use suture_engine::{Decide, DecideOut, Observe, ObserveOut, RecordRef, Source, SourceKind};
+use suture_engine::{Decide, DecideOut, Headers, Observe, ObserveOut, RecordRef, Source, SourceKind};
 use suture_event::{ShardId, Timestamp};
 
 use self::{
@@ -208,7 +208,7 @@ fn record<'a>(line: &Line<'a>) -> RecordRef<'a> {
         offset: line.number,
         timestamp: None,
         key: None,
-        headers: &[],
+        headers: Headers::default(),
         value: Some(line.text),
     }
 }

@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::{Context, bail, ensure};
 use suture_config::TelemetryFormat;
-use suture_engine::{Model, Observe, ObserveOut, RecordRef, Source, SourceKind};
+use suture_engine::{Headers, Model, Observe, ObserveOut, RecordRef, Source, SourceKind};
 use suture_event::ShardId;
 
 use crate::{
@@ -175,7 +175,7 @@ impl Pupil {
             offset: number,
             timestamp: None,
             key: None,
-            headers: &[],
+            headers: Headers::default(),
             value: Some(bytes),
         };
         self.observe.record(record, &mut self.out);

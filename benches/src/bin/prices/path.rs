@@ -7,7 +7,7 @@ use std::{hint::black_box, sync::Arc};
 use suture_benches::samples::{Sample, Samples};
 use suture_codec::{Limits, RawKey, SampleRef, Sink};
 use suture_config::Pipeline;
-use suture_engine::{NoExpressions, Observe, ObserveOut, RecordRef, Source};
+use suture_engine::{Headers, NoExpressions, Observe, ObserveOut, RecordRef, Source};
 use suture_event::{ShardId, Timestamp};
 
 use crate::{Answer, Table, cpu};
@@ -196,7 +196,7 @@ fn take(fold: &mut Observe, written: &(Vec<u8>, Vec<usize>), out: &mut ObserveOu
             offset,
             timestamp: Some(Timestamp::MAX),
             key: None,
-            headers: &[],
+            headers: Headers::default(),
             value: Some(value),
         })
         .collect();

@@ -6,11 +6,12 @@ use suture_codec::{Limits, PointKind, RawKey, SampleRef, ServiceVersion, Sink, c
 use suture_config::{AtSeries, Pipeline, TelemetryFormat};
 use suture_detect::SeriesHints;
 use suture_event::{
-    Change, ChangeKind, Command, Edge, EdgeSource, FactBody, Outcome, SeriesKey, SignalKind, Span, Timestamp, Watched,
+    Change, ChangeKind, Command, Edge, EdgeSource, FactBody, Outcome, RecordRef, SeriesKey, SignalKind, Span,
+    Timestamp, Watched,
 };
 use suture_window::Aggregate;
 
-use super::{Observe, ObserveOut, PENDING, Pending, RecordRef, rollup::How};
+use super::{Observe, ObserveOut, PENDING, Pending, rollup::How};
 use crate::{
     Rows, Source, SourceKind,
     rekey::versions_of,
@@ -223,8 +224,10 @@ pub(super) fn decode(kind: SourceKind, record: RecordRef<'_>, limit: usize) -> R
     if let Some(reason) = too_large(bytes, limit) {
         return Err(reason);
     }
+    let headers = record.headers.iter();
+    let headers = headers.map(|(name, value)| (name, value.unwrap_or_default()));
     match kind {
-        SourceKind::Changes => match cdevents::decode_record(record.headers.iter().copied(), record.value) {
+        SourceKind::Changes => match cdevents::decode_record(headers, record.value) {
             Ok(cdevents::Decoded::Change(change)) => Ok(Decoded::Change(change)),
             Ok(cdevents::Decoded::Ignored(_)) => Ok(Decoded::Ignored),
             Err(error) => Err(error.to_string()),

@@ -4,7 +4,7 @@ use suture_codec::{
     ServiceVersion,
     arrow::{Encoder, Samples},
 };
-use suture_event::Timestamp;
+use suture_event::{Headers, Timestamp};
 
 use super::Rekey;
 use crate::{DeadLetter, observe::intake::Taken};
@@ -127,9 +127,9 @@ impl Rekey {
 }
 
 /// The versions of services that a record of the topic in between carries; what cannot be read is not there.
-pub(crate) fn versions_of(headers: &[(&str, &[u8])]) -> Vec<ServiceVersion> {
-    let header = headers.iter().find(|(name, _)| *name == VERSIONS_HEADER);
+pub(crate) fn versions_of(headers: Headers<'_>) -> Vec<ServiceVersion> {
+    let header = headers.get(VERSIONS_HEADER);
     header
-        .and_then(|(_, value)| serde_json::from_slice(value).ok())
+        .and_then(|value| serde_json::from_slice(value).ok())
         .unwrap_or_default()
 }

@@ -24,7 +24,7 @@ impl Stored {
         // what a record costs beside its contents, about
         64 + self.key.as_ref().map_or(0, Vec::len)
             + self.value.as_ref().map_or(0, Vec::len)
-            + self.headers.as_bytes().len()
+            + self.headers.as_headers().packed().len()
     }
 }
 

@@ -56,17 +56,8 @@ struct RekeyFold {
 }
 
 impl RekeyFold {
-    fn take(&mut self, record: suture_log::RecordRef<'_>, outputs: &mut Outputs) {
-        let headers = record.headers.iter();
-        let headers: Vec<(&str, &[u8])> = headers.map(|(name, value)| (name, value.unwrap_or_default())).collect();
-        let engine = RecordRef {
-            offset: record.offset,
-            timestamp: record.timestamp,
-            key: record.key,
-            headers: &headers,
-            value: record.value,
-        };
-        self.rekey.record(engine, &mut self.out);
+    fn take(&mut self, record: RecordRef<'_>, outputs: &mut Outputs) {
+        self.rekey.record(record, &mut self.out);
         for letter in self.out.dead_letters.drain(..) {
             let shard = self.rekey.shard();
             warn_of_dead_letter(&mut self.refused, shard, letter.offset, &letter.reason);
@@ -97,7 +88,7 @@ impl RekeyFold {
 }
 
 impl Fold for RekeyFold {
-    fn record(&mut self, record: suture_log::RecordRef<'_>, out: &mut Outputs) {
+    fn record(&mut self, record: RecordRef<'_>, out: &mut Outputs) {
         self.take(record, out);
         self.put_out(out);
     }
