@@ -22,7 +22,7 @@ use criterion::{
 };
 use rustix::time::{ClockId, clock_gettime};
 use suture_benches::samples::{Sample, Samples};
-use suture_codec::{Limits, RawKey, SampleRef, Sink};
+use suture_codec::{Limits, RawKey, SampleRef, Sink, TelemetryDecoder as _};
 use suture_config::Pipeline;
 use suture_detect::{Bank, Column, SeriesHints};
 use suture_engine::{Headers, NoExpressions, Observe, ObserveOut, RecordRef, Source};
@@ -131,7 +131,7 @@ fn decode(c: &mut Criterion) {
                 for record in &records {
                     let decoded = match encoding {
                         Encoding::Arrow => arrow.decode(record, &mut sink),
-                        Encoding::Json | Encoding::Arrays => json.decode_into(record, &mut sink),
+                        Encoding::Json | Encoding::Arrays => json.decode(record, &mut sink),
                     };
                     assert!(decoded.unwrap().rejected.is_empty());
                 }

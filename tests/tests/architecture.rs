@@ -19,7 +19,10 @@ const ARROWS: [(&str, &[&str]); 15] = [
     ("detect", &["event"]),
     ("diagnose", &["event"]),
     ("remediate", &["event"]),
-    ("config", &["event", "window", "detect", "diagnose", "remediate"]),
+    (
+        "config",
+        &["event", "codec", "window", "detect", "diagnose", "remediate"],
+    ),
     (
         "engine",
         &["event", "codec", "window", "detect", "diagnose", "remediate", "config"],

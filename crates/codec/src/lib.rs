@@ -9,6 +9,9 @@
 //! | [`cloudevents`] | the envelope, structured and binary mode | binary mode |
 //! | [`records`] | facts, outcomes, commands, ledger records | the same |
 //!
+//! Which of them a pipeline file can name, and what each must be able to do, is said by [`TelemetryFormat`] with
+//! [`TelemetryDecoder`], and [`ChangeFormat`] with [`ChangeDecoder`].
+//!
 //! Decoders never panic, whatever the bytes; every bound is in [`Limits`]. In a record of many samples a bad one is
 //! reported as [`Rejected`] and the others stand.
 
@@ -16,6 +19,7 @@ pub mod arrow;
 pub mod cdevents;
 pub mod cloudevents;
 mod error;
+mod format;
 pub mod json;
 pub mod otlp;
 pub mod records;
@@ -23,6 +27,7 @@ mod sample;
 mod tally;
 
 pub use error::{DecodeError, EncodeError, Format, Rejected};
+pub use format::{ChangeDecoder, ChangeEvent, ChangeFormat, TelemetryDecoder, TelemetryFormat};
 pub use sample::{Decoded, Limits, Pairs, PointKind, RawKey, SampleRef, ServiceVersion, Sink, seal};
 
 /// One record to be produced: key, headers and value. Header values are UTF-8 and never null.

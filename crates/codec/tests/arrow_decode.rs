@@ -14,7 +14,7 @@ use arrow_array::{
 };
 use arrow_ipc::writer::{FileWriter, StreamWriter};
 use proptest::prelude::*;
-use suture_codec::{DecodeError, Decoded, Limits, RawKey, SampleRef, Sink, arrow::Decoder};
+use suture_codec::{DecodeError, Decoded, Limits, RawKey, SampleRef, Sink, TelemetryDecoder as _, arrow::Decoder};
 use suture_event::{Sample, Timestamp};
 
 fn stream(batches: &[RecordBatch]) -> Vec<u8> {

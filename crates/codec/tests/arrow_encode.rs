@@ -5,7 +5,7 @@
 
 use proptest::prelude::*;
 use suture_codec::{
-    Limits, PointKind, SampleRef,
+    Limits, PointKind, SampleRef, TelemetryDecoder as _,
     arrow::{Decoder, Encoder, Samples},
 };
 use suture_event::{Labels, Sample, SeriesKey, SignalKind, Timestamp};

@@ -37,8 +37,7 @@ pub use instances::Instances;
 pub use kafka::{Kafka, OwnedTopics, Protocol, State};
 pub use meaning::{SqlCheck, SqlProblem, SqlUse, Unchecked};
 pub use pipeline::{
-    AtSeries, ChangeFormat, ChangeSource, Clock, LabelEdge, Limits, Pipeline, Scope, ServiceEdge, TelemetryFormat,
-    TelemetrySource, Topology,
+    AtSeries, ChangeSource, Clock, LabelEdge, Limits, Pipeline, Scope, ServiceEdge, TelemetrySource, Topology,
 };
 pub use problem::{Level, Look, Problem, Problems};
 pub use read::{Checked, decode};

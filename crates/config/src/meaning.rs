@@ -5,11 +5,12 @@ use std::{
     ops::Range,
 };
 
+use suture_codec::TelemetryFormat;
 use suture_event::Span;
 use suture_window::Aggregate;
 
 use crate::{
-    Match, Pipeline, Scope, SignalRule, TelemetryFormat, TelemetrySource,
+    Match, Pipeline, Scope, SignalRule, TelemetrySource,
     kafka::{self, LONGEST_COMMIT},
     problem::Report,
     schema::{nearest, quoted},

@@ -2,6 +2,7 @@
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use suture_codec::{ChangeFormat, TelemetryFormat};
 use suture_event::Span;
 
 use crate::{Bytes, derive::DeriveRule, instances::Instances, kafka::Kafka, rekey::Rekey, signal::SignalRule};
@@ -159,22 +160,6 @@ pub struct TelemetrySource {
     pub value: Option<String>,
 }
 
-/// How telemetry records are written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum TelemetryFormat {
-    /// `{"ts": …, "metric": …, "value": …, "labels": {…}}`, or an array of such.
-    #[default]
-    Json,
-    /// OTLP export requests as Protocol Buffers: the OpenTelemetry Collector's `otlp_proto`.
-    OtlpProto,
-    /// OTLP export requests as JSON: the OpenTelemetry Collector's `otlp_json`.
-    OtlpJson,
-    /// An Arrow IPC stream of record batches with the columns `ts`, `metric`, `value` and `labels`, or a column of text for
-    /// each label: many samples a record, at a tenth of the cost.
-    ArrowIpc,
-}
-
 /// A topic that carries changes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -185,15 +170,6 @@ pub struct ChangeSource {
     /// How its records are written.
     #[serde(default)]
     pub format: ChangeFormat,
-}
-
-/// How change records are written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum ChangeFormat {
-    /// CDEvents 0.3 to 0.5, plain or in a CloudEvents envelope, structured or binary.
-    #[default]
-    Cdevents,
 }
 
 /// Who calls whom, as far as it is known beforehand.

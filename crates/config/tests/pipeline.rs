@@ -5,7 +5,8 @@
 
 use std::collections::BTreeMap;
 
-use suture_config::{Bytes, Clock, Pipeline, SignalMatcher, TelemetryFormat};
+use suture_codec::TelemetryFormat;
+use suture_config::{Bytes, Clock, Pipeline, SignalMatcher};
 use suture_detect::Side;
 use suture_event::{SignalKind, Span};
 use suture_window::Aggregate;

@@ -12,7 +12,7 @@ mod state;
 use std::{collections::BTreeMap, sync::Arc};
 
 use serde::{Deserialize, Serialize};
-use suture_codec::json::Outlines;
+use suture_codec::{TelemetryDecoder, json::Outlines};
 use suture_config::{Pipeline, SignalMatcher, SignalRule};
 use suture_detect::Bank;
 use suture_event::{
@@ -25,7 +25,7 @@ pub(crate) use self::state::Blob;
 use self::{
     carry::Account,
     evict::Ranking,
-    intake::{Decoded, Decoders, Taken},
+    intake::{Decoded, Taken, decoder_of},
     judge::Judge,
 };
 use crate::{
@@ -148,8 +148,8 @@ pub struct Observe {
     shard: ShardId,
     source: Source,
     matcher: SignalMatcher,
-    /// Absent only while a record is being decoded.
-    decoders: Option<Box<Decoders>>,
+    /// Absent while a record is being decoded, and where none is of telemetry.
+    decoder: Option<Box<dyn TelemetryDecoder>>,
     taken: Taken,
     table: SeriesTable,
     raw: RawSlots,
@@ -222,7 +222,7 @@ impl Observe {
         })?;
         let windows = Windows::new(&pipeline.window).map_err(|e| EngineError::Window(e.to_string()))?;
         let judge = Judge::new(&matcher, &pipeline)?;
-        let decoders = Decoders::new(&pipeline, source.kind == SourceKind::Rekeyed);
+        let decoder = decoder_of(&pipeline, source.kind);
         Ok(Self {
             raw: RawSlots::new(pipeline.limits.series),
             outlines: Outlines::default(),
@@ -230,7 +230,7 @@ impl Observe {
             shard,
             source,
             matcher,
-            decoders: Some(Box::new(decoders)),
+            decoder,
             taken: Taken::default(),
             table: SeriesTable::default(),
             windows,
@@ -295,7 +295,7 @@ impl Observe {
                     self.flush(out);
                 }
             }
-            SourceKind::Changes | SourceKind::Outcomes | SourceKind::Commands => {
+            SourceKind::Changes(_) | SourceKind::Outcomes | SourceKind::Commands => {
                 match intake::decode(self.source.kind, record, self.pipeline.limits.record_bytes) {
                     Ok(Decoded::Change(change)) => {
                         let latest = record.timestamp.map(|at| at.plus(self.pipeline.limits.future));

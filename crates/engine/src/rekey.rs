@@ -7,7 +7,7 @@ mod state;
 use std::{collections::BTreeMap, sync::Arc};
 
 use rustc_hash::FxHashMap;
-use suture_codec::{PointKind, RawKey, SampleRef, ServiceVersion, Sink, arrow::Encoder};
+use suture_codec::{PointKind, RawKey, Rejected, SampleRef, ServiceVersion, Sink, TelemetryDecoder, arrow::Encoder};
 use suture_config::{Pipeline, Rekey as Settings};
 use suture_event::{RecordRef, SeriesKey, ShardId, SignalKind, Timestamp, stable_hash};
 
@@ -16,7 +16,7 @@ pub(crate) use self::out::versions_of;
 pub use self::out::{RekeyOut, Routed, VERSIONS_HEADER};
 use crate::{
     DeadLetter, EngineError, Source,
-    observe::intake::{Decoders, Taken, identity_kept, too_large},
+    observe::intake::{Taken, decoder_of, identity_kept, too_large},
     raw::RawSlots,
     series::Slot,
 };
@@ -54,7 +54,7 @@ pub struct Rekey {
     shard: ShardId,
     source: Source,
     /// Absent only while a record is being decoded.
-    decoders: Option<Box<Decoders>>,
+    decoder: Option<Box<dyn TelemetryDecoder>>,
     taken: Taken,
     routes: Routes,
     parts: Vec<Part>,
@@ -122,7 +122,7 @@ fn route_hash(key: &SeriesKey, hash: u64, by: &[String]) -> u64 {
     )
 }
 
-/// Where the decoders' samples go: to the rows of their series.
+/// Where the decoder's samples go: to the rows of their series.
 struct Routing<'a> {
     routes: &'a mut Routes,
     pipeline: &'a Pipeline,
@@ -222,7 +222,7 @@ impl Rekey {
         let settings = pipeline.rekey.clone().ok_or(EngineError::NoRekey)?;
         let parts = (0..settings.partitions).map(|_| Part::default()).collect();
         Ok(Self {
-            decoders: Some(Box::new(Decoders::new(&pipeline, false))),
+            decoder: decoder_of(&pipeline, source.kind),
             taken: Taken::default(),
             routes: Routes::new(pipeline.limits.series),
             parts,
@@ -255,7 +255,7 @@ impl Rekey {
             self.flush(out);
             self.routes.clear();
         }
-        let Some(mut decoders) = self.decoders.take() else {
+        let Some(mut decoder) = self.decoder.take() else {
             return;
         };
         let mut taken = std::mem::take(&mut self.taken);
@@ -268,9 +268,9 @@ impl Rekey {
             left_out: 0,
             latest: record.timestamp.map(|at| at.plus(self.pipeline.limits.future)),
         };
-        let decoded = decoders.decode(self.source.kind, bytes, &mut routing);
+        let decoded = decoder.decode(bytes, &mut routing);
         let left_out = routing.left_out;
-        self.decoders = Some(decoders);
+        self.decoder = Some(decoder);
         self.counters.left_out += left_out;
         match decoded {
             // as in observe: of a record that is no record, nothing is taken
@@ -303,7 +303,7 @@ impl Rekey {
     }
 
     /// One dead letter for all that was wrong with a record.
-    fn complain(&mut self, offset: i64, rejected: &[suture_codec::Rejected], taken: &Taken, out: &mut RekeyOut) {
+    fn complain(&mut self, offset: i64, rejected: &[Rejected], taken: &Taken, out: &mut RekeyOut) {
         let refused = || {
             format!(
                 "{} samples whose name and labels alone take more than a record may: send shorter ones, or raise \

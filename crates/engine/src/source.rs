@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use suture_config::{Pipeline, TelemetryFormat};
+use suture_codec::{ChangeFormat, TelemetryFormat};
+use suture_config::Pipeline;
 
 use crate::{EngineError, Expressions, Filter, ValueOf};
 
@@ -13,8 +14,8 @@ pub enum SourceKind {
     Telemetry(TelemetryFormat),
     /// Samples that the repartition stage took from telemetry topics and put into partitions anew.
     Rekeyed,
-    /// CDEvents, in a CloudEvents envelope or plain.
-    Changes,
+    /// Changes.
+    Changes(ChangeFormat),
     /// What executors did.
     Outcomes,
     /// What humans want.
@@ -92,7 +93,7 @@ impl Source {
             });
         }
         for changes in &pipeline.changes {
-            sources.push(Self::plain(changes.topic.clone(), SourceKind::Changes));
+            sources.push(Self::plain(changes.topic.clone(), SourceKind::Changes(changes.format)));
         }
         let prefix = &pipeline.kafka.prefix;
         sources.push(Self::plain(format!("{prefix}.outcomes"), SourceKind::Outcomes));

@@ -5,7 +5,8 @@
 
 use std::sync::Arc;
 
-use suture_config::{Pipeline, TelemetryFormat};
+use suture_codec::TelemetryFormat;
+use suture_config::Pipeline;
 use suture_engine::{
     Decide, DecideOut, Headers, HeadersBuf, NoExpressions, Observe, ObserveOut, RecordRef, Source, SourceKind,
 };

@@ -6,7 +6,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use suture_codec::{Limits, PointKind, SampleRef, arrow::Decoder};
+use suture_codec::{Limits, PointKind, SampleRef, TelemetryDecoder as _, arrow::Decoder};
 use suture_config::Pipeline;
 use suture_engine::{
     EngineError, Expressions, Filter, Headers, HeadersBuf, NoExpressions, Observe, ObserveOut, RecordRef, Rekey,

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, bail};
 use indicatif::{ProgressBar, ProgressStyle};
+use suture_codec::{ChangeFormat, TelemetryFormat};
 use suture_engine::{Decide, DecideOut, Headers, Observe, ObserveOut, RecordRef, Source, SourceKind};
 use suture_event::{ShardId, Timestamp};
 
@@ -84,14 +85,14 @@ impl Replay {
             .find(|source| matches!(source.kind, SourceKind::Telemetry(_)))
             .cloned()
             .context("the pipeline names no telemetry")?;
-        samples.kind = SourceKind::Telemetry(suture_config::TelemetryFormat::Json);
+        samples.kind = SourceKind::Telemetry(TelemetryFormat::Json);
         let deploys = sources
             .iter()
-            .find(|source| source.kind == SourceKind::Changes)
+            .find(|source| matches!(source.kind, SourceKind::Changes(_)))
             .cloned()
             .unwrap_or(Source {
                 topic: "changes".to_owned(),
-                kind: SourceKind::Changes,
+                kind: SourceKind::Changes(ChangeFormat::default()),
                 filter: None,
                 value: None,
             });

@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::{Context, bail, ensure};
-use suture_config::TelemetryFormat;
+use suture_codec::TelemetryFormat;
 use suture_engine::{Headers, Model, Observe, ObserveOut, RecordRef, Source, SourceKind};
 use suture_event::ShardId;
 

@@ -7,7 +7,7 @@
 mod broker;
 mod simulated;
 
-use suture_codec::{Limits, SampleRef, arrow::Decoder};
+use suture_codec::{Limits, SampleRef, TelemetryDecoder as _, arrow::Decoder};
 use suture_event::Sample;
 
 /// The samples of a record of the topic in between.

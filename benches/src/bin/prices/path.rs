@@ -5,7 +5,7 @@
 use std::{hint::black_box, sync::Arc};
 
 use suture_benches::samples::{Sample, Samples};
-use suture_codec::{Limits, RawKey, SampleRef, Sink};
+use suture_codec::{Limits, RawKey, SampleRef, Sink, TelemetryDecoder as _};
 use suture_config::Pipeline;
 use suture_engine::{Headers, NoExpressions, Observe, ObserveOut, RecordRef, Source};
 use suture_event::{ShardId, Timestamp};
@@ -125,7 +125,7 @@ impl Way {
         let mut sink = Nowhere(0.0);
         for value in values(&written) {
             let decoded = match self.format {
-                "json" => self.json.decode_into(value, &mut sink),
+                "json" => self.json.decode(value, &mut sink),
                 _ => self.arrow.decode(value, &mut sink),
             };
             black_box(decoded?.accepted);

@@ -17,7 +17,7 @@ use arrow_schema::{ArrowError, DataType, Schema, TimeUnit};
 use suture_event::Timestamp;
 
 use super::{labels::Names, point, text::is_text};
-use crate::{DecodeError, Decoded, Format, Limits, RawKey, SampleRef, Sink, seal, tally::Tally};
+use crate::{DecodeError, Decoded, Format, Limits, RawKey, SampleRef, Sink, TelemetryDecoder, seal, tally::Tally};
 
 /// Decodes records of samples.
 #[derive(Debug, Default)]
@@ -63,13 +63,12 @@ impl Decoder {
             ..Self::new(limits)
         }
     }
+}
 
-    /// Hands every good sample of a record to `sink`, in their order.
-    ///
-    /// # Errors
-    /// Where the bytes are no Arrow IPC stream, are cut short, or lack a column: the reason tells. Of the batches before,
-    /// the samples have been handed on.
-    pub fn decode(&mut self, bytes: &[u8], sink: &mut dyn Sink) -> Result<Decoded, DecodeError> {
+impl TelemetryDecoder for Decoder {
+    /// A record is refused where its bytes are no Arrow IPC stream, are cut short, or lack a column: the reason tells. Of the
+    /// batches before, the samples have been handed on.
+    fn decode(&mut self, bytes: &[u8], sink: &mut dyn Sink) -> Result<Decoded, DecodeError> {
         if bytes.is_empty() {
             return Err(DecodeError::Empty(Format::ArrowIpc));
         }
@@ -103,7 +102,9 @@ impl Decoder {
         }
         Ok(record.tally.decoded)
     }
+}
 
+impl Decoder {
     /// Takes the rows of a batch; `false` where that was as many as a record may have.
     fn batch(
         &mut self,

@@ -19,7 +19,7 @@
 mod read;
 mod write;
 
-pub use read::{Decoded, decode, decode_record, read_incident, read_remediation};
+pub use read::{Decoder, decode, decode_record, read_incident, read_remediation};
 pub use write::{REMEDIATION_TYPE, SPEC_VERSION, type_of, write_change, write_incident, write_remediation};
 
 #[cfg(test)]

@@ -4,23 +4,25 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 use serde_json::Value;
-use suture_event::{ActionRequest, Change, ChangeKind, Incident, Timestamp};
+use suture_event::{ActionRequest, Change, ChangeKind, Headers, Incident, Timestamp};
 
 use super::super::{
-    DecodeError, Format,
+    ChangeDecoder, ChangeEvent, DecodeError, Format,
     cloudevents::{self, Envelope},
     sample::excerpt,
 };
 
 const FORMAT: Format = Format::CdEvents;
 
-/// What an event turned out to be.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Decoded {
-    /// A change.
-    Change(Change),
-    /// Well-formed, of this type, and no change.
-    Ignored(String),
+/// Reads CDEvents, plain or in a CloudEvents envelope of either mode.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Decoder;
+
+impl ChangeDecoder for Decoder {
+    fn decode(&self, headers: Headers<'_>, value: Option<&[u8]>) -> Result<ChangeEvent, DecodeError> {
+        let headers = headers.iter();
+        decode_record(headers.map(|(name, value)| (name, value.unwrap_or_default())), value)
+    }
 }
 
 /// Reads a record of a changes topic: a CDEvent, plain or in a CloudEvents envelope of either mode.
@@ -30,13 +32,15 @@ pub enum Decoded {
 pub fn decode_record<'h>(
     headers: impl IntoIterator<Item = (&'h str, &'h [u8])>,
     value: Option<&[u8]>,
-) -> Result<Decoded, DecodeError> {
+) -> Result<ChangeEvent, DecodeError> {
     decode_envelope(&cloudevents::read(headers, value)?)
 }
 
-fn decode_envelope(envelope: &Envelope<'_>) -> Result<Decoded, DecodeError> {
+fn decode_envelope(envelope: &Envelope<'_>) -> Result<ChangeEvent, DecodeError> {
     match &envelope.attributes {
-        Some(attributes) if !attributes.ty.starts_with("dev.cdevents") => Ok(Decoded::Ignored(attributes.ty.clone())),
+        Some(attributes) if !attributes.ty.starts_with("dev.cdevents") => {
+            Ok(ChangeEvent::Ignored(attributes.ty.clone()))
+        }
         _ => decode_plain(&envelope.data),
     }
 }
@@ -46,7 +50,7 @@ fn decode_envelope(envelope: &Envelope<'_>) -> Result<Decoded, DecodeError> {
 ///
 /// # Errors
 /// As [`decode_record`].
-pub fn decode(bytes: &[u8]) -> Result<Decoded, DecodeError> {
+pub fn decode(bytes: &[u8]) -> Result<ChangeEvent, DecodeError> {
     #[derive(Deserialize)]
     struct Peek {
         context: Option<serde::de::IgnoredAny>,
@@ -87,7 +91,7 @@ struct Subject {
     content: Value,
 }
 
-fn decode_plain(bytes: &[u8]) -> Result<Decoded, DecodeError> {
+fn decode_plain(bytes: &[u8]) -> Result<ChangeEvent, DecodeError> {
     if bytes.trim_ascii().is_empty() {
         return Err(DecodeError::Empty(FORMAT));
     }
@@ -103,7 +107,7 @@ fn decode_plain(bytes: &[u8]) -> Result<Decoded, DecodeError> {
         "write the event's type, such as dev.cdevents.service.deployed.0.3.0",
     )?;
     let Some(kind) = kind_of(&event_type)? else {
-        return Ok(Decoded::Ignored(event_type));
+        return Ok(ChangeEvent::Ignored(event_type));
     };
 
     let id = required(context.id, "context.id", "give every event an id of its own")?;
@@ -119,7 +123,7 @@ fn decode_plain(bytes: &[u8]) -> Result<Decoded, DecodeError> {
         subject: &subject,
         custom: &custom,
     };
-    Ok(Decoded::Change(Change {
+    Ok(ChangeEvent::Change(Change {
         id: id.into(),
         at,
         kind,

@@ -10,7 +10,7 @@ use suture_event::{
 };
 
 use super::*;
-use crate::{Message, cloudevents};
+use crate::{ChangeEvent, Message, cloudevents};
 
 /// As the benchmarks' deploys are written.
 const DEPLOYED: &str = r#"{"context":{"version":"0.4.1","id":"deploy-1","source":"/ci","type":"dev.cdevents.service.deployed.0.3.0",
@@ -19,8 +19,8 @@ const DEPLOYED: &str = r#"{"context":{"version":"0.4.1","id":"deploy-1","source"
 
 fn change(text: &str) -> Change {
     match decode(text.as_bytes()).unwrap() {
-        Decoded::Change(change) => change,
-        Decoded::Ignored(ty) => panic!("{ty} was ignored"),
+        ChangeEvent::Change(change) => change,
+        ChangeEvent::Ignored(ty) => panic!("{ty} was ignored"),
     }
 }
 
@@ -60,11 +60,11 @@ fn a_deploy_in_an_envelope_is_read_the_same_with_or_without_headers() {
     for record in [DEPLOYED.to_owned(), envelope(&plain), envelope(&text)] {
         for headers in [&[][..], &[("trace", &b"x"[..])][..]] {
             let read = decode_record(headers.iter().copied(), Some(record.as_bytes())).unwrap();
-            assert_eq!(read, Decoded::Change(change(DEPLOYED)), "{record}");
+            assert_eq!(read, ChangeEvent::Change(change(DEPLOYED)), "{record}");
         }
         if record != DEPLOYED {
             let read = decode_record([header], Some(record.as_bytes())).unwrap();
-            assert_eq!(read, Decoded::Change(change(DEPLOYED)), "{record}");
+            assert_eq!(read, ChangeEvent::Change(change(DEPLOYED)), "{record}");
         }
     }
 }
@@ -162,7 +162,7 @@ fn events_that_are_no_changes_are_ignored_by_name() {
         "com.example.thing.happened",
     ] {
         let text = event(r#""version":"0.4.1""#, ty, r#""subject":{"id":"x","content":{}}"#);
-        assert_eq!(decode(text.as_bytes()).unwrap(), Decoded::Ignored(ty.into()));
+        assert_eq!(decode(text.as_bytes()).unwrap(), ChangeEvent::Ignored(ty.into()));
     }
 }
 
@@ -214,7 +214,7 @@ fn what_cannot_be_used_is_refused_with_what_to_do() {
 
 #[test]
 fn both_modes_of_cloudevents_are_taken_off() {
-    let expected = Decoded::Change(change(DEPLOYED));
+    let expected = ChangeEvent::Change(change(DEPLOYED));
     let ce = |ty| {
         [
             ("ce_specversion", &b"1.0"[..]),
@@ -226,7 +226,7 @@ fn both_modes_of_cloudevents_are_taken_off() {
     let binary = decode_record(ce(b"dev.cdevents.service.deployed.0.3.0"), Some(DEPLOYED.as_bytes()));
     assert_eq!(binary.unwrap(), expected);
     let other = decode_record(ce(b"com.github.push"), Some(b"{\"ref\":1}"));
-    assert_eq!(other.unwrap(), Decoded::Ignored("com.github.push".into()));
+    assert_eq!(other.unwrap(), ChangeEvent::Ignored("com.github.push".into()));
     let structured = format!(
         r#"{{"specversion":"1.0","id":"1","source":"/ci","type":"dev.cdevents.service.deployed.0.3.0","data":{DEPLOYED}}}"#
     );
@@ -375,7 +375,7 @@ fn an_incident_is_found_in_its_event_byte_for_byte() {
         // and it is a CDEvent that is no change
         assert_eq!(
             decode_record(message.header_bytes(), Some(&message.value)).unwrap(),
-            Decoded::Ignored(ty.into())
+            ChangeEvent::Ignored(ty.into())
         );
     }
 }
@@ -491,7 +491,7 @@ proptest! {
     #[test]
     fn what_is_written_is_read_again(change in any_change()) {
         let message = write_change(&change).unwrap();
-        let expected = Decoded::Change(change);
+        let expected = ChangeEvent::Change(change);
         prop_assert_eq!(decode_record(message.header_bytes(), Some(&message.value)).unwrap(), expected.clone());
         prop_assert_eq!(decode(&message.value).unwrap(), expected);
     }

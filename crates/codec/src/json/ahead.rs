@@ -82,7 +82,7 @@ impl Outlines {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Limits, SampleRef, Sink, json::Decoder};
+    use crate::{Limits, SampleRef, Sink, TelemetryDecoder as _, json::Decoder};
 
     /// Knows every key, and keeps what came with it.
     #[derive(Default)]
@@ -113,7 +113,7 @@ mod tests {
             outlines.clear();
             assert_eq!(outlines.push(record.as_bytes()), plain, "{record}");
             // what is refused is refused by both
-            let _ = decoder.decode_into(record.as_bytes(), &mut known);
+            let _ = decoder.decode(record.as_bytes(), &mut known);
             let columns = outlines.keys().iter().zip(outlines.ts()).zip(outlines.values());
             let found: Vec<_> = columns.map(|((key, ts), value)| (*key, *ts, *value)).collect();
             assert_eq!((found.len(), outlines.len()), (usize::from(plain), usize::from(plain)));

@@ -42,7 +42,7 @@ use self::{
     outline::outline,
 };
 use super::{
-    DecodeError, Decoded, EncodeError, Format, Limits, Rejected, SampleRef, Sink,
+    DecodeError, Decoded, EncodeError, Format, Limits, Rejected, Sink, TelemetryDecoder,
     sample::{Scratch, excerpt},
     tally::Tally,
 };
@@ -68,21 +68,12 @@ impl Decoder {
             ahead: Outlines::default(),
         }
     }
+}
 
-    /// Hands every good sample of a record to `sink`, in their order.
-    ///
-    /// # Errors
-    /// Where the record holds nothing that can be used: it is empty, neither object nor array, or its only sample is bad.
-    /// Bad elements of an array are in [`Decoded::rejected`] instead.
-    pub fn decode(&mut self, bytes: &[u8], mut sink: &mut dyn FnMut(SampleRef<'_>)) -> Result<Decoded, DecodeError> {
-        self.decode_into(bytes, &mut sink)
-    }
-
-    /// The same for a sink that remembers series by their bytes.
-    ///
-    /// # Errors
-    /// As [`Self::decode`].
-    pub fn decode_into(&mut self, bytes: &[u8], sink: &mut dyn Sink) -> Result<Decoded, DecodeError> {
+impl TelemetryDecoder for Decoder {
+    /// A record holds nothing that can be used where it is empty, neither object nor array, or its only sample is bad. Bad
+    /// elements of an array are in [`Decoded::rejected`] instead.
+    fn decode(&mut self, bytes: &[u8], sink: &mut dyn Sink) -> Result<Decoded, DecodeError> {
         let Some(start) = bytes.iter().position(|b| !b.is_ascii_whitespace()) else {
             return Err(DecodeError::Empty(Format::Json));
         };
@@ -119,6 +110,11 @@ impl Decoder {
         let decoded = record.tally.decoded;
         self.scratch.take_back(draft.into_labels());
         result.map(|()| decoded)
+    }
+
+    #[inline]
+    fn outline(&self, bytes: &[u8], outlines: &mut Outlines) -> bool {
+        outlines.push(bytes)
     }
 }
 

@@ -5,11 +5,11 @@ use proptest::prelude::*;
 use suture_event::{Labels, Timestamp};
 
 use super::*;
-use crate::RawKey;
+use crate::{RawKey, SampleRef};
 
 fn decode_with(limits: Limits, bytes: &[u8]) -> (Result<Decoded, DecodeError>, Vec<Sample>) {
     let mut samples = Vec::new();
-    let result = Decoder::new(limits).decode(bytes, &mut |sample| {
+    let result = Decoder::new(limits).decode(bytes, &mut |sample: SampleRef<'_>| {
         assert_eq!(sample.hash, sample.key().unwrap().hash64());
         samples.push(sample.to_sample().unwrap());
     });
@@ -17,7 +17,7 @@ fn decode_with(limits: Limits, bytes: &[u8]) -> (Result<Decoded, DecodeError>, V
     let (mut sink, mut decoder) = (Remembering::default(), Decoder::new(limits));
     for _ in 0..2 {
         sink.samples.clear();
-        assert_eq!(decoder.decode_into(bytes, &mut sink), result);
+        assert_eq!(decoder.decode(bytes, &mut sink), result);
         assert_eq!(sink.samples, samples);
     }
     (result, samples)
@@ -61,16 +61,16 @@ fn a_series_written_plainly_is_read_once_and_then_known() {
         |ts: i64, host: &str| format!(r#"{{"ts":{ts},"metric":"cpu","value":{ts}.5,"labels":{{"host":"{host}"}}}}"#);
     for ts in 0..4 {
         for host in ["a", "b"] {
-            decoder.decode_into(one(ts, host).as_bytes(), &mut sink).unwrap();
+            decoder.decode(one(ts, host).as_bytes(), &mut sink).unwrap();
         }
     }
     assert_eq!((sink.known, sink.series.len()), (6, 2));
     let array = format!("[ {} , {},{}]\n", one(7, "b"), one(8, "c"), one(9, "a"));
-    decoder.decode_into(array.as_bytes(), &mut sink).unwrap();
+    decoder.decode(array.as_bytes(), &mut sink).unwrap();
     assert_eq!((sink.known, sink.series.len()), (8, 3));
     // otherwise written, it is another key for the same series
     let spaced = r#"{"labels": {"host": "a"}, "ts": 9, "metric": "cpu", "value": 9.5}"#;
-    decoder.decode_into(spaced.as_bytes(), &mut sink).unwrap();
+    decoder.decode(spaced.as_bytes(), &mut sink).unwrap();
     assert_eq!((sink.known, sink.series.len()), (8, 4));
     assert_eq!(sink.samples.last(), Some(&sample(9, "cpu", 9.5, &[("host", "a")])));
 }
@@ -106,9 +106,9 @@ proptest! {
                 text = format!("[{text},{text}]");
             }
             sink.samples.clear();
-            let found = remembering.decode_into(text.as_bytes(), &mut sink);
+            let found = remembering.decode(text.as_bytes(), &mut sink);
             let mut samples = Vec::new();
-            let expected = Decoder::default().decode(text.as_bytes(), &mut |s| samples.push(s.to_sample().unwrap()));
+            let expected = Decoder::default().decode(text.as_bytes(), &mut |s: SampleRef<'_>| samples.push(s.to_sample().unwrap()));
             prop_assert_eq!(found, expected, "{}", text);
             prop_assert_eq!(&sink.samples, &samples, "{}", text);
         }

@@ -41,7 +41,7 @@ use prost::Message as _;
 pub use self::histogram::Histograms;
 #[cfg(doc)]
 use super::PointKind;
-use super::{DecodeError, Decoded, Format, Limits, SampleRef, sample::Scratch};
+use super::{DecodeError, Decoded, Format, Limits, Sink, TelemetryDecoder, sample::Scratch};
 
 /// How a request is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,8 +53,9 @@ pub enum Encoding {
 }
 
 /// Decodes records of metrics. Keep one a shard; its [`Histograms`] belong into the shard's snapshot.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Decoder {
+    encoding: Encoding,
     limits: Limits,
     scratch: Scratch,
     histograms: Histograms,
@@ -63,36 +64,21 @@ pub struct Decoder {
 impl Decoder {
     /// A decoder that holds records to these limits.
     #[must_use]
-    pub fn new(limits: Limits) -> Self {
+    pub fn new(encoding: Encoding, limits: Limits) -> Self {
         Self {
+            encoding,
             limits,
-            ..Self::default()
+            scratch: Scratch::default(),
+            histograms: Histograms::default(),
         }
     }
+}
 
-    /// The last points of cumulative histograms, for a snapshot.
-    #[must_use]
-    pub fn histograms(&self) -> &Histograms {
-        &self.histograms
-    }
-
-    /// Goes on from a snapshot.
-    pub fn restore(&mut self, histograms: Histograms) {
-        self.histograms = histograms;
-    }
-
-    /// Hands every good sample of a record to `sink`, in the record's order. Points that cannot be used are in
+impl TelemetryDecoder for Decoder {
+    /// A record is refused where it is no such request, or holds no metrics at all. Points that cannot be used are in
     /// [`Decoded::rejected`], with the number of the data point in the record.
-    ///
-    /// # Errors
-    /// Where the record is no such request, or holds no metrics at all.
-    pub fn decode(
-        &mut self,
-        bytes: &[u8],
-        encoding: Encoding,
-        sink: &mut dyn FnMut(SampleRef<'_>),
-    ) -> Result<Decoded, DecodeError> {
-        let request = match encoding {
+    fn decode(&mut self, bytes: &[u8], sink: &mut dyn Sink) -> Result<Decoded, DecodeError> {
+        let request = match self.encoding {
             Encoding::Proto => of_proto(bytes)?,
             Encoding::Json => of_json(bytes)?,
         };
@@ -107,6 +93,15 @@ impl Decoder {
         let decoded = walk.decoded();
         self.scratch.take_back(pairs);
         Ok(decoded)
+    }
+
+    /// The last points of cumulative histograms.
+    fn memory(&self) -> Histograms {
+        self.histograms.clone()
+    }
+
+    fn restore(&mut self, memory: Histograms) {
+        self.histograms = memory;
     }
 }
 

@@ -13,7 +13,7 @@ use suture_event::{SignalKind, Timestamp};
 
 use super::{
     super::{
-        DecodeError, Decoded, Limits, PointKind, SampleRef, ServiceVersion,
+        DecodeError, Decoded, Limits, PointKind, SampleRef, ServiceVersion, Sink,
         sample::{Pairs, excerpt, seal},
         tally::Tally,
     },
@@ -30,7 +30,7 @@ pub(super) struct Walk<'w> {
     limits: &'w Limits,
     identity: &'w mut Vec<u8>,
     histograms: &'w mut Histograms,
-    sink: &'w mut dyn FnMut(SampleRef<'_>),
+    sink: &'w mut dyn Sink,
     tally: Tally,
     /// The earliest time of the resource at hand.
     earliest: Option<Timestamp>,
@@ -60,7 +60,7 @@ impl<'w> Walk<'w> {
         limits: &'w Limits,
         identity: &'w mut Vec<u8>,
         histograms: &'w mut Histograms,
-        sink: &'w mut dyn FnMut(SampleRef<'_>),
+        sink: &'w mut dyn Sink,
     ) -> Self {
         Self {
             limits,
@@ -379,7 +379,7 @@ impl<'w> Walk<'w> {
         }
         let hash = seal(at.metric, pairs, self.limits, self.identity)?;
         self.earliest = Some(self.earliest.map_or(at.ts, |earliest| earliest.min(at.ts)));
-        (self.sink)(SampleRef {
+        let sample = SampleRef {
             ts: at.ts,
             metric: at.metric,
             value,
@@ -389,7 +389,8 @@ impl<'w> Walk<'w> {
             kind,
             start: at.start,
             signal,
-        });
+        };
+        self.sink.sample(sample, None);
         self.tally.decoded.accepted += 1;
         Ok(hash)
     }

@@ -14,6 +14,7 @@ use proptest::prelude::*;
 use suture_event::{SignalKind, Timestamp};
 
 use super::*;
+use crate::SampleRef;
 
 const SECOND: u64 = 1_000_000_000;
 const START: u64 = 1_661_140_200 * SECOND;
@@ -114,6 +115,14 @@ fn buckets(time: u64, counts: &[u64]) -> HistogramDataPoint {
     }
 }
 
+fn proto() -> Decoder {
+    Decoder::new(Encoding::Proto, Limits::default())
+}
+
+fn json() -> Decoder {
+    Decoder::new(Encoding::Json, Limits::default())
+}
+
 /// `METRIC{labels} VALUE KIND`, a line a sample.
 fn lines_of(decoder: &mut Decoder, request: &ExportMetricsServiceRequest) -> (Decoded, Vec<String>) {
     let mut lines = Vec::new();
@@ -125,14 +134,12 @@ fn lines_of(decoder: &mut Decoder, request: &ExportMetricsServiceRequest) -> (De
         );
         lines.push(format!("{} {} {:?}", s.key().unwrap(), s.value, s.kind));
     };
-    let decoded = decoder
-        .decode(&request.encode_to_vec(), Encoding::Proto, &mut note)
-        .unwrap();
+    let decoded = decoder.decode(&request.encode_to_vec(), &mut note).unwrap();
     (decoded, lines)
 }
 
 fn lines(request: &ExportMetricsServiceRequest) -> (Decoded, Vec<String>) {
-    lines_of(&mut Decoder::default(), request)
+    lines_of(&mut proto(), request)
 }
 
 const LABELS: &str = r#"{deployment.environment.name="prod", http.route="/cart", service="cart"}"#;
@@ -168,8 +175,8 @@ fn gauges_and_sums_say_what_they_are() {
 fn times_are_those_of_the_point_in_milliseconds() {
     let mut seen = Vec::new();
     let bytes = request(vec![gauge("queue", vec![double(1.0)])]).encode_to_vec();
-    Decoder::default()
-        .decode(&bytes, Encoding::Proto, &mut |s| seen.push((s.ts, s.start)))
+    proto()
+        .decode(&bytes, &mut |s: SampleRef<'_>| seen.push((s.ts, s.start)))
         .unwrap();
     let at = |millis| Timestamp::from_millis(millis);
     assert_eq!(seen, [(at(1_661_140_279_000), Some(at(1_661_140_200_000)))]);
@@ -212,8 +219,8 @@ fn a_histogram_says_that_its_count_is_traffic() {
     )])
     .encode_to_vec();
     let mut signals = Vec::new();
-    Decoder::default()
-        .decode(&bytes, Encoding::Proto, &mut |s| signals.push(s.signal))
+    proto()
+        .decode(&bytes, &mut |s: SampleRef<'_>| signals.push(s.signal))
         .unwrap();
     assert_eq!(
         signals,
@@ -243,10 +250,10 @@ fn a_cumulative_histogram_has_quantiles_from_its_second_point_on_also_after_a_re
             buckets(time, counts),
         )])
     };
-    let mut decoder = Decoder::default();
+    let mut decoder = proto();
     assert_eq!(lines_of(&mut decoder, &cumulative(TIME, &[100, 0, 0, 0])).1.len(), 2);
-    let state = serde_json::to_string(decoder.histograms()).unwrap();
-    let mut restored = Decoder::default();
+    let state = serde_json::to_string(&decoder.memory()).unwrap();
+    let mut restored = proto();
     restored.restore(serde_json::from_str(&state).unwrap());
     for decoder in [&mut decoder, &mut restored] {
         let (_, lines) = lines_of(decoder, &cumulative(TIME + SECOND, &[100, 10, 0, 0]));
@@ -258,10 +265,13 @@ fn a_cumulative_histogram_has_quantiles_from_its_second_point_on_also_after_a_re
 
 #[test]
 fn histograms_beyond_the_bound_have_no_quantiles_and_are_counted() {
-    let mut decoder = Decoder::new(Limits {
-        histograms: 0,
-        ..Limits::default()
-    });
+    let mut decoder = Decoder::new(
+        Encoding::Proto,
+        Limits {
+            histograms: 0,
+            ..Limits::default()
+        },
+    );
     let cumulative = request(vec![histogram(
         AggregationTemporality::Cumulative,
         buckets(TIME, &[1, 0, 0, 0]),
@@ -450,10 +460,13 @@ fn one_bad_point_does_not_cost_the_others() {
 
 #[test]
 fn points_beyond_the_bound_are_reported_once() {
-    let mut decoder = Decoder::new(Limits {
-        samples: 2,
-        ..Limits::default()
-    });
+    let mut decoder = Decoder::new(
+        Encoding::Proto,
+        Limits {
+            samples: 2,
+            ..Limits::default()
+        },
+    );
     let points = || vec![double(1.0), double(2.0), double(3.0)];
     let (decoded, lines) = lines_of(&mut decoder, &request(vec![gauge("a", points()), gauge("b", points())]));
     assert_eq!((lines.len(), decoded.rejected.len()), (2, 1));
@@ -463,14 +476,14 @@ fn points_beyond_the_bound_are_reported_once() {
 #[test]
 fn what_is_no_request_is_refused_with_what_to_do() {
     let proto = |bytes: &[u8]| {
-        Decoder::default()
-            .decode(bytes, Encoding::Proto, &mut |_| {})
+        proto()
+            .decode(bytes, &mut |_: SampleRef<'_>| {})
             .unwrap_err()
             .to_string()
     };
     let json = |text: &str| {
-        Decoder::default()
-            .decode(text.as_bytes(), Encoding::Json, &mut |_| {})
+        json()
+            .decode(text.as_bytes(), &mut |_: SampleRef<'_>| {})
             .unwrap_err()
             .to_string()
     };
@@ -509,9 +522,7 @@ fn json_as_the_collector_writes_it() {
           {"timeUnixNano":"1661140279000000000","count":"2","sum":3,"bucketCounts":["2","0"],"explicitBounds":[2]}]}}]}]}]}"#;
     let mut lines = Vec::new();
     let mut note = |s: SampleRef<'_>| lines.push(format!("{} {} {:?}", s.key().unwrap(), s.value, s.kind));
-    let decoded = Decoder::default()
-        .decode(text.as_bytes(), Encoding::Json, &mut note)
-        .unwrap();
+    let decoded = json().decode(text.as_bytes(), &mut note).unwrap();
     assert_eq!(
         lines,
         [
@@ -597,7 +608,7 @@ proptest! {
         let count = points.len();
         let bytes = request(vec![gauge("m", points)]).encode_to_vec();
         let mut seen = 0;
-        let decoded = Decoder::default().decode(&bytes, Encoding::Proto, &mut |s| {
+        let decoded = proto().decode(&bytes, &mut |s: SampleRef<'_>| {
             assert!(s.value.is_finite());
             seen += 1;
         }).unwrap();
@@ -607,20 +618,20 @@ proptest! {
 
     #[test]
     fn no_histogram_makes_it_panic(histograms in proptest::collection::vec(any_histogram(), 0..6)) {
-        let mut decoder = Decoder::default();
+        let mut decoder = proto();
         for (step, one) in histograms.into_iter().enumerate() {
             let mut asked = request(vec![one]);
             if let Some(Data::Histogram(h)) = &mut asked.resource_metrics[0].scope_metrics[0].metrics[0].data {
                 h.data_points[0].time_unix_nano += step as u64;
             }
-            decoder.decode(&asked.encode_to_vec(), Encoding::Proto, &mut |s| assert!(s.value.is_finite())).unwrap();
+            decoder.decode(&asked.encode_to_vec(), &mut |s: SampleRef<'_>| assert!(s.value.is_finite())).unwrap();
         }
     }
 
     #[test]
     fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-        let _ = Decoder::default().decode(&bytes, Encoding::Proto, &mut |_| {});
-        let _ = Decoder::default().decode(&bytes, Encoding::Json, &mut |_| {});
+        let _ = proto().decode(&bytes, &mut |_: SampleRef<'_>| {});
+        let _ = json().decode(&bytes, &mut |_: SampleRef<'_>| {});
     }
 }
 
@@ -628,7 +639,7 @@ proptest! {
 fn json_lines(decoder: &mut Decoder, text: &str) -> Result<(Decoded, Vec<String>), String> {
     let mut lines = Vec::new();
     let decoded = decoder
-        .decode(text.as_bytes(), Encoding::Json, &mut |s| {
+        .decode(text.as_bytes(), &mut |s: SampleRef<'_>| {
             lines.push(format!("{} {}", s.key().unwrap(), s.value));
         })
         .map_err(|error| error.to_string())?;
@@ -691,7 +702,7 @@ fn json_is_read_in_every_spelling_that_senders_use() {
             r#"a{deep="[0.5,null]", on="true", port="8080"} 7"#,
         ),
     ] {
-        let (decoded, lines) = json_lines(&mut Decoder::default(), &json_request(&metric)).unwrap();
+        let (decoded, lines) = json_lines(&mut json(), &json_request(&metric)).unwrap();
         assert_eq!(
             (lines.as_slice(), decoded.rejected.as_slice()),
             (&[expected.to_owned()][..], &[][..]),
@@ -707,7 +718,7 @@ fn json_histograms_have_quantiles_however_their_numbers_are_written() {
         let metric = format!(
             r#"{{"name":"m","unit":"s","{kind}":{{"aggregationTemporality":1,"dataPoints":[{{{DELTA},{point}}}]}}}}"#
         );
-        let (decoded, lines) = json_lines(&mut Decoder::default(), &json_request(&metric)).unwrap();
+        let (decoded, lines) = json_lines(&mut json(), &json_request(&metric)).unwrap();
         assert_eq!(decoded.rejected, [], "{point}");
         let of = |share: &str| -> f64 {
             let start = format!(r#"m{{quantile="{share}"}} "#);
@@ -741,7 +752,7 @@ fn a_restart_that_only_the_start_time_shows_is_one() {
                 "timeUnixNano":"{time}","count":"9","bucketCounts":{counts},"explicitBounds":[1]}}]}}}}"#
         ))
     };
-    let mut decoder = Decoder::default();
+    let mut decoder = json();
     json_lines(&mut decoder, &point(START, TIME, r#"["90","2"]"#)).unwrap();
     // each count is higher than it was, and yet all of it is new
     let later = point(TIME + SECOND, TIME + 30 * SECOND, r#"["95","30"]"#);
@@ -765,7 +776,7 @@ fn json_points_without_a_finite_number_are_told_and_their_neighbours_stand() {
         (r#"{"asDouble":1.0}"#.to_owned(), 1, 0),
     ] {
         let metric = format!(r#"{{"name":"m","gauge":{{"dataPoints":[{bad},{good}]}}}}"#);
-        let (decoded, lines) = json_lines(&mut Decoder::default(), &json_request(&metric)).unwrap();
+        let (decoded, lines) = json_lines(&mut json(), &json_request(&metric)).unwrap();
         assert_eq!(lines, [r#"m{k="good"} 6"#], "{bad}");
         assert_eq!(
             (decoded.rejected.len(), decoded.without_value),
@@ -774,7 +785,7 @@ fn json_points_without_a_finite_number_are_told_and_their_neighbours_stand() {
         );
     }
     let unknown = json_request(r#"{"name":"m","guage":{"dataPoints":[]}}"#);
-    let (decoded, _) = json_lines(&mut Decoder::default(), &unknown).unwrap();
+    let (decoded, _) = json_lines(&mut json(), &unknown).unwrap();
     assert_eq!(
         decoded.rejected[0].to_string(),
         "sample 0 of \"m\": `data` is missing: send a gauge, sum, histogram, exponentialHistogram or summary"
@@ -820,13 +831,13 @@ fn json_that_cannot_be_read_is_refused_with_its_place_and_never_taken_as_absent(
             "invalid type: string \"v\"",
         ),
     ] {
-        let error = json_lines(&mut Decoder::default(), &json_request(&metric)).unwrap_err();
+        let error = json_lines(&mut json(), &json_request(&metric)).unwrap_err();
         assert!(
             error.starts_with("no valid OTLP/JSON at byte ") && error.contains(reason),
             "{metric}: {error}"
         );
     }
     let older = r#"{"resourceMetrics":[{"instrumentationLibraryMetrics":[{"metrics":[]}]}]}"#;
-    let error = json_lines(&mut Decoder::default(), older).unwrap_err();
+    let error = json_lines(&mut json(), older).unwrap_err();
     assert!(error.contains("holds no `scopeMetrics` with `metrics`"), "{error}");
 }

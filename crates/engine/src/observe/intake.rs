@@ -2,8 +2,11 @@
 
 use std::sync::Arc;
 
-use suture_codec::{Limits, PointKind, RawKey, SampleRef, ServiceVersion, Sink, cdevents, otlp::Encoding, records};
-use suture_config::{AtSeries, Pipeline, TelemetryFormat};
+use suture_codec::{
+    ChangeEvent, Limits, PointKind, RawKey, Rejected, SampleRef, ServiceVersion, Sink, TelemetryDecoder, arrow,
+    json::Outlines, records,
+};
+use suture_config::{AtSeries, Pipeline};
 use suture_detect::SeriesHints;
 use suture_event::{
     Change, ChangeKind, Command, Edge, EdgeSource, FactBody, Outcome, RecordRef, SeriesKey, SignalKind, Span,
@@ -35,55 +38,20 @@ pub(super) enum Decoded {
     Ignored,
 }
 
-/// The decoders of telemetry, which keep their memory from record to record.
-pub(crate) struct Decoders {
-    json: suture_codec::json::Decoder,
-    arrow: suture_codec::arrow::Decoder,
-    pub(crate) otlp: suture_codec::otlp::Decoder,
-}
-
-impl Decoders {
-    /// Within a pipeline's limits; `own` reads Arrow as the repartition stage writes it.
-    pub(crate) fn new(pipeline: &Pipeline, own: bool) -> Self {
-        let limits = Limits {
-            labels: pipeline.limits.labels,
-            value_bytes: pipeline.limits.label_bytes,
-            label_bytes: pipeline.limits.label_bytes,
-            histograms: pipeline.limits.series,
-            ..Limits::default()
-        };
-        Self {
-            json: suture_codec::json::Decoder::new(limits),
-            arrow: if own {
-                suture_codec::arrow::Decoder::of_own(limits)
-            } else {
-                suture_codec::arrow::Decoder::new(limits)
-            },
-            otlp: suture_codec::otlp::Decoder::new(limits),
-        }
-    }
-
-    /// Hands the good samples of a record on, in their order.
-    pub(crate) fn decode(
-        &mut self,
-        kind: SourceKind,
-        bytes: &[u8],
-        sink: &mut dyn Sink,
-    ) -> Result<suture_codec::Decoded, suture_codec::DecodeError> {
-        let mut otlp = |encoding| {
-            self.otlp
-                .decode(bytes, encoding, &mut |sample| sink.sample(sample, None))
-        };
-        match kind {
-            SourceKind::Telemetry(TelemetryFormat::OtlpProto) => otlp(Encoding::Proto),
-            SourceKind::Telemetry(TelemetryFormat::OtlpJson) => otlp(Encoding::Json),
-            SourceKind::Telemetry(TelemetryFormat::ArrowIpc) | SourceKind::Rekeyed => self.arrow.decode(bytes, sink),
-            // of the others' records none comes here
-            SourceKind::Telemetry(TelemetryFormat::Json)
-            | SourceKind::Changes
-            | SourceKind::Outcomes
-            | SourceKind::Commands => self.json.decode_into(bytes, sink),
-        }
+/// What decodes a source's records within the pipeline's limits, where they are telemetry.
+pub(crate) fn decoder_of(pipeline: &Pipeline, kind: SourceKind) -> Option<Box<dyn TelemetryDecoder>> {
+    let limits = Limits {
+        labels: pipeline.limits.labels,
+        value_bytes: pipeline.limits.label_bytes,
+        label_bytes: pipeline.limits.label_bytes,
+        histograms: pipeline.limits.series,
+        ..Limits::default()
+    };
+    match kind {
+        SourceKind::Telemetry(format) => Some(format.decoder(limits)),
+        // as the repartition stage writes it
+        SourceKind::Rekeyed => Some(Box::new(arrow::Decoder::of_own(limits))),
+        SourceKind::Changes(_) | SourceKind::Outcomes | SourceKind::Commands => None,
     }
 }
 
@@ -178,7 +146,7 @@ impl Taken {
     /// What is wrong with a record's samples, in words, and of how many; `refused` tells why those that were refused were.
     pub(crate) fn complaints(
         &self,
-        rejected: &[suture_codec::Rejected],
+        rejected: &[Rejected],
         future: Span,
         refused: impl FnOnce() -> String,
     ) -> Option<(String, u64)> {
@@ -224,12 +192,10 @@ pub(super) fn decode(kind: SourceKind, record: RecordRef<'_>, limit: usize) -> R
     if let Some(reason) = too_large(bytes, limit) {
         return Err(reason);
     }
-    let headers = record.headers.iter();
-    let headers = headers.map(|(name, value)| (name, value.unwrap_or_default()));
     match kind {
-        SourceKind::Changes => match cdevents::decode_record(headers, record.value) {
-            Ok(cdevents::Decoded::Change(change)) => Ok(Decoded::Change(change)),
-            Ok(cdevents::Decoded::Ignored(_)) => Ok(Decoded::Ignored),
+        SourceKind::Changes(format) => match format.decoder().decode(record.headers, record.value) {
+            Ok(ChangeEvent::Change(change)) => Ok(Decoded::Change(change)),
+            Ok(ChangeEvent::Ignored(_)) => Ok(Decoded::Ignored),
             Err(error) => Err(error.to_string()),
         },
         SourceKind::Outcomes => records::decode(bytes).map(Decoded::Outcome).map_err(|e| e.to_string()),
@@ -334,7 +300,7 @@ impl Intake<'_> {
 }
 
 impl Observe {
-    /// Takes records in order, each as [`Self::record`] does. Where they are JSON of a sample each, their series are looked
+    /// Takes records in order, each as [`Self::record`] does. Where they are of a sample each that can be told by its bytes, their series are looked
     /// up together, and each waits for memory but once.
     pub fn records(&mut self, records: &[RecordRef<'_>], out: &mut ObserveOut) {
         let mut outlines = std::mem::take(&mut self.outlines);
@@ -344,15 +310,15 @@ impl Observe {
         self.outlines = outlines;
     }
 
-    fn run(&mut self, records: &[RecordRef<'_>], outlines: &mut suture_codec::json::Outlines, out: &mut ObserveOut) {
+    fn run(&mut self, records: &[RecordRef<'_>], outlines: &mut Outlines, out: &mut ObserveOut) {
         let mut at = 0;
         while let Some(rest) = records.get(at..).filter(|rest| !rest.is_empty()) {
             outlines.clear();
-            if self.is_bare() {
+            if let Some(decoder) = self.decoder.as_ref().filter(|_| self.is_bare()) {
                 let most = self.pipeline.limits.record_bytes;
                 let values = rest.iter().map(|record| record.value.unwrap_or_default());
                 let _ = values
-                    .take_while(|value| value.len() <= most && outlines.push(value))
+                    .take_while(|value| value.len() <= most && decoder.outline(value, outlines))
                     .count();
             }
             let mut done = 0;
@@ -376,16 +342,14 @@ impl Observe {
         }
     }
 
-    /// Whether samples are JSON and their values are taken as they are.
+    /// Whether samples' values are taken as they are.
     fn is_bare(&self) -> bool {
         let source = &self.source;
-        source.kind == SourceKind::Telemetry(TelemetryFormat::Json)
-            && source.value.is_none()
-            && source.filter.as_ref().is_none_or(|filter| !filter.reads_sample())
+        source.value.is_none() && source.filter.as_ref().is_none_or(|filter| !filter.reads_sample())
     }
 
     /// Takes outlined samples from one on, up to the first that is from the future, or whose series is unknown or has no row.
-    fn known(&mut self, records: &[RecordRef<'_>], outlines: &suture_codec::json::Outlines, from: usize) -> usize {
+    fn known(&mut self, records: &[RecordRef<'_>], outlines: &Outlines, from: usize) -> usize {
         let future = self.pipeline.limits.future;
         let times = outlines.ts().iter().zip(records).skip(from);
         let timely = times.take_while(|(ts, record)| record.timestamp.is_none_or(|at| **ts <= at.plus(future)));
@@ -401,7 +365,7 @@ impl Observe {
         known
     }
 
-    /// Takes the samples of one record in. The decoders are lent out while their samples are looked up.
+    /// Takes the samples of one record in. The decoder is lent out while its samples are looked up.
     pub(super) fn telemetry(&mut self, record: RecordRef<'_>, out: &mut ObserveOut) {
         let bytes = record.value.unwrap_or_default();
         let rekeyed = self.source.kind == SourceKind::Rekeyed;
@@ -410,13 +374,12 @@ impl Observe {
         if let Some(reason) = too_large {
             return self.refuse(record.offset, reason, 0, out);
         }
-        let Some(mut decoders) = self.decoders.take() else {
+        let Some(mut decoder) = self.decoder.take() else {
             return;
         };
         let mut taken = std::mem::take(&mut self.taken);
         let latest = record.timestamp.filter(|_| !rekeyed);
         let latest = latest.map(|at| at.plus(self.pipeline.limits.future));
-        let kind = self.source.kind;
         let mut intake = Intake {
             observe: self,
             latest,
@@ -424,8 +387,8 @@ impl Observe {
             offset: record.offset,
             out,
         };
-        let decoded = decoders.decode(kind, bytes, &mut intake);
-        self.decoders = Some(decoders);
+        let decoded = decoder.decode(bytes, &mut intake);
+        self.decoder = Some(decoder);
         match decoded {
             Err(error) => self.refuse(record.offset, error.to_string(), 0, out),
             Ok(decoded) => {
@@ -716,7 +679,7 @@ impl Observe {
     }
 
     /// One dead letter for all that was wrong with a record.
-    fn complain(&mut self, offset: i64, rejected: &[suture_codec::Rejected], taken: &Taken, out: &mut ObserveOut) {
+    fn complain(&mut self, offset: i64, rejected: &[Rejected], taken: &Taken, out: &mut ObserveOut) {
         let limits = &self.pipeline.limits;
         let refused = || {
             format!(

@@ -81,9 +81,9 @@ impl Observe {
             banks,
             budget: self.judge.budget.as_ref().map(Budget::save),
             histograms: self
-                .decoders
+                .decoder
                 .as_ref()
-                .map(|d| d.otlp.histograms().clone())
+                .map(|decoder| decoder.memory())
                 .unwrap_or_default(),
             versions: self.versions.iter().map(|(s, v)| (s.clone(), v.clone())).collect(),
             edges: self.edges.iter().cloned().collect(),
@@ -122,8 +122,8 @@ impl Observe {
             Some(former) => *former == self.terms(),
             None => snapshot.shape == self.shape(),
         };
-        if let Some(decoders) = &mut self.decoders {
-            decoders.otlp.restore(snapshot.histograms.clone());
+        if let Some(decoder) = &mut self.decoder {
+            decoder.restore(snapshot.histograms.clone());
         }
         self.raw.clear();
         self.pending.clear();

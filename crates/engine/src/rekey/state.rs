@@ -29,9 +29,9 @@ impl Rekey {
             digest: self.digest,
             newest: self.newest,
             histograms: self
-                .decoders
+                .decoder
                 .as_ref()
-                .map(|decoders| decoders.otlp.histograms().clone())
+                .map(|decoder| decoder.memory())
                 .unwrap_or_default(),
             versions: self.versions.iter().map(|(s, v)| (s.clone(), v.clone())).collect(),
         };
@@ -47,8 +47,8 @@ impl Rekey {
         if let Some(reason) = misfit(snapshot.engine) {
             return Err(self.snapshot_error(&reason));
         }
-        if let Some(decoders) = &mut self.decoders {
-            decoders.otlp.restore(snapshot.histograms);
+        if let Some(decoder) = &mut self.decoder {
+            decoder.restore(snapshot.histograms);
         }
         self.digest = snapshot.digest;
         self.newest = snapshot.newest;

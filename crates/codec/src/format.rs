@@ -1,0 +1,106 @@
+//! The formats that a pipeline file can name, and what each must be able to do. A new one is a file beside this one, a variant
+//! here, and its line in `decoder`.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use suture_event::{Change, Headers};
+
+use crate::{
+    DecodeError, Decoded, Limits, Sink, arrow, cdevents,
+    json::{self, Outlines},
+    otlp::{self, Encoding, Histograms},
+};
+
+/// Decodes the records of a telemetry topic. Keep one a shard: it holds memory that is used again, and what decoding a record
+/// needs to know of those before it.
+pub trait TelemetryDecoder: Send {
+    /// Hands every good sample of a record to `sink`, in their order. What is wrong with the others is in
+    /// [`Decoded::rejected`].
+    ///
+    /// # Errors
+    /// Where the record as a whole holds nothing that can be used.
+    fn decode(&mut self, bytes: &[u8], sink: &mut dyn Sink) -> Result<Decoded, DecodeError>;
+
+    /// Appends the sample of a record that holds a single one whose series can be told from its bytes; `false`, and nothing
+    /// appended, for any other. Worth it only where that is far cheaper than decoding.
+    fn outline(&self, bytes: &[u8], outlines: &mut Outlines) -> bool {
+        let _ = (bytes, outlines);
+        false
+    }
+
+    /// What later records will be read by, for the shard's snapshot.
+    fn memory(&self) -> Histograms {
+        Histograms::default()
+    }
+
+    /// Goes on from a snapshot.
+    fn restore(&mut self, memory: Histograms) {
+        let _ = memory;
+    }
+}
+
+/// What the record of a topic of changes turned out to be.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ChangeEvent {
+    /// A change.
+    Change(Change),
+    /// Well-formed, of this type, and no change.
+    Ignored(String),
+}
+
+/// Decodes the records of a topic of changes.
+pub trait ChangeDecoder: Send + Sync {
+    /// Reads a record.
+    ///
+    /// # Errors
+    /// Where it is not what it must be, or a change names no service.
+    fn decode(&self, headers: Headers<'_>, value: Option<&[u8]>) -> Result<ChangeEvent, DecodeError>;
+}
+
+/// How telemetry records are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum TelemetryFormat {
+    /// `{"ts": …, "metric": …, "value": …, "labels": {…}}`, or an array of such.
+    #[default]
+    Json,
+    /// OTLP export requests as Protocol Buffers: the OpenTelemetry Collector's `otlp_proto`.
+    OtlpProto,
+    /// OTLP export requests as JSON: the OpenTelemetry Collector's `otlp_json`.
+    OtlpJson,
+    /// An Arrow IPC stream of record batches with the columns `ts`, `metric`, `value` and `labels`, or a column of text for
+    /// each label: many samples a record, at a tenth of the cost.
+    ArrowIpc,
+}
+
+impl TelemetryFormat {
+    /// A decoder of records of this format, which holds them to these limits.
+    #[must_use]
+    pub fn decoder(self, limits: Limits) -> Box<dyn TelemetryDecoder> {
+        match self {
+            Self::Json => Box::new(json::Decoder::new(limits)),
+            Self::OtlpProto => Box::new(otlp::Decoder::new(Encoding::Proto, limits)),
+            Self::OtlpJson => Box::new(otlp::Decoder::new(Encoding::Json, limits)),
+            Self::ArrowIpc => Box::new(arrow::Decoder::new(limits)),
+        }
+    }
+}
+
+/// How change records are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ChangeFormat {
+    /// CDEvents 0.3 to 0.5, plain or in a CloudEvents envelope, structured or binary.
+    #[default]
+    Cdevents,
+}
+
+impl ChangeFormat {
+    /// The decoder of records of this format.
+    #[must_use]
+    pub fn decoder(self) -> &'static dyn ChangeDecoder {
+        match self {
+            Self::Cdevents => &cdevents::Decoder,
+        }
+    }
+}
