@@ -12,8 +12,8 @@ pub struct FoldError(pub String);
 /// A deterministic state machine over one partition.
 ///
 /// After the same records, `snapshot`, `digest` and the outputs of what follows are the same, byte for byte, on every
-/// machine, however the records were cut into batches, however often the state went through a snapshot, and however often
-/// [`Fold::tick`] was called. A fold whose outputs are packed, many to a record, may cut them into records as its input comes
+/// machine, however the records were cut into batches, however often the state went through a snapshot, however often
+/// [`Fold::tick`] was called, as long as [`Fold::pass_silence`] is called between the same records. A fold whose outputs are packed, many to a record, may cut them into records as its input comes
 /// in batches, as long as what is packed, and its order, is the same: everything that a batch led to must be put out with it.
 ///
 /// **Ticks are no part of the state.** When a shard is restored, records are replayed and ticks are not, so a tick may only
@@ -35,6 +35,20 @@ pub trait Fold: Send {
     /// Wall time has gone on: about every [`crate::Options::tick_interval`] while the shard is live, and before each commit
     /// of what records led to, where the plane asks for ticks.
     fn tick(&mut self, tick: Tick<'_>, out: &mut Outputs);
+
+    /// Up to which time the fold wants to go on though no record has come, if it does: asked before each tick. Nothing may
+    /// change by it.
+    fn silent_to(&self, tick: Tick<'_>) -> Option<Timestamp> {
+        let _ = tick;
+        None
+    }
+
+    /// Goes on to that time. Unlike a tick it is part of the state: the runtime journals it with the shard's offset, in the
+    /// transaction of its outputs, and a restored shard is told it again between the same two records. The last of several
+    /// between the same two must lead to the state that all of them do, and one that was done already must do nothing.
+    fn pass_silence(&mut self, to: Timestamp, out: &mut Outputs) {
+        let _ = (to, out);
+    }
 
     /// A new epoch begins here: what was done before cannot be refolded into what is done from here on. Called before the
     /// first record of the epoch; its outputs are committed together with a snapshot, so it may change the state.

@@ -1,6 +1,6 @@
 //! What goes into an offset commit's metadata, so that it is there if and only if the transaction is.
 
-use suture_event::hex16;
+use suture_event::{Timestamp, hex16};
 use suture_log::{Offset, RecordRef};
 
 use crate::{pace::Reached, state::SnapshotId};
@@ -22,6 +22,8 @@ pub(crate) struct Mark {
     pub(crate) snapshots: Vec<SnapshotId>,
     /// None of them lies before this offset of its partition of the state topic.
     pub(crate) state_from: Offset,
+    /// Where time went on without a record, up to when, in order: whoever replays the shard needs it.
+    pub(crate) silences: Vec<(Offset, Timestamp)>,
     /// How far the shard has come, where the plane's shards are kept in step.
     pub(crate) reached: Option<Reached>,
 }
@@ -38,6 +40,7 @@ impl Mark {
             last,
             snapshots,
             state_from,
+            silences,
             reached,
         } = self;
         let mut text = format!(
@@ -50,6 +53,9 @@ impl Mark {
         }
         if let Some((offset, hash)) = last {
             text.push_str(&format!(" last={offset}:{}", hex16(*hash)));
+        }
+        for (offset, to) in silences {
+            text.push_str(&format!(" silence={offset}:{}", to.as_millis()));
         }
         if let Some(reached) = reached {
             text.push_str(&format!(" time={}", reached.encode()));
@@ -67,7 +73,7 @@ impl Mark {
         let (mut epoch, mut digest, mut fingerprint, mut partitions, mut last, mut state_from) =
             (None, None, None, None, None, None);
         let mut reached = None;
-        let mut snapshots = Vec::new();
+        let (mut snapshots, mut silences) = (Vec::new(), Vec::new());
         for word in words {
             match word.split_once('=')? {
                 ("epoch", value) => epoch = value.parse().ok(),
@@ -82,6 +88,10 @@ impl Mark {
                         epoch: epoch.parse().ok()?,
                         offset: offset.parse().ok()?,
                     });
+                }
+                ("silence", value) => {
+                    let (offset, to) = value.split_once(':')?;
+                    silences.push((offset.parse().ok()?, Timestamp::from_millis(to.parse().ok()?)));
                 }
                 ("last", value) => {
                     let (offset, hash) = value.split_once(':')?;
@@ -98,6 +108,7 @@ impl Mark {
             last,
             snapshots,
             state_from: state_from?,
+            silences,
             reached,
         })
     }
@@ -118,8 +129,6 @@ pub(crate) fn record_hash(record: &RecordRef<'_>) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use suture_event::Timestamp;
-
     use super::*;
 
     #[test]
@@ -132,6 +141,7 @@ mod tests {
             last: Some((41, 7)),
             snapshots: vec![SnapshotId { epoch: 2, offset: 30 }, SnapshotId { epoch: 3, offset: 31 }],
             state_from: 900,
+            silences: vec![(31, Timestamp::from_millis(1_700_000_000_000))],
             reached: Some(Reached::At(Timestamp::from_millis(1_700_000_000_000))),
         };
         assert_eq!(Mark::decode(&mark.encode()), Some(mark.clone()));
@@ -144,6 +154,7 @@ mod tests {
         }
         let fresh = Mark {
             last: None,
+            silences: Vec::new(),
             snapshots: Vec::new(),
             reached: None,
             ..mark

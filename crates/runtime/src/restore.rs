@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
+use suture_event::Timestamp;
 use suture_log::{Batch, Isolation, Offset, TopicPartition};
 use tracing::{error, info, warn};
 
@@ -75,9 +76,14 @@ pub(crate) fn restore(
     }
     let base = base(env, at, metrics, &lease, &store, &inventory)?;
 
-    let (mark_epoch, last, listed) = match &lease.origin {
-        Origin::Resumed(mark) | Origin::Repartitioned(mark) => (Some(mark.epoch), mark.last, mark.snapshots.clone()),
-        Origin::New | Origin::Cold { .. } => (None, None, Vec::new()),
+    let (mark_epoch, last, listed, silences) = match &lease.origin {
+        Origin::Resumed(mark) | Origin::Repartitioned(mark) => (
+            Some(mark.epoch),
+            mark.last,
+            mark.snapshots.clone(),
+            mark.silences.clone(),
+        ),
+        Origin::New | Origin::Cold { .. } => (None, None, Vec::new(), Vec::new()),
     };
     let kept = listed.iter().filter_map(|id| {
         let (manifest, away) = match inventory.manifests.get(id) {
@@ -122,6 +128,7 @@ pub(crate) fn restore(
         ticked: 0,
         times: Times::starting(env.clock.now()),
         empty_to: lease.start,
+        silences,
         in_step,
     };
     if let Some(cause) = cause {
@@ -234,7 +241,8 @@ fn base(
                 continue;
             }
         }
-        let replayed = replay(env, at, fold.as_mut(), manifest.offset, lease.start)?;
+        let span = (manifest.offset, lease.start);
+        let replayed = replay(env, at, fold.as_mut(), span, &mark.silences)?;
         metrics.restores.add(1);
         metrics.replayed.add(replayed);
         info!(shard = %at, snapshot = manifest.offset, replayed, "state restored");
@@ -320,14 +328,41 @@ fn compare(at: &TopicPartition, fold: &dyn Fold, mark: &Mark, from: &Manifest, t
     }))
 }
 
-/// Takes in the records from `from` up to before `to` and drops what they lead to. Gives their number.
-fn replay(env: &Env, at: &TopicPartition, fold: &mut dyn Fold, from: Offset, to: Offset) -> Result<u64, Failure> {
-    if from >= to {
-        return Ok(0);
+/// Takes in the records of the span, up to before its end, and the silences between them, and drops what they lead to. Gives
+/// the number of records.
+fn replay(
+    env: &Env,
+    at: &TopicPartition,
+    fold: &mut dyn Fold,
+    (from, to): (Offset, Offset),
+    silences: &[(Offset, Timestamp)],
+) -> Result<u64, Failure> {
+    let mut dropped = Outputs::default();
+    let mut silences = silences.iter().filter(|(at, _)| (from..=to).contains(at)).peekable();
+    let (mut done, mut count) = (from, 0);
+    loop {
+        while let Some((_, until)) = silences.next_if(|(at, _)| *at <= done) {
+            fold.pass_silence(*until, &mut dropped);
+            dropped.clear();
+        }
+        if done >= to {
+            return Ok(count);
+        }
+        let next = silences.peek().map_or(to, |(at, _)| *at);
+        count += replay_records(env, at, fold, (done, next), &mut dropped)?;
+        done = next;
     }
+}
+
+fn replay_records(
+    env: &Env,
+    at: &TopicPartition,
+    fold: &mut dyn Fold,
+    (from, to): (Offset, Offset),
+    dropped: &mut Outputs,
+) -> Result<u64, Failure> {
     let mut reader = env.log.reader(at, from, Isolation::ReadCommitted)?;
     let mut batch = Batch::new();
-    let mut dropped = Outputs::default();
     let mut count = 0;
     let mut beyond = false;
     loop {
@@ -342,7 +377,7 @@ fn replay(env: &Env, at: &TopicPartition, fold: &mut dyn Fold, from: Offset, to:
         })?;
         count += batch.len() as u64;
         beyond = beyond || batch.next() == Some(to);
-        fold.batch(&batch, &mut dropped);
+        fold.batch(&batch, dropped);
         batch.clear();
         dropped.clear();
         if end || beyond {

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use suture_event::{ShardId, Span, stable_hash};
+use suture_event::{ShardId, Span, Timestamp, stable_hash};
 use suture_log::{
     Batch, Committed, Consumer, GroupMetadata, Isolation, Log, Offset, OutRecord, Producer, Recovery, TopicPartition,
 };
@@ -93,6 +93,8 @@ pub(crate) struct Shard {
     pub(crate) times: Times,
     /// Up to here the partition was looked through and holds nothing that is not taken in.
     pub(crate) empty_to: Offset,
+    /// Where time went on without a record, and up to when, since the oldest snapshot that is kept.
+    pub(crate) silences: Vec<(Offset, Timestamp)>,
     /// Its part in keeping in step.
     pub(crate) in_step: Option<InStep>,
 }
@@ -121,6 +123,9 @@ impl Times {
 
 /// How often a shard asks for its partition's start and end, for the lag and for the alarm on retention.
 const RANGE_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Silences between records that are journaled at most, each some thirty bytes of what a commit may carry.
+const SILENCES: usize = 48;
 
 /// After how long without a record a shard that others wait for looks whether what its partition holds up to the end is
 /// any record at all.
@@ -268,14 +273,33 @@ impl Shard {
     fn tick(&mut self, now: Duration, drained: bool) -> Result<(), Failure> {
         self.times.tick = now;
         let idle = drained && self.is_idle(now)?;
+        let env = Arc::clone(&self.env);
         let tick = Tick {
-            wall: self.env.clock.wall(),
+            wall: env.clock.wall(),
             idle,
-            roster: &self.env.roster,
+            roster: &env.roster,
         };
+        if let Some(to) = self.fold.silent_to(tick)
+            && self.makes_room()
+        {
+            self.fold.pass_silence(to, &mut self.outputs);
+            self.silences.push((self.position, to));
+        }
         self.fold.tick(tick, &mut self.outputs);
         self.ticked = self.outputs.records().len();
         Ok(())
+    }
+
+    /// Whether one more silence can be journaled. Those that no kept snapshot needs are dropped, of those between two records
+    /// the last is enough; where there are many a snapshot is taken, and where there are too many they wait for it.
+    fn makes_room(&mut self) -> bool {
+        let needed = self.writer.oldest().map_or(0, |id| id.offset);
+        let position = self.position;
+        self.silences.retain(|(at, _)| *at >= needed && *at != position);
+        if self.silences.len() >= SILENCES / 2 {
+            self.times.snapshot = Duration::ZERO;
+        }
+        self.silences.len() < SILENCES
     }
 
     /// How long [`Self::advance`] need not be called if no record comes.
@@ -418,6 +442,7 @@ impl Shard {
             last: self.last,
             snapshots: self.writer.listed(stride),
             state_from: self.writer.from().unwrap_or(0),
+            silences: self.silences.clone(),
             reached: in_step.map(|in_step| in_step.reached_at(self.seen_to(), self.env.clock.wall())),
         }
     }
@@ -577,6 +602,8 @@ impl Shard {
             }
             cause => warn!(shard = %self.at, offset = self.position, epoch = self.epoch, ?cause, "a new epoch begins"),
         }
+        // the epoch's own snapshot has them in it
+        self.silences.clear();
         self.fold.epoch(&epoch, &mut self.outputs);
         // always to the topic: an epoch and its first snapshot are there together, whatever an object store does
         self.start_snapshot_in_topic()?;

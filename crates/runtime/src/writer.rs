@@ -132,6 +132,11 @@ impl Writer {
         self.kept.iter().chain(&self.writing).map(|kept| kept.from).min()
     }
 
+    /// The oldest that is kept.
+    pub(crate) fn oldest(&self) -> Option<SnapshotId> {
+        self.kept.front().map(|kept| kept.id)
+    }
+
     /// The newest complete one.
     pub(crate) fn newest(&self) -> Option<SnapshotId> {
         self.kept.back().map(|kept| kept.id)

@@ -514,6 +514,38 @@ fn ticks_leave_no_trace_in_the_state() {
 }
 
 #[test]
+fn a_silence_is_passed_between_the_same_two_records_after_a_restart() {
+    let mut rig = Rig::new();
+    rig.options.ticks = true;
+    rig.options.idle_after = Span::from_secs(5);
+    rig.folds = Arc::new(SampleFolds {
+        minds_silence: true,
+        ..SampleFolds::default()
+    });
+    let mut shard = rig.live();
+    for round in 0..100 {
+        rig.feed(3);
+        rig.work(&mut shard);
+        // longer and longer, so that several come between two records
+        for _ in 0..round % 4 {
+            rig.clock.advance(6_000);
+            shard.advance(true).unwrap_or_else(|failure| panic!("{failure:?}"));
+        }
+        assert!(shard.silences.len() <= 48, "{}", shard.silences.len());
+        if round % 7 == 5 {
+            // a replay that left any out would come to another digest, and stop
+            drop(shard);
+            shard = rig.live();
+        }
+        if round == 33 {
+            rig.snapshot(&mut shard);
+        }
+    }
+    let newest = rig.metrics.snapshot_offset.get().unwrap_or_default();
+    assert!(newest > 102, "many silences call for a snapshot: {newest}");
+}
+
+#[test]
 fn a_snapshot_is_taken_at_once_when_the_log_no_longer_reaches_back_to_the_last() {
     let rig = Rig::new();
     let mut shard = rig.live();

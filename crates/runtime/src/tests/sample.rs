@@ -10,7 +10,7 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
-use suture_event::{ShardId, Span, stable_hash};
+use suture_event::{ShardId, Span, Timestamp, stable_hash};
 use suture_log::{
     Isolation, Log, OutRecord, RecordRef, TopicPartition, TopicSpec,
     memory::{MemoryLog, MemoryOptions},
@@ -24,6 +24,8 @@ struct State {
     seq: u64,
     digest: u64,
     epochs: u32,
+    /// Up to when time went on since the last record.
+    silent: Option<Timestamp>,
 }
 
 /// Counts and hashes what it sees of each key, and now and then says so. Deterministic, but for `salt`.
@@ -32,6 +34,7 @@ pub(crate) struct SampleFold {
     state: State,
     salt: u64,
     takes_over: bool,
+    minds_silence: bool,
 }
 
 /// Makes [`SampleFold`]s.
@@ -42,6 +45,8 @@ pub(crate) struct SampleFolds {
     pub(crate) salt: AtomicU64,
     /// Whether they take over a state.
     pub(crate) takes_over: bool,
+    /// Whether what they say depends on how long nothing came.
+    pub(crate) minds_silence: bool,
 }
 
 impl Default for SampleFolds {
@@ -50,6 +55,7 @@ impl Default for SampleFolds {
             pipeline: "p1",
             salt: AtomicU64::new(0),
             takes_over: true,
+            minds_silence: false,
         }
     }
 }
@@ -62,6 +68,7 @@ impl Folds for SampleFolds {
             state: State::default(),
             salt,
             takes_over: self.takes_over,
+            minds_silence: self.minds_silence,
         }))
     }
     fn fingerprint(&self) -> Fingerprint {
@@ -80,7 +87,16 @@ impl Fold for SampleFold {
             out.push_dead_letter(OutRecord::new("dead", key, format!("{} {}", self.shard, record.offset)));
             return;
         }
-        let State { keys, seq, digest, .. } = &mut self.state;
+        let State {
+            keys,
+            seq,
+            digest,
+            silent,
+            ..
+        } = &mut self.state;
+        if let Some(silent) = silent.take() {
+            *digest = stable_hash([digest.to_le_bytes().as_slice(), &silent.as_millis().to_le_bytes()]);
+        }
         let (count, hash) = keys.entry(key.clone()).or_default();
         *count += 1;
         let parts = [
@@ -99,6 +115,12 @@ impl Fold for SampleFold {
             out.push(OutRecord::new("out", key, said));
             *seq += 1;
         }
+    }
+    fn silent_to(&self, tick: Tick<'_>) -> Option<Timestamp> {
+        (self.minds_silence && tick.idle).then_some(tick.wall)
+    }
+    fn pass_silence(&mut self, to: Timestamp, _: &mut Outputs) {
+        self.state.silent = self.state.silent.max(Some(to));
     }
     fn tick(&mut self, tick: Tick<'_>, out: &mut Outputs) {
         let said = format!(
@@ -135,7 +157,8 @@ impl Fold for SampleFold {
         Ok(())
     }
     fn digest(&self) -> u64 {
-        self.state.digest
+        let silent = self.state.silent.map_or(0, Timestamp::as_millis);
+        stable_hash([self.state.digest.to_le_bytes().as_slice(), &silent.to_le_bytes()])
     }
 }
 
