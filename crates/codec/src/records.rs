@@ -215,6 +215,8 @@ mod tests {
                     watermark: at,
                     wall: at,
                     idle,
+                    silent: None,
+                    stopped: false,
                     roster,
                     series,
                 })

@@ -15,7 +15,12 @@ impl Pipeline {
     pub fn fingerprint(&self) -> u64 {
         let mut deciding = self.clone();
         deciding.name = String::new();
-        deciding.kafka = crate::Kafka::default();
+        deciding.kafka = crate::Kafka {
+            // for whom decide waits, and how long
+            idle_after: self.kafka.idle_after,
+            patience: self.kafka.patience,
+            ..crate::Kafka::default()
+        };
         // what it holds counts, and not what it is called
         deciding.model = None;
         deciding.limits.shards = Limits::default().shards;

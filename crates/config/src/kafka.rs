@@ -28,8 +28,13 @@ pub struct Kafka {
     pub protocol: Protocol,
     /// Longest time between two commits of outputs and offsets, in one transaction.
     pub commit_interval: Span,
-    /// A partition whose end was reached and which brought nothing for this long counts as idle: nobody waits for it.
+    /// A partition whose end was reached and which brought nothing for this long counts as idle.
     pub idle_after: Span,
+    /// How long judgement waits for a partition that had telemetry and brings none, or for a shard that says nothing at all
+    /// any more; at least a window with its lateness. What comes within this time is judged as if it had come at once. Then
+    /// judgement goes on without it, says so, and takes in what comes later. By the wall clock a scope that the partition had no
+    /// telemetry of waits for `idle_after` alone.
+    pub patience: Span,
     /// How often a shard's state is saved, so that a restart need not read more than about this much again.
     pub snapshot_interval: Span,
     /// Where state is saved.
@@ -61,6 +66,7 @@ impl Default for Kafka {
             protocol: Protocol::default(),
             commit_interval: Span::from_millis(100),
             idle_after: Span::from_secs(5),
+            patience: Span::from_mins(2),
             snapshot_interval: Span::from_mins(1),
             state: State::default(),
             topics: OwnedTopics::default(),

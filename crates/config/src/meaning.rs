@@ -280,6 +280,14 @@ impl Meaning<'_> {
                 help,
             );
         }
+        if kafka.patience < kafka.idle_after {
+            let message = format!(
+                "`kafka.patience` is shorter than `kafka.idle_after`, {}",
+                kafka.idle_after
+            );
+            let help = "write a longer span, such as 2m: how long judgement waits for a partition that brings nothing";
+            self.error("kafka", "kafka.patience", message, help);
+        }
         if kafka.snapshot_interval < commit {
             let message = format!("`kafka.snapshot_interval` is shorter than `kafka.commit_interval`, {commit}");
             self.error(

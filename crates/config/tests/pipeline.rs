@@ -319,6 +319,8 @@ fn a_fingerprint_changes_with_what_decides_and_with_nothing_else() {
     let mut prints = vec![base];
     for different in [
         "clock: event",
+        "kafka: {idle_after: 6s}",
+        "kafka: {patience: 3m}",
         "entity: pod",
         "window: {size: 1m}",
         "limits: {series: 5}",
@@ -332,7 +334,7 @@ fn a_fingerprint_changes_with_what_decides_and_with_nothing_else() {
     }
     prints.sort_unstable();
     prints.dedup();
-    assert_eq!(prints.len(), 10);
+    assert_eq!(prints.len(), 12);
 }
 
 #[test]

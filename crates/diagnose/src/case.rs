@@ -123,6 +123,7 @@ impl Case {
                 })
                 .collect(),
             signals_left_out: self.left_out,
+            judged_without: Vec::new(),
         }
     }
 

@@ -124,6 +124,8 @@ mod tests {
             watermark: Timestamp::from_millis(watermark * 60_000),
             wall: Timestamp::from_millis(wall * 60_000),
             idle: false,
+            silent: None,
+            stopped: false,
             roster: Vec::new(),
             series: None,
         }

@@ -1,7 +1,7 @@
 //! The second fold: from facts to incidents, action requests and the ledger.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
 };
 
@@ -18,7 +18,8 @@ use crate::{
     ENGINE_VERSION, EngineError,
     ahead::Ahead,
     misfit,
-    reorder::{Release, Reorder},
+    reorder::{ByWall, Pushed, Reorder},
+    stopped::Stopped,
     twice::{SeenTwice, Twice},
 };
 
@@ -37,6 +38,9 @@ const LEAP: Span = Span::from_hours(30 * 24);
 
 /// The type of a change that telemetry gave away.
 const VERSION_SEEN: &str = "service.version";
+
+/// Windows after telemetry is back until a series that is silent still is so by itself.
+const SETTLES: i64 = 3;
 
 /// Notes on shards that began anew which are kept for the first scope that comes; of each shard the last.
 const UNSAID: usize = 64;
@@ -83,6 +87,10 @@ pub struct DecideCounters {
     pub scopes_without_telemetry: u64,
     /// Facts and marks refused since they speak of a time far ahead of all others'.
     pub ahead: u64,
+    /// Partitions with telemetry of a scope that are silent, over all scopes.
+    pub shards_missing: u64,
+    /// States of incidents that were told while telemetry of their scope was missing.
+    pub judged_without: u64,
     /// Series that two partitions of one topic have, of those that marks name; absent where no mark names any.
     pub series_twice: Option<u64>,
 }
@@ -105,6 +113,17 @@ struct ScopeState {
     /// Changes that came before any telemetry.
     #[serde(default)]
     changes: u64,
+    /// Event time up to which every fact of it was taken; absent where an earlier program wrote the state.
+    #[serde(default)]
+    reached: Option<Timestamp>,
+    /// The shards that spoke of it as having its telemetry; absent where an earlier program wrote the state: any may.
+    #[serde(default)]
+    shards: Option<BTreeSet<ShardId>>,
+    /// Those of them whose telemetry is missing.
+    #[serde(default)]
+    missing: Vec<ShardId>,
+    #[serde(default)]
+    stopped: Stopped,
 }
 
 const fn supposed() -> bool {
@@ -140,7 +159,6 @@ pub struct Decide {
     early: VecDeque<(Timestamp, Fact)>,
     twice: Twice,
     digests: Digests,
-    released: Vec<Release>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -174,7 +192,17 @@ impl Decide {
             None => pipeline.telemetry.iter().map(|source| source.topic.clone()).collect(),
         };
         let changes = pipeline.changes.iter().map(|source| source.topic.clone()).collect();
-        let reorder = Reorder::new(telemetry, changes, pipeline.limits.pending_facts);
+        let by_wall = (pipeline.clock == Clock::Wall).then_some(ByWall {
+            idle_after: pipeline.kafka.idle_after,
+            patience: pipeline.kafka.patience,
+        });
+        let reorder = Reorder::new(
+            telemetry,
+            changes,
+            pipeline.limits.pending_facts,
+            by_wall,
+            pipeline.window.forget_after,
+        );
         let one = pipeline.scope.is_one().then(|| pipeline.scope.default.as_str().into());
         Self {
             pipeline,
@@ -191,7 +219,6 @@ impl Decide {
             early: VecDeque::new(),
             twice: Twice::default(),
             digests: Digests::default(),
-            released: Vec::new(),
         }
     }
 
@@ -211,16 +238,14 @@ impl Decide {
             if let Some(one) = self.one.as_ref().filter(|_| !matches!(fact.body, FactBody::Epoch(_))) {
                 fact.scope = one.clone();
             }
-            match self.pipeline.clock {
-                Clock::Event => self.ordered(|reorder, released| reorder.push(fact, released), out)?,
-                Clock::Wall if self.is_ahead(&fact, self.now) => {
-                    self.early.push_back((self.now, fact));
-                    if self.early.len() > self.pipeline.limits.pending_facts {
-                        self.early.pop_front();
-                        self.counters.ahead += 1;
-                    }
+            if self.pipeline.clock == Clock::Wall && self.is_ahead(&fact, self.now) {
+                self.early.push_back((self.now, fact));
+                if self.early.len() > self.pipeline.limits.pending_facts {
+                    self.early.pop_front();
+                    self.counters.ahead += 1;
                 }
-                Clock::Wall => self.take(&fact, out)?,
+            } else {
+                self.order(fact, out)?;
             }
         }
         self.note(before, out);
@@ -230,12 +255,23 @@ impl Decide {
     /// Takes a mark that is believed.
     fn mark(&mut self, shard: &ShardId, progress: Progress, out: &mut DecideOut) -> Result<(), EngineError> {
         self.twice.note(shard, &progress);
-        match self.pipeline.clock {
-            Clock::Event => self.ordered(|reorder, released| reorder.mark(shard, &progress, released), out)?,
-            Clock::Wall => {
-                self.catch_up(progress.wall, out)?;
-                self.pass(progress.wall, out);
-            }
+        if self.pipeline.clock == Clock::Wall {
+            self.catch_up(progress.wall, out)?;
+        }
+        self.reorder.note(shard, &progress);
+        self.release(out)?;
+        let (clock, frontier) = (self.pipeline.clock, self.reorder.frontier());
+        let window = self.pipeline.window.size.unwrap_or(BEAT);
+        for (scope, state) in &mut self.scopes {
+            let reached = state.reached.unwrap_or(frontier);
+            state.pass_to(reached, false, clock, out);
+            let silent = state.shards.as_ref();
+            let silent = silent.and_then(|shards| self.reorder.silent_since(shards));
+            state.look_for_stop(scope, silent, (reached, window), clock, out);
+        }
+        match clock {
+            Clock::Event => self.now = self.now.max(frontier),
+            Clock::Wall => self.pass(progress.wall, out),
         }
         Ok(())
     }
@@ -246,7 +282,7 @@ impl Decide {
         let patience = self.pipeline.limits.future;
         for (since, fact) in std::mem::take(&mut self.early) {
             if !self.is_ahead(&fact, reached) {
-                self.take(&fact, out)?;
+                self.order(fact, out)?;
             } else if reached > since.plus(patience) {
                 self.counters.ahead += 1;
             } else {
@@ -256,21 +292,67 @@ impl Decide {
         Ok(())
     }
 
-    /// Hands on what the reorder buffer lets go.
-    fn ordered(
-        &mut self,
-        push: impl FnOnce(&mut Reorder, &mut Vec<Release>),
-        out: &mut DecideOut,
-    ) -> Result<(), EngineError> {
-        let mut released = std::mem::take(&mut self.released);
-        push(&mut self.reorder, &mut released);
-        for release in released.drain(..) {
-            match release {
-                Release::Fact(fact) => self.take(&fact, out)?,
-                Release::Time(reached) => self.pass(reached, out),
+    /// Has a fact wait for its turn, unless it has none. One that comes after its time is not lost: a change is ranked where
+    /// it belongs, and an anomaly counts as told now.
+    fn order(&mut self, mut fact: Fact, out: &mut DecideOut) -> Result<(), EngineError> {
+        if matches!(
+            fact.body,
+            FactBody::Outcome(_) | FactBody::Command(_) | FactBody::Epoch(_)
+        ) {
+            return self.take(&fact, out);
+        }
+        let reached = self.reached(&fact.scope);
+        if let Some(state) = self.scopes.get_mut(&fact.scope) {
+            state.belongs(&fact.shard, &self.reorder);
+        }
+        fact.at = fact.at.max(Timestamp::MIN.plus(TICK));
+        match self.reorder.push(fact, reached) {
+            Pushed::Held => Ok(()),
+            Pushed::Late(mut fact) => {
+                if let FactBody::Anomaly(anomaly) = &mut fact.body {
+                    anomaly.at = anomaly.at.max(reached);
+                }
+                self.take(&fact, out)
+            }
+            Pushed::Forced(fact) => {
+                self.take(&fact, out)?;
+                if let Some(state) = self.scopes.get_mut(&fact.scope) {
+                    state.reached = Some(state.reached.unwrap_or(fact.at).max(fact.at));
+                }
+                Ok(())
             }
         }
-        self.released = released;
+    }
+
+    /// Event time up to which every fact of a scope was taken.
+    fn reached(&self, scope: &str) -> Timestamp {
+        let state = self.scopes.get(scope);
+        let reached = state.and_then(|state| state.reached);
+        reached.unwrap_or_else(|| self.reorder.frontier())
+    }
+
+    /// Takes the facts whose time has come, scope by scope.
+    fn release(&mut self, out: &mut DecideOut) -> Result<(), EngineError> {
+        let mut furthest = self.reorder.frontier();
+        for state in self.scopes.values_mut() {
+            let before = state.reached.unwrap_or(Timestamp::MIN);
+            if let Some(shards) = &mut state.shards {
+                shards.retain(|shard| self.reorder.knows(shard));
+            }
+            let reached = self.reorder.reach(state.shards.as_ref()).unwrap_or(before);
+            state.reached = Some(reached.max(before));
+            state.missing = self.reorder.missing(state.shards.as_ref(), reached.max(before));
+            furthest = furthest.max(reached.max(before));
+        }
+        let (scopes, frontier) = (&self.scopes, self.reorder.frontier());
+        let reached = |scope: &str| {
+            let state = scopes.get(scope).and_then(|state| state.reached);
+            state.unwrap_or(frontier)
+        };
+        let due = self.reorder.release(reached, furthest);
+        for fact in due {
+            self.take(&fact, out)?;
+        }
         Ok(())
     }
 
@@ -322,17 +404,14 @@ impl Decide {
         Ok(())
     }
 
-    /// Lets time pass for every scope.
+    /// Lets the time on the wall pass for what is under way in every scope.
     fn pass(&mut self, reached: Timestamp, out: &mut DecideOut) {
         if reached <= self.now {
             return;
         }
         self.now = reached;
         for state in self.scopes.values_mut() {
-            match self.pipeline.clock {
-                Clock::Event => state.pass_to(reached, false, out),
-                Clock::Wall => state.pass(reached, out),
-            }
+            collect(state.remediator.step(Finding::Time(reached), None), out);
         }
     }
 
@@ -349,18 +428,23 @@ impl Decide {
             return Ok(());
         }
         // timers that were due before this fact act before it, whether or not a progress mark told of them in between
-        let due = match (self.pipeline.clock, &fact.body) {
+        let due = match &fact.body {
             // executors and humans have clocks of their own, which must not move event time
-            (Clock::Wall, _) | (_, FactBody::Outcome(_) | FactBody::Command(_)) => Timestamp::MIN,
-            (Clock::Event, _) => fact.at.minus(TICK),
+            FactBody::Outcome(_) | FactBody::Command(_) => Timestamp::MIN,
+            _ => fact.at.minus(TICK),
         };
+        let clock = self.pipeline.clock;
         let Some(state) = self.scopes.get_mut(&fact.scope) else {
             return Ok(());
         };
-        let now = self.now.max(due);
+        let now = match clock {
+            Clock::Event => self.now.max(due),
+            Clock::Wall => self.now,
+        };
         state.hear(fact, now);
-        state.pass_to(due, true, out);
-        state.apply(fact, now, out);
+        state.belongs(&fact.shard, &self.reorder);
+        state.pass_to(due, true, clock, out);
+        state.apply(fact, now, clock, out);
         Ok(())
     }
 
@@ -371,6 +455,7 @@ impl Decide {
         }
         let away = self.away.remove(&fact.scope);
         let mut state = ScopeState::new(&self.pipeline, &fact.scope, &self.edges, away)?;
+        state.reached = Some(self.reorder.frontier());
         let lost = self.lost.iter().map(|note| (note.clone(), None));
         for (note, cause) in lost.chain(std::mem::take(&mut self.unsaid)) {
             let body = serde_json::to_value(note).unwrap_or_default();
@@ -393,6 +478,7 @@ impl Decide {
         let now = self.now.max(fact.at);
         let idle = |state: &ScopeState| {
             state.diagnoser.open_incidents() == 0
+                && !state.stopped.is_open()
                 && state.remediator.is_at_rest()
                 && !(full && state.remediator.clone().put_away().is_some())
         };
@@ -438,6 +524,7 @@ impl Decide {
     fn note(&mut self, before: (usize, usize, usize), out: &DecideOut) {
         let (incidents, remediations, ledger) = before;
         for incident in out.incidents.iter().skip(incidents) {
+            self.counters.judged_without += u64::from(!incident.judged_without.is_empty());
             self.digests.incidents = chain(
                 self.digests.incidents,
                 incident.id.as_bytes(),
@@ -478,6 +565,7 @@ impl Decide {
             held: (self.reorder.held() + self.early.len()) as u64,
             late: self.reorder.late,
             forced: self.reorder.forced,
+            shards_missing: self.scopes.values().map(|state| state.missing.len() as u64).sum(),
             scopes_without_telemetry: self.scopes.values().filter(|state| state.changes > 0).count() as u64,
             ahead: self.counters.ahead + self.ahead.refused,
             series_twice: self.twice.found().map(|found| found.series),
@@ -498,6 +586,15 @@ impl Decide {
             .iter()
             .filter(|(_, state)| state.changes >= least && long(state));
         apart.next().map(|(scope, state)| (scope, state.changes))
+    }
+
+    /// The scopes of which telemetry is missing, with the partitions that are silent.
+    pub fn missing(&self) -> impl Iterator<Item = (&Arc<str>, &[ShardId])> {
+        let all = self
+            .scopes
+            .iter()
+            .map(|(scope, state)| (scope, state.missing.as_slice()));
+        all.filter(|(_, missing)| !missing.is_empty())
     }
 
     /// Where series are seen in two partitions of one topic; `None` where no mark names any.
@@ -571,6 +668,10 @@ impl Decide {
             );
         }
         self.reorder.adopt(snapshot.reorder);
+        for state in scopes.values_mut() {
+            // an earlier program did not know: any that has had telemetry may have had some of it
+            state.shards.get_or_insert_with(|| self.reorder.with_telemetry());
+        }
         self.now = snapshot.now;
         self.scopes = scopes;
         self.away = snapshot.away.into_iter().collect();
@@ -645,7 +746,20 @@ impl ScopeState {
             heard: None,
             telemetry: false,
             changes: 0,
+            reached: None,
+            shards: Some(BTreeSet::new()),
+            missing: Vec::new(),
+            stopped: Stopped::default(),
         })
+    }
+
+    /// Notes that a shard has telemetry of the scope, if that is what it reads.
+    fn belongs(&mut self, shard: &ShardId, reorder: &Reorder) {
+        if let Some(shards) = self.shards.as_mut().filter(|shards| !shards.contains(shard))
+            && reorder.is_telemetry(shard)
+        {
+            shards.insert(shard.clone());
+        }
     }
 
     /// Notes that something came of the scope; `now` is as far as time has come.
@@ -677,7 +791,7 @@ impl ScopeState {
         silent * other_lived > other_silent * lived
     }
 
-    fn apply(&mut self, fact: &Fact, now: Timestamp, out: &mut DecideOut) {
+    fn apply(&mut self, fact: &Fact, now: Timestamp, clock: Clock, out: &mut DecideOut) {
         let cause = Cause {
             shard: fact.shard.clone(),
             seq: fact.seq,
@@ -689,6 +803,7 @@ impl ScopeState {
                 collect(self.remediator.step(Finding::Change(change), Some(&cause)), out);
                 self.diagnoser.step(Symptom::Change(change))
             }
+            FactBody::Anomaly(anomaly) if self.stopped.keeps(anomaly) => return,
             FactBody::Anomaly(anomaly) => self.diagnoser.step(Symptom::Anomaly(anomaly)),
             FactBody::Outcome(outcome) => {
                 let outcome = Outcome {
@@ -706,12 +821,32 @@ impl ScopeState {
             }
             FactBody::Progress(_) | FactBody::Epoch(_) => return,
         };
-        self.hand_on(incidents, Some(&cause), out);
+        self.hand_on(incidents, Some(&cause), clock, out);
+    }
+
+    /// Opens an incident where all telemetry has stopped, and ends it where some is back. Series that are silent by themselves
+    /// are judged a few windows after that.
+    fn look_for_stop(
+        &mut self,
+        scope: &Arc<str>,
+        silent: Option<Timestamp>,
+        (now, window): (Timestamp, Span),
+        clock: Clock,
+        out: &mut DecideOut,
+    ) {
+        let settles = Span::from_millis(SETTLES * window.as_millis());
+        let shards = self.shards.iter().flatten().cloned();
+        let changed = self.stopped.look(scope, silent, shards, (now, settles));
+        self.hand_on(changed.into_iter().collect(), None, clock, out);
+        for anomaly in self.stopped.left(now) {
+            let incidents = self.diagnoser.step(Symptom::Anomaly(&anomaly));
+            self.hand_on(incidents, None, clock, out);
+        }
     }
 
     /// Lets event time pass beat by beat, so that the rooms are told of the same times whenever marks happen to come. A mark
     /// brings the beats up to it; a fact, with `whole`, also the very moment before it.
-    fn pass_to(&mut self, reached: Timestamp, whole: bool, out: &mut DecideOut) {
+    fn pass_to(&mut self, reached: Timestamp, whole: bool, clock: Clock, out: &mut DecideOut) {
         if reached <= self.told {
             return;
         }
@@ -721,30 +856,32 @@ impl ScopeState {
             let mut next = (from.div_euclid(beat) + 1) * beat;
             while next <= until {
                 self.told = Timestamp::from_millis(next);
-                self.pass(self.told, out);
+                self.pass(self.told, clock, out);
                 next += beat;
             }
         }
         if whole {
             self.told = reached;
-            self.pass(reached, out);
+            self.pass(reached, clock, out);
         }
     }
 
-    fn pass(&mut self, reached: Timestamp, out: &mut DecideOut) {
+    fn pass(&mut self, reached: Timestamp, clock: Clock, out: &mut DecideOut) {
         let incidents = self.diagnoser.step(Symptom::Time(reached));
-        self.hand_on(incidents, None, out);
-        collect(self.remediator.step(Finding::Time(reached), None), out);
+        self.hand_on(incidents, None, clock, out);
+        if clock == Clock::Event {
+            collect(self.remediator.step(Finding::Time(reached), None), out);
+        }
     }
 
     /// Incidents go to remediation in order, each after the timers that were due before it.
-    fn hand_on(&mut self, incidents: Vec<Incident>, cause: Option<&Cause>, out: &mut DecideOut) {
-        for incident in incidents {
-            collect(
-                self.remediator
-                    .step(Finding::Time(incident.updated_at.minus(TICK)), None),
-                out,
-            );
+    fn hand_on(&mut self, incidents: Vec<Incident>, cause: Option<&Cause>, clock: Clock, out: &mut DecideOut) {
+        for mut incident in incidents {
+            incident.judged_without.clone_from(&self.missing);
+            if clock == Clock::Event {
+                let before = Finding::Time(incident.updated_at.minus(TICK));
+                collect(self.remediator.step(before, None), out);
+            }
             collect(self.remediator.step(Finding::Incident(&incident), cause), out);
             out.incidents.push(incident);
         }

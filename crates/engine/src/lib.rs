@@ -17,6 +17,7 @@ mod rekey;
 mod reorder;
 mod series;
 mod source;
+mod stopped;
 mod twice;
 
 pub use decide::{Decide, DecideCounters, DecideOut};

@@ -7,6 +7,7 @@ pub(crate) mod intake;
 mod judge;
 mod named;
 mod rollup;
+mod silence;
 mod state;
 
 use std::{collections::BTreeMap, sync::Arc};
@@ -27,6 +28,7 @@ use self::{
     evict::Ranking,
     intake::{Decoded, Taken, decoder_of},
     judge::Judge,
+    silence::Arrivals,
 };
 use crate::{
     EngineError, Model, Source, SourceKind,
@@ -175,6 +177,9 @@ pub struct Observe {
     /// When series were last named; no part of the state, like the roster.
     named: Option<Timestamp>,
     ranking: Ranking,
+    arrivals: Arrivals,
+    /// For how long others wait where nothing comes.
+    hold: Span,
     counters: ObserveCounters,
     with_scores: bool,
     /// What became of a state that was taken over, until an epoch puts it on record.
@@ -224,6 +229,8 @@ impl Observe {
         let judge = Judge::new(&matcher, &pipeline)?;
         let decoder = decoder_of(&pipeline, source.kind);
         Ok(Self {
+            hold: silence::hold(&pipeline),
+            arrivals: Arrivals::default(),
             raw: RawSlots::new(pipeline.limits.series),
             outlines: Outlines::default(),
             pipeline,
@@ -288,6 +295,7 @@ impl Observe {
     /// before a commit, a snapshot or a progress mark.
     pub fn record(&mut self, record: RecordRef<'_>, out: &mut ObserveOut) {
         self.counters.records += 1;
+        self.note_arrival(record.timestamp);
         match self.source.kind {
             SourceKind::Telemetry(_) | SourceKind::Rekeyed => {
                 self.telemetry(record, out);
@@ -337,7 +345,6 @@ impl Observe {
         }
         let mut pending = std::mem::take(&mut self.pending);
         let mut judge = std::mem::take(&mut self.judge);
-        let from = judge.said.len();
         {
             let table = &self.table;
             let scores = self.with_scores.then_some(&mut out.scores);
@@ -353,22 +360,25 @@ impl Observe {
             );
             self.taken_digest = digest;
         }
-        for anomaly in judge.said.drain(from..) {
-            let scope = anomaly.1;
-            let at = anomaly.0.at;
-            self.say(scope, at, FactBody::Anomaly(anomaly.0), out);
-        }
-        self.counters.alarms_suppressed += judge.suppressed.len() as u64;
-        out.suppressed.append(&mut judge.suppressed);
-        self.judge = judge;
+        self.say_judged(judge, out);
         pending.clear();
         self.pending = pending;
     }
 
-    /// Says how far the shard is. `roster` names every shard of the pipeline's sources; it is passed on when it has changed.
+    /// Says what the detectors found, and puts them back.
+    fn say_judged(&mut self, mut judge: Judge, out: &mut ObserveOut) {
+        for (anomaly, scope) in std::mem::take(&mut judge.said) {
+            self.say(scope, anomaly.at, FactBody::Anomaly(anomaly), out);
+        }
+        self.counters.alarms_suppressed += judge.suppressed.len() as u64;
+        out.suppressed.append(&mut judge.suppressed);
+        self.judge = judge;
+    }
+
+    /// Says how far the shard is. `idle` says that there has been nothing to read for as long as the options name. `roster` names every shard of the pipeline's sources; it is passed on when it has changed.
     pub fn tick(&mut self, wall: Timestamp, idle: bool, roster: &[ShardId], out: &mut ObserveOut) {
         self.flush(out);
-        let watermark = self.watermark();
+        let (watermark, silence) = (self.complete_to(wall, idle), self.silence(wall, idle));
         let changed = self.roster != roster;
         if changed {
             self.roster = roster.to_vec();
@@ -378,6 +388,8 @@ impl Observe {
             watermark,
             wall,
             idle,
+            silent: silence.map(|silence| silence.since),
+            stopped: silence.is_some_and(|silence| silence.stopped),
             roster,
             series: self.series_marks(wall),
         });

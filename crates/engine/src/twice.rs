@@ -147,6 +147,8 @@ mod tests {
             watermark: at(0),
             wall: at(0),
             idle: false,
+            silent: None,
+            stopped: false,
             roster: Vec::new(),
             series: Some(
                 series

@@ -404,6 +404,24 @@ fn after_a_loss_of_state_the_ledger_of_every_scope_begins_by_saying_so() {
         }),
     };
     decide.fact(edge, &mut out).unwrap();
+    assert!(out.ledger.is_empty(), "no shard has said that it is past that");
+    let progress = suture_event::Progress {
+        watermark: Timestamp::from_millis(6_000),
+        wall: Timestamp::from_millis(6_100),
+        idle: false,
+        silent: None,
+        stopped: false,
+        roster: Vec::new(),
+        series: None,
+    };
+    let mark = Fact {
+        scope: "".into(),
+        at: progress.watermark,
+        shard: shard("telemetry"),
+        seq: 1,
+        body: FactBody::Progress(progress),
+    };
+    decide.fact(mark, &mut out).unwrap();
     let said: Vec<_> = out.ledger.iter().map(|r| (&*r.scope, r.seq, r.begins_anew())).collect();
     // and no other: the default scope may live in another partition, and has one chain
     assert_eq!(said, [("staging", 0, true)]);
@@ -525,6 +543,8 @@ fn a_fact_from_long_ago_costs_no_more_than_the_month_before_today() {
             watermark: Timestamp::from_millis(at),
             wall: Timestamp::from_millis(at),
             idle: false,
+            silent: None,
+            stopped: false,
             roster: vec![shard("telemetry"), shard("changes")],
             series: None,
         }),

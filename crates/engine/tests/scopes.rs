@@ -90,6 +90,8 @@ fn mark(shard: &ShardId, minute: i64) -> Fact {
             watermark: at(minute),
             wall: at(minute),
             idle: false,
+            silent: None,
+            stopped: false,
             roster: Vec::new(),
             series: None,
         }),
@@ -138,6 +140,15 @@ impl Fold {
         assert!(self.decide.counters().facts >= before.facts);
     }
 
+    /// Takes a fact, and then marks of its time, by which it is judged.
+    fn tell(&mut self, fact: Fact) {
+        let minute = fact.at.since(at(0)).as_millis() / 60_000;
+        self.take(fact);
+        for shard in ["telemetry", "changes"].map(shard) {
+            self.take(mark(&shard, minute));
+        }
+    }
+
     fn ledger(&self, scope: &str) -> Vec<&LedgerRecord> {
         verify_chain(&self.out.ledger).unwrap();
         self.out
@@ -157,10 +168,10 @@ fn without_a_scope_in_the_file_everything_is_in_one() {
     let told = |pipeline: Arc<Pipeline>| {
         let mut fold = Fold::new(pipeline);
         fold.take(mark(&shard("telemetry"), 0));
-        fold.take(edge("default", 0));
-        fold.take(change("prod", 1));
-        fold.take(command("staging", 2, CommandKind::Freeze));
-        fold.take(command("", 3, CommandKind::Freeze));
+        fold.tell(edge("default", 0));
+        fold.tell(change("prod", 1));
+        fold.tell(command("staging", 2, CommandKind::Freeze));
+        fold.tell(command("", 3, CommandKind::Freeze));
         let scopes: Vec<String> = fold.out.ledger.iter().map(|record| record.scope.to_string()).collect();
         (scopes, fold.decide.counters().scopes_without_telemetry)
     };
@@ -174,16 +185,16 @@ fn environments_that_have_changes_alone_never_take_the_place_of_one_that_is_watc
     let mut fold = Fold::new(named("limits: {scopes: 3}\n"));
     for preview in 0..10 {
         fold.take(mark(&shard("telemetry"), preview));
-        fold.take(change(&format!("pr-{preview}"), preview));
+        fold.tell(change(&format!("pr-{preview}"), preview));
     }
     // production is met after there is no room left, and stays
-    fold.take(edge("prod", 10));
-    fold.take(command("prod", 10, CommandKind::Freeze));
+    fold.tell(edge("prod", 10));
+    fold.tell(command("prod", 10, CommandKind::Freeze));
     for preview in 11..40 {
         fold.take(mark(&shard("telemetry"), preview));
-        fold.take(change(&format!("pr-{preview}"), preview));
+        fold.tell(change(&format!("pr-{preview}"), preview));
     }
-    fold.take(command("prod", 40, CommandKind::Thaw));
+    fold.tell(command("prod", 40, CommandKind::Thaw));
     assert_eq!(fold.kinds("prod"), ["frozen", "thawed"]);
     let counters = fold.decide.counters();
     assert_eq!(
@@ -198,9 +209,9 @@ fn environments_that_have_changes_alone_never_take_the_place_of_one_that_is_watc
 
     // where every scope is watched, one of changes finds no room
     let mut full = Fold::new(named("limits: {scopes: 1}\n"));
-    full.take(edge("prod", 0));
-    full.take(change("pr-1", 1));
-    full.take(command("pr-1", 1, CommandKind::Freeze));
+    full.tell(edge("prod", 0));
+    full.tell(change("pr-1", 1));
+    full.tell(command("pr-1", 1, CommandKind::Freeze));
     let counters = full.decide.counters();
     assert_eq!(
         (
@@ -248,12 +259,12 @@ fn of_watched_scopes_the_one_that_is_still_for_longest_by_its_life_makes_room() 
 #[test]
 fn a_scope_that_was_put_away_goes_on_with_its_chain_when_it_comes_back() {
     let mut fold = Fold::new(named("limits: {scopes: 1}\n"));
-    fold.take(command("pr-1", 0, CommandKind::Freeze));
-    fold.take(change("pr-2", 1));
+    fold.tell(command("pr-1", 0, CommandKind::Freeze));
+    fold.tell(change("pr-2", 1));
     assert_eq!(fold.decide.counters().scopes_refused, 1, "one that is frozen stays");
-    fold.take(command("pr-1", 2, CommandKind::Thaw));
-    fold.take(change("pr-2", 3));
-    fold.take(command("pr-1", 4, CommandKind::Freeze));
+    fold.tell(command("pr-1", 2, CommandKind::Thaw));
+    fold.tell(change("pr-2", 3));
+    fold.tell(command("pr-1", 4, CommandKind::Freeze));
     assert_eq!(fold.kinds("pr-1"), ["frozen", "thawed", "scope_put_away", "frozen"]);
     assert_eq!(fold.ledger("pr-1").last().unwrap().seq, 3);
 }
@@ -274,7 +285,7 @@ fn a_scope_has_one_chain_however_many_partitions_hear_that_a_shard_began_anew() 
                 fold.take(fact("", 0, FactBody::Epoch(note(shard, edit))));
             }
             if partition == 4 && edit == 2 {
-                fold.take(edge("default", 1));
+                fold.tell(edge("default", 1));
             }
         }
         ledger.append(&mut fold.out.ledger);
@@ -366,7 +377,9 @@ fn options_of_an_edited_file_take_hold_of_what_a_restart_goes_on_with() {
     let after = named("diagnose: {background: {half_life: 9d}}\n");
     let mut out = DecideOut::default();
     let mut decide = Decide::new(before, Vec::new());
-    decide.fact(edge("prod", 0), &mut out).unwrap();
+    for fact in [edge("prod", 0), mark(&shard("telemetry"), 0)] {
+        decide.fact(fact, &mut out).unwrap();
+    }
     let mut edited = Decide::new(after, Vec::new());
     edited.restore(&decide.snapshot().unwrap()).unwrap();
     let state: serde_json::Value = rmp_serde::from_slice(&edited.snapshot().unwrap()).unwrap();

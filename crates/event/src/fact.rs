@@ -24,12 +24,20 @@ impl fmt::Display for ShardId {
 /// How far a shard is. Everything with a time at or before `watermark` that this shard will ever say has been said.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Progress {
-    /// Event time up to which the shard is complete; `Timestamp::MIN` before its first record.
+    /// Event time up to which the shard is complete; `Timestamp::MIN` before its first record. By the wall clock that of a
+    /// shard which has nothing to read goes on with the clock, as far behind it as a record may be that is still under way.
     pub watermark: Timestamp,
     /// The wall clock when the mark was made, as data.
     pub wall: Timestamp,
     /// Nothing in flight and the position is the partition's end, for the pipeline's `idle_after` or longer: do not wait.
     pub idle: bool,
+    /// The time of the shard's newest sample, where nothing has come of it for longer than is usual, and no more is waited
+    /// for; absent otherwise, and for shards that have no telemetry.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub silent: Option<Timestamp>,
+    /// Whether that is longer than was usual for it, so that its windows have closed by the clock on the wall.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub stopped: bool,
     /// Every shard of the pipeline's sources, so that none is forgotten before its first mark. Sent with a shard's first
     /// mark and whenever it changes; empty otherwise.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Direction, SignalKind, Timestamp};
+use crate::{Direction, ShardId, SignalKind, Timestamp};
 
 /// How bad it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
@@ -190,6 +190,10 @@ pub struct Incident {
     /// Anomalies beyond the bound on an incident's size, which are counted only.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub signals_left_out: u64,
+    /// Partitions that have telemetry of the scope and were silent when this was judged, for longer than anybody waits: what
+    /// they would have shown is not in it. What comes of them later amends it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub judged_without: Vec<ShardId>,
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref)] // serde passes a reference

@@ -279,6 +279,16 @@ const METRICS: &[Metric] = &[
             scopes.map(|n| Value::Gauge(n as f64))
         },
     ),
+    gauge(
+        "shards_missing",
+        "Partitions with telemetry of a scope that bring none any more, over all scopes",
+        |s| s.count(count::SHARDS_MISSING).map(|n| Value::Gauge(n as f64)),
+    ),
+    counter(
+        "judged_without",
+        "States of incidents that were told while telemetry of their scope was missing",
+        |s| s.count(count::JUDGED_WITHOUT).map(Value::Counter),
+    ),
     counter(
         "facts_ahead",
         "Facts and marks refused since they speak of a time far ahead of all others'",

@@ -3,6 +3,7 @@
 mod rekey;
 
 use std::{
+    collections::BTreeSet,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -74,6 +75,10 @@ pub mod count {
     pub const SCOPES_PUT_AWAY: &str = "scopes_put_away";
     /// Scopes with telemetry that made room for others.
     pub const SCOPES_DISPLACED: &str = "scopes_displaced";
+    /// Partitions with telemetry of a scope that are silent.
+    pub const SHARDS_MISSING: &str = "shards_missing";
+    /// States of incidents that were told while telemetry was missing.
+    pub const JUDGED_WITHOUT: &str = "judged_without";
     /// Scopes that have changes and no telemetry.
     pub const SCOPES_WITHOUT_TELEMETRY: &str = "scopes_without_telemetry";
     /// Facts and marks from far ahead of all others.
@@ -189,6 +194,7 @@ impl Folds for DecideFolds {
             warned_apart: false,
             full: Seldom::default(),
             seen: DecideCounters::default(),
+            missing: BTreeSet::new(),
             refused: Seldom::default(),
             out: DecideOut::default(),
         }))
@@ -356,6 +362,15 @@ impl Fold for ObserveFold {
         self.say(out);
     }
 
+    fn silent_to(&self, tick: Tick<'_>) -> Option<Timestamp> {
+        self.observe.silent_to(tick.wall, tick.idle)
+    }
+
+    fn pass_silence(&mut self, to: Timestamp, out: &mut Outputs) {
+        self.observe.pass_silence(to, &mut self.out);
+        self.say(out);
+    }
+
     fn tick(&mut self, tick: Tick<'_>, out: &mut Outputs) {
         self.observe.tick(tick.wall, tick.idle, tick.roster, &mut self.out);
         self.say(out);
@@ -416,6 +431,8 @@ struct DecideFold {
     full: Seldom,
     /// What was counted when it was last looked at.
     seen: DecideCounters,
+    /// The partitions that were judged without, when they were last looked at.
+    missing: BTreeSet<ShardId>,
     refused: Seldom,
     out: DecideOut,
 }
@@ -437,6 +454,26 @@ impl DecideFold {
             );
         }
         self.warned = found.is_some();
+    }
+
+    /// Says which partitions are judged without, when one more is, and when none is any more.
+    fn warn_of_missing(&mut self) {
+        let all = self.decide.missing();
+        let missing: BTreeSet<ShardId> = all.flat_map(|(_, shards)| shards.iter().cloned()).collect();
+        let more = missing.difference(&self.missing).next().is_some();
+        if more {
+            let scopes: Vec<&str> = self.decide.missing().map(|(scope, _)| &**scope).take(5).collect();
+            let partitions: Vec<String> = missing.iter().map(ToString::to_string).take(20).collect();
+            tracing::warn!(
+                partitions = partitions.join(", "),
+                how_many = missing.len(),
+                scopes = scopes.join(", "),
+                "judgement goes on without partitions that bring no telemetry any more: what comes of them later amends it"
+            );
+        } else if missing.is_empty() && !self.missing.is_empty() {
+            tracing::info!("every partition with telemetry is judged again");
+        }
+        self.missing = missing;
     }
 
     /// Says what a user must know of scopes: that there was no room for one, and that changes meet no telemetry.
@@ -513,6 +550,7 @@ impl Fold for DecideFold {
         // with every mark is often enough
         if marks {
             self.warn_of_scopes();
+            self.warn_of_missing();
         }
         self.warn_of_twice();
         self.say(out);
@@ -554,6 +592,8 @@ impl Fold for DecideFold {
         tell(count::SCOPES_DISPLACED, counters.scopes_displaced);
         tell(count::SCOPES_WITHOUT_TELEMETRY, counters.scopes_without_telemetry);
         tell(count::FACTS_AHEAD, counters.ahead);
+        tell(count::SHARDS_MISSING, counters.shards_missing);
+        tell(count::JUDGED_WITHOUT, counters.judged_without);
         if let Some(series) = counters.series_twice {
             tell(count::SERIES_TWICE, series);
         }

@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::{Context, bail};
-use suture_config::Pipeline;
+use suture_config::{Clock as Time, Pipeline};
 use suture_engine::Source;
 use suture_event::Span;
 use suture_log::Log;
@@ -366,7 +366,11 @@ fn options(pipeline: &Pipeline, names: &Topics) -> Options {
     Options {
         state_topic: names.state.to_string(),
         commit_interval: kafka.commit_interval,
-        idle_after: kafka.idle_after,
+        // by the wall clock a shard that is idle says itself up to when it is complete; by the event clock nobody could
+        idle_after: match pipeline.clock {
+            Time::Wall => kafka.idle_after,
+            Time::Event => kafka.patience,
+        },
         snapshot_interval: kafka.snapshot_interval,
         tick_interval: Span::from_secs(1).min(kafka.idle_after),
         ..Options::default()

@@ -479,6 +479,23 @@ impl Windows {
         }
     }
 
+    /// Closes every window that a sample of that time would close, though none has come: a sample that comes later and belongs
+    /// in one of them is late. Nothing happens before the first sample, where each sample is a window of its own, or for a time
+    /// that has been reached.
+    pub fn pass_to(&mut self, to: Timestamp, sink: &mut dyn FnMut(&Closed<'_>)) {
+        if let Some(shape) = self.shape.filter(|_| self.closes_at().is_some_and(|at| at <= to)) {
+            self.advance(shape, to.as_millis(), sink);
+        }
+    }
+
+    /// The time of a sample from which on a window closes; `None` before the first sample, and where each sample is a window
+    /// of its own.
+    #[must_use]
+    pub fn closes_at(&self) -> Option<Timestamp> {
+        let begun = self.shape.is_some() && self.newest != i64::MIN;
+        begun.then(|| Timestamp::from_millis(self.next_close))
+    }
+
     /// Touches the cells that the next samples go to. With many rows these are anywhere in memory; none of these reads
     /// waits for another, where a sample's update would wait for its own.
     #[inline]

@@ -281,6 +281,7 @@ fn incident(revision: u32, status: IncidentStatus) -> Incident {
             since: at,
         }],
         signals_left_out: 0,
+        judged_without: Vec::new(),
     }
 }
 

@@ -304,6 +304,9 @@ impl Observe {
     /// up together, and each waits for memory but once.
     pub fn records(&mut self, records: &[RecordRef<'_>], out: &mut ObserveOut) {
         let mut outlines = std::mem::take(&mut self.outlines);
+        for record in records {
+            self.note_arrival(record.timestamp);
+        }
         for run in records.chunks(RUN) {
             self.run(run, &mut outlines, out);
         }

@@ -190,6 +190,21 @@ impl Judge {
         });
     }
 
+    /// Judges every window that closes as time passes without samples.
+    pub(super) fn pass(
+        &mut self,
+        windows: &mut Windows,
+        to: Timestamp,
+        table: &SeriesTable,
+        mut scores: Option<&mut Vec<ScoreRow>>,
+        digest: &mut u64,
+    ) {
+        windows.pass_to(to, &mut |closed| {
+            *digest = fold_column(*digest, closed);
+            self.judge(closed, table, scores.as_deref_mut());
+        });
+    }
+
     fn judge(&mut self, closed: &Closed<'_>, table: &SeriesTable, mut scores: Option<&mut Vec<ScoreRow>>) {
         let scored = scores.is_some();
         self.split(closed, scored);

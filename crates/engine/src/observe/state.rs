@@ -7,7 +7,7 @@ use suture_codec::otlp::Histograms;
 use suture_detect::Budget;
 use suture_event::{Timestamp, Watched, stable_hash};
 
-use super::{Judge, Observe, carry::Terms, evict::Ranking, rollup::RollUp};
+use super::{Judge, Observe, carry::Terms, evict::Ranking, rollup::RollUp, silence::Arrivals};
 use crate::{
     ENGINE_VERSION, EngineError, misfit,
     series::{Series, SeriesTable},
@@ -50,6 +50,9 @@ pub(super) struct Snapshot {
     /// Silent series in the order in which they would be given up.
     #[serde(default)]
     ranking: Ranking,
+    /// When records came.
+    #[serde(default)]
+    arrivals: Arrivals,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -96,6 +99,7 @@ impl Observe {
                 .map(Blob),
             rollup: self.judge.rollup.clone(),
             ranking: self.ranking.clone(),
+            arrivals: self.arrivals.clone(),
         };
         // room for all of it at once: growing by doubling would hold it three times
         let rooms = snapshot.banks.iter().map(|Blob(bytes)| bytes.len()).sum::<usize>() + snapshot.windows.len();
@@ -132,6 +136,7 @@ impl Observe {
         self.taken_digest = snapshot.taken_digest;
         self.said_digest = snapshot.said_digest;
         self.newest = snapshot.newest;
+        self.arrivals = snapshot.arrivals.clone();
         self.versions = snapshot.versions.iter().cloned().collect();
         self.edges = snapshot.edges.iter().cloned().collect();
         self.watched = snapshot.watched.iter().cloned().collect();

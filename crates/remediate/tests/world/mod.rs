@@ -217,6 +217,7 @@ impl World {
             revision: 1,
             signals: signals.iter().map(signal).collect(),
             signals_left_out: 0,
+            judged_without: Vec::new(),
         }
     }
 

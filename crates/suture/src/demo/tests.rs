@@ -102,6 +102,7 @@ fn incident(fault: &Fault, at: Timestamp, status: IncidentStatus) -> Incident {
             signal("a2", "error_ratio", SignalKind::Errors),
         ],
         signals_left_out: 0,
+        judged_without: Vec::new(),
     }
 }
 
