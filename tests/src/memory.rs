@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use suture_log::{Isolation, Log, TopicPartition, memory::MemoryLog};
 
+use crate::undisturbed;
+
 /// A key and a value.
 pub type Said = (Option<Vec<u8>>, Vec<u8>);
 
@@ -26,4 +28,19 @@ pub fn read(log: &MemoryLog, at: &TopicPartition) -> Vec<Said> {
             return said;
         }
     }
+}
+
+/// What is visible in a topic, as text, in order of the keys.
+#[must_use]
+pub fn read_topic(log: &MemoryLog, topic: &str) -> Vec<undisturbed::Said> {
+    let partitions = log
+        .topic(topic)
+        .expect("a log that answers")
+        .expect("a topic that is there")
+        .partitions;
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("text");
+    let all = (0..partitions).flat_map(|partition| read(log, &TopicPartition::new(topic, partition)));
+    let mut said: Vec<undisturbed::Said> = all.map(|(key, value)| (key.map(text), text(value))).collect();
+    undisturbed::sort(&mut said);
+    said
 }

@@ -12,12 +12,12 @@ use crate::{
     disk::Disk,
     kafka,
     program::{self, Process},
-    undisturbed::Undisturbed,
+    undisturbed::{Said, Undisturbed, sort},
     wait,
 };
 
 /// Partitions of the telemetry.
-pub const PARTITIONS: i32 = 3;
+pub const PARTITIONS: i32 = 6;
 /// How long the outputs may take.
 const LONG: Duration = Duration::from_secs(180);
 /// What the outputs are compared in.
@@ -57,9 +57,6 @@ pub struct Shop {
     poison: usize,
     processes: u32,
 }
-
-/// A key and a value.
-type Said = (Option<String>, String);
 
 impl Shop {
     /// Makes the input topics on the broker, and writes the pipeline file. `kafka` is further settings of its `kafka`.
@@ -191,8 +188,13 @@ impl Shop {
     #[must_use]
     pub fn assigned(&self, plane: &str) -> Vec<String> {
         let own = match plane {
-            "observe" => vec!["-telemetry:0,1,2", "-changes:0", ".outcomes:0", ".commands:0"],
-            _ => vec![".facts:0"],
+            "observe" => vec![
+                "-telemetry:0,1,2,3,4,5",
+                "-changes:0",
+                ".outcomes:0,1,2,3,4,5",
+                ".commands:0,1,2,3,4,5",
+            ],
+            _ => vec![".facts:0,1,2,3,4,5"],
         };
         let own = own
             .into_iter()
@@ -261,10 +263,11 @@ impl Shop {
                 assert!(seen.iter().all(|letter| letter.header("suture_reason").is_some()));
                 continue;
             }
-            let seen: Vec<Said> = seen
+            let mut seen: Vec<Said> = seen
                 .into_iter()
                 .map(|record| (record.key, String::from_utf8(record.value).expect("JSON is text")))
                 .collect();
+            sort(&mut seen);
             let differs = (0..expected.len().max(seen.len())).find(|at| expected.get(*at) != seen.get(*at));
             if let Some(at) = differs {
                 panic!(
@@ -344,11 +347,9 @@ kafka:
     session.timeout.ms: 2000
     heartbeat.interval.ms: 300
   prefix: {name}
-  # no shard is given up as idle while its process is away: the result would depend on how long that takes
-  idle_after: 1h
   commit_interval: 20ms
   snapshot_interval: 500ms
-  topics: {{partitions: 1, replication: 1}}
+  topics: {{replication: 1}}
   {kafka}
 scope: {{label: environment, default: prod}}
 telemetry:

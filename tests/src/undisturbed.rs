@@ -20,9 +20,9 @@ pub struct Undisturbed {
     decided: Outputs,
 }
 
-/// The folds that a pipeline is made of, for one facts partition.
+/// The folds that a pipeline is made of, for so many facts partitions.
 #[must_use]
-pub fn folds(loaded: &Loaded) -> (ObserveFolds, DecideFolds) {
+pub fn folds(loaded: &Loaded, fact_partitions: i32) -> (ObserveFolds, DecideFolds) {
     let topics = Topics::of(&loaded.pipeline);
     let sources = Source::of_observe(&loaded.pipeline, loaded.expressions.as_ref()).expect("sources that can be");
     let observe = ObserveFolds {
@@ -30,7 +30,7 @@ pub fn folds(loaded: &Loaded) -> (ObserveFolds, DecideFolds) {
         sources,
         topics: topics.clone(),
         model: loaded.model.clone(),
-        fact_partitions: 1,
+        fact_partitions,
     };
     let decide = DecideFolds {
         pipeline: loaded.pipeline.clone(),
@@ -40,11 +40,20 @@ pub fn folds(loaded: &Loaded) -> (ObserveFolds, DecideFolds) {
     (observe, decide)
 }
 
+/// A key and a value.
+pub type Said = (Option<String>, String);
+
+/// Puts what partitions hold into the order of the keys, and leaves the order of each key's records.
+pub fn sort(said: &mut [Said]) {
+    said.sort_by(|a, b| a.0.cmp(&b.0));
+}
+
 impl Undisturbed {
     /// What comes of these records. `inputs` names every partition that observe reads, also those that are empty.
     #[must_use]
     pub fn of(loaded: &Loaded, mut inputs: Vec<(ShardId, Vec<&[u8]>)>) -> Self {
-        let (observe, decide) = folds(loaded);
+        // everything is in one scope, which is in one partition
+        let (observe, decide) = folds(loaded, 1);
         let facts_topic = observe.topics.facts.clone();
         inputs.sort_by(|a, b| a.0.cmp(&b.0));
         let roster: Vec<ShardId> = inputs.iter().map(|(shard, _)| shard.clone()).collect();
@@ -79,14 +88,18 @@ impl Undisturbed {
         }
     }
 
-    /// What goes to a topic, in order: keys and values, as text.
+    /// What goes to a topic: keys and values, as text, in order of the keys and of each key's records in their order, as it is
+    /// in its partition.
     #[must_use]
-    pub fn outputs(&self, topic: &str) -> Vec<(Option<String>, String)> {
+    pub fn outputs(&self, topic: &str) -> Vec<Said> {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let all = self.said.records().iter().chain(self.decided.records());
-        all.filter(|record| *record.topic == *topic)
+        let of_topic = all.filter(|record| *record.topic == *topic);
+        let mut said: Vec<Said> = of_topic
             .map(|record| (record.key.as_deref().map(text), text(value(record))))
-            .collect()
+            .collect();
+        sort(&mut said);
+        said
     }
 }
 

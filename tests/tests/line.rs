@@ -22,7 +22,7 @@ use suture_tests::{broker, kafka, program};
 
 /// Of the three bad deploys, two stand out well enough to be acted on by themselves.
 const SURE: usize = 2;
-const LONG: Duration = Duration::from_secs(180);
+const LONG: Duration = Duration::from_secs(400);
 
 /// Half a day at a sample a minute, in which three deploys go wrong.
 fn shop(seed: u64, kinds: &[FaultKind]) -> Recording {
@@ -87,8 +87,7 @@ clock: event
 kafka:
   client: {{bootstrap.servers: "${{KAFKA_BROKERS:-localhost:9092}}"}}
   prefix: {name}
-  idle_after: 1s
-  topics: {{partitions: 1, replication: 1}}
+  topics: {{replication: 1}}
 scope: {{label: environment, default: prod}}
 telemetry:
   - topic: {name}-telemetry

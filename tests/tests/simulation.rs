@@ -20,7 +20,7 @@ use suture_codec::records;
 use suture_config::Pipeline;
 use suture_event::{Fact, FactBody, LedgerRecord, ShardId, Span, stable_hash, verify_chain};
 use suture_log::{
-    Log, OutRecord, TopicPartition, TopicSpec,
+    Log, OutRecord, TopicSpec,
     memory::{MemoryLog, MemoryOptions},
 };
 use suture_runtime::{
@@ -36,7 +36,7 @@ const PIPELINE: &str = "
 version: 1
 name: shop
 clock: event
-kafka: {prefix: s, idle_after: 1h, topics: {partitions: 1}}
+kafka: {prefix: s}
 telemetry: [{topic: telemetry}]
 changes: [{topic: changes}]
 topology: {edges: [{from: shop, to: cart}]}
@@ -60,7 +60,9 @@ remediate:
         budget: {actions: 10, per: 1h}
         telemetry: [error_ratio]
 ";
-const PARTITIONS: i32 = 2;
+const PARTITIONS: usize = 6;
+/// Of what the program owns.
+const OWNED: i32 = 6;
 const MINUTES: i64 = 330;
 /// Of these, the cart's deploy goes wrong.
 const BAD: std::ops::Range<i64> = 170..270;
@@ -72,7 +74,7 @@ const METRICS: [(&str, f64, f64); 4] = [
     ("cpu_ratio", 0.3, 0.9),
 ];
 const START: i64 = 1_600_000_000_000;
-/// What is compared; all have one partition.
+/// What is compared.
 const OUTPUTS: [&str; 4] = ["incidents", "remediations", "ledger", "dead-letters"];
 
 /// The pipeline and its input, the same for all seeds.
@@ -110,10 +112,13 @@ fn world() -> &'static World {
             model: None,
             expressions: load::expressions(),
         };
-        let mut telemetry = vec![Vec::new(); 2];
+        let mut telemetry = vec![Vec::new(); PARTITIONS];
         for minute in 0..MINUTES {
-            for (service, partition) in [("shop", 0), ("cart", 1)] {
+            for service in ["shop", "cart"] {
                 for (metric, usual, bad) in METRICS {
+                    // two of the partitions get nothing but the end
+                    let series = stable_hash([metric.as_bytes(), service.as_bytes()]);
+                    let partition = usize::try_from(series % (PARTITIONS as u64 - 2)).unwrap();
                     let noise = stable_hash([metric.as_bytes(), service.as_bytes(), &minute.to_le_bytes()]) % 1_000;
                     let level = if BAD.contains(&minute) { bad } else { usual };
                     let value = level * (0.9 + 0.2 * noise as f64 / 1_000.0);
@@ -133,22 +138,18 @@ fn world() -> &'static World {
             deploy("bad", "2020-09-13T15:16:00Z"),
             deploy("of-another-year", "2021-09-13T15:16:00Z"),
         ];
-        let empty: &[String] = &[];
-        let all = [
-            ("telemetry", 0, telemetry[0].as_slice()),
-            ("telemetry", 1, &telemetry[1]),
-            ("changes", 0, &changes),
-            ("s.outcomes", 0, empty),
-            ("s.commands", 0, empty),
-        ];
-        let inputs = all.map(|(topic, partition, records)| {
+        let telemetry_of = (0..)
+            .zip(&telemetry)
+            .map(|(n, records)| ("telemetry", n, records.as_slice()));
+        let inputs = telemetry_of.chain([("changes", 0, changes.as_slice())]);
+        let inputs = inputs.map(|(topic, partition, records)| {
             let topic = topic.into();
             (
                 ShardId { topic, partition },
                 records.iter().map(String::as_bytes).collect(),
             )
         });
-        let undisturbed = Undisturbed::of(&loaded, inputs.to_vec());
+        let undisturbed = Undisturbed::of(&loaded, inputs.collect());
         for what in OUTPUTS {
             let said = undisturbed.outputs(&format!("s.{what}"));
             assert!(!said.is_empty(), "an undisturbed run says nothing to {what}");
@@ -164,7 +165,7 @@ fn world() -> &'static World {
 
 #[derive(Default)]
 struct Shop {
-    fed: [usize; 2],
+    fed: [usize; PARTITIONS],
 }
 
 impl Shop {
@@ -188,7 +189,8 @@ impl Scenario for Shop {
     fn log(&self, clock: &Arc<HandClock>) -> MemoryLog {
         let clock = Arc::clone(clock);
         let log = MemoryLog::with_clock(MemoryOptions::default(), move || clock.wall());
-        log.create_topics(&[TopicSpec::new("telemetry", PARTITIONS), TopicSpec::new("changes", 1)])
+        let partitions = i32::try_from(PARTITIONS).unwrap();
+        log.create_topics(&[TopicSpec::new("telemetry", partitions), TopicSpec::new("changes", 1)])
             .unwrap();
         topics::create(&log, &world().loaded.pipeline).unwrap();
         let changes = world()
@@ -201,11 +203,11 @@ impl Scenario for Shop {
 
     fn planes(&self) -> Vec<SimulatedPlane> {
         let loaded = &world().loaded;
-        let (observe, decide) = folds(loaded);
+        let (observe, decide) = folds(loaded, OWNED);
         let names = Topics::of(&loaded.pipeline);
         let options = Options {
             state_topic: names.state.to_string(),
-            idle_after: Span::from_hours(1),
+            idle_after: loaded.pipeline.kafka.patience,
             snapshot_interval: Span::from_secs(3),
             snapshot_piece: 1_000,
             snapshot_stride: 4_000,
@@ -236,21 +238,21 @@ impl Scenario for Shop {
     }
 
     fn feed(&mut self, log: &MemoryLog, random: &mut ChaCha8Rng) {
-        let partition = random.random_range(0..2);
-        let to = self.fed[partition] + random.random_range(1..40);
+        let partition = random.random_range(0..PARTITIONS);
+        let to = self.fed[partition] + random.random_range(1..60);
         // the last record is for the end
         self.feed_to(log, partition, to.min(world().telemetry[partition].len() - 1));
     }
 
     fn finish(&mut self, log: &MemoryLog) {
-        for partition in 0..2 {
+        for partition in 0..PARTITIONS {
             self.feed_to(log, partition, usize::MAX);
         }
     }
 
     fn settle(&self) -> usize {
-        // each of five shards gets its turn and ticks, one turn in five and a second apart
-        400
+        // each of nineteen shards gets its turn and ticks, one turn in nineteen and a second apart
+        1_500
     }
 
     fn verify(&self, log: &MemoryLog) -> Result<u64, String> {
@@ -258,7 +260,7 @@ impl Scenario for Shop {
         let mut count = 0;
         for what in OUTPUTS {
             let topic = format!("s.{what}");
-            let (seen, wanted) = (read(log, &topic), undisturbed.outputs(&topic));
+            let (seen, wanted) = (memory::read_topic(log, &topic), undisturbed.outputs(&topic));
             if let Some(at) = (0..seen.len().max(wanted.len())).find(|at| seen.get(*at) != wanted.get(*at)) {
                 return Err(format!(
                     "{topic} differs at {at}: {:?} and not {:?}",
@@ -272,7 +274,7 @@ impl Scenario for Shop {
                 verify_chain(&ledger).map_err(|error| error.to_string())?;
             }
         }
-        let facts = read(log, "s.facts").into_iter();
+        let facts = memory::read_topic(log, "s.facts").into_iter();
         let mut seen: Vec<Fact> = facts
             .map(|(_, value)| records::decode(value.as_bytes()).unwrap())
             .filter(|fact: &Fact| !matches!(fact.body, FactBody::Progress(_) | FactBody::Epoch(_)))
@@ -289,13 +291,6 @@ impl Scenario for Shop {
         }
         Ok(count + seen.len() as u64)
     }
-}
-
-/// What is visible in the only partition of a topic: keys and values.
-fn read(log: &MemoryLog, topic: &str) -> Vec<(Option<String>, String)> {
-    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-    let said = memory::read(log, &TopicPartition::new(topic, 0)).into_iter();
-    said.map(|(key, value)| (key.map(text), text(value))).collect()
 }
 
 #[test]

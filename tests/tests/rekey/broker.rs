@@ -41,10 +41,9 @@ kafka:
     session.timeout.ms: 2000
     heartbeat.interval.ms: 300
   prefix: {NAME}
-  idle_after: 1h
   commit_interval: 20ms
   snapshot_interval: 500ms
-  topics: {{partitions: 1, replication: 1}}
+  topics: {{replication: 1}}
 scope: {{label: environment, default: prod}}
 telemetry: [{{topic: {NAME}-telemetry}}]
 rekey: {{partitions: {REKEYED}}}

@@ -36,7 +36,7 @@ const PIPELINE: &str = "
 version: 1
 name: shop
 clock: event
-kafka: {prefix: s, idle_after: 1h, topics: {partitions: 1}}
+kafka: {prefix: s}
 telemetry: [{topic: telemetry}]
 rekey: {partitions: 3}
 window: {size: 1m, lateness: 40m}
@@ -47,6 +47,8 @@ diagnose: {open: {false_incidents: {at_most: 1000, per: 1d}}}
 const PARTITIONS: usize = 2;
 /// Partitions that it is put into.
 const REKEYED: i32 = 3;
+/// Of the other topics that the program owns.
+const OWNED: i32 = 6;
 const MINUTES: i64 = 330;
 /// Of these, everything goes wrong.
 const BAD: std::ops::Range<i64> = 170..270;
@@ -117,17 +119,17 @@ fn empty_log(clock: &Arc<HandClock>) -> MemoryLog {
 
 fn planes(loaded: &Loaded, in_step: Option<Span>) -> Vec<SimulatedPlane> {
     let pipeline = &loaded.pipeline;
-    let (observe, decide) = folds(loaded);
+    let (observe, decide) = folds(loaded, OWNED);
     let rekey = RekeyFolds {
         pipeline: pipeline.clone(),
         sources: Source::of_rekey(pipeline, loaded.expressions.as_ref()).unwrap(),
         topics: observe.topics.clone(),
-        fact_partitions: 1,
+        fact_partitions: OWNED,
     };
     let names = Topics::of(pipeline);
     let options = Options {
         state_topic: names.state.to_string(),
-        idle_after: Span::from_hours(1),
+        idle_after: pipeline.kafka.patience,
         snapshot_interval: Span::from_secs(3),
         snapshot_piece: 1_000,
         snapshot_stride: 4_000,
@@ -210,8 +212,8 @@ impl Scenario for Spread {
     }
 
     fn settle(&self) -> usize {
-        // each of observe's five shards gets its turn and ticks, one turn in five and a second apart
-        400
+        // each of observe's fifteen shards gets its turn and ticks, one turn in fifteen and a second apart
+        1_200
     }
 
     fn verify(&self, log: &MemoryLog) -> Result<u64, String> {
@@ -231,8 +233,8 @@ fn rekeyed(log: &MemoryLog) -> Vec<Vec<Vec<u8>>> {
 
 fn verify(log: &MemoryLog, rekeyed: &[Vec<Vec<u8>>]) -> Result<u64, String> {
     let count = nothing_is_lost_or_doubled(rekeyed)?;
-    let letters = memory::read(log, &TopicPartition::new("s.dead-letters", 0));
-    if letters.len() != POISON || letters.iter().any(|(_, value)| value != b"not telemetry") {
+    let letters = memory::read_topic(log, "s.dead-letters");
+    if letters.len() != POISON || letters.iter().any(|(_, value)| value != "not telemetry") {
         return Err(format!("{} dead letters, and not {POISON}", letters.len()));
     }
     Ok(count)
@@ -294,19 +296,11 @@ fn as_undisturbed(loaded: &Loaded, log: &MemoryLog, rekeyed: &[Vec<Vec<u8>>]) ->
             records.iter().map(Vec::as_slice).collect(),
         ));
     }
-    for topic in ["s.outcomes", "s.commands"] {
-        let topic = topic.into();
-        inputs.push((ShardId { topic, partition: 0 }, Vec::new()));
-    }
     let undisturbed = Undisturbed::of(loaded, inputs);
-    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
     let mut count = 0;
     for what in OUTPUTS {
         let topic = format!("s.{what}");
-        let seen: Vec<(Option<String>, String)> = memory::read(log, &TopicPartition::new(topic.as_str(), 0))
-            .into_iter()
-            .map(|(key, value)| (key.map(text), text(value)))
-            .collect();
+        let seen = memory::read_topic(log, &topic);
         let wanted = undisturbed.outputs(&topic);
         if seen != wanted {
             return Err(format!(
@@ -317,9 +311,9 @@ fn as_undisturbed(loaded: &Loaded, log: &MemoryLog, rekeyed: &[Vec<Vec<u8>>]) ->
         }
         count += seen.len() as u64;
     }
-    let facts = memory::read(log, &TopicPartition::new("s.facts", 0)).into_iter();
+    let facts = memory::read_topic(log, "s.facts").into_iter();
     let mut seen: Vec<Fact> = facts
-        .map(|(_, value)| records::decode(&value).unwrap())
+        .map(|(_, value)| records::decode(value.as_bytes()).unwrap())
         .filter(|fact: &Fact| !matches!(fact.body, FactBody::Progress(_) | FactBody::Epoch(_)))
         .collect();
     let mut wanted = undisturbed.facts;
@@ -390,7 +384,7 @@ impl Scenario for Outage {
     fn feed(&mut self, _: &MemoryLog, _: &mut ChaCha8Rng) {}
 
     fn settle(&self) -> usize {
-        400
+        1_200
     }
 
     fn verify(&self, log: &MemoryLog) -> Result<u64, String> {
@@ -405,7 +399,7 @@ impl Scenario for Outage {
 
 /// Samples that observe drops as late of these records.
 fn late(loaded: &Loaded, rekeyed: &[Vec<Vec<u8>>]) -> u64 {
-    let (observe, _) = folds(loaded);
+    let (observe, _) = folds(loaded, OWNED);
     let (mut late, mut said) = (0, Outputs::default());
     for (partition, records) in (0..).zip(rekeyed) {
         let topic = "s.rekeyed".into();
