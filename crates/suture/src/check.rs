@@ -70,13 +70,13 @@ pub fn check(args: &Args) -> anyhow::Result<ExitCode> {
             let file = path.parent().unwrap_or(Path::new(".")).join(file);
             if let Err(error) = crate::load::read_model(&file, &pipeline) {
                 bad = true;
-                eprintln!("{}: model: {error:#}", path.display());
+                crate::tell(format_args!("{}: model: {error:#}\n", path.display()));
             }
         }
         if let Err(error) = crate::run::can_store(&pipeline) {
             // the file may well be right, and be meant for another build
             bad |= args.strict;
-            eprintln!("{}: {error:#}", path.display());
+            crate::tell(format_args!("{}: {error:#}\n", path.display()));
         }
         if args.explain {
             print!("{}", pipeline.explain());
@@ -86,6 +86,9 @@ pub fn check(args: &Args) -> anyhow::Result<ExitCode> {
         }
         #[cfg(feature = "kafka")]
         if args.connect {
+            let brokers = pipeline.kafka.client.get("bootstrap.servers");
+            let brokers = brokers.map_or("the default broker", String::as_str);
+            crate::tell(format_args!("{}: asking {brokers}\n", path.display()));
             for problem in crate::topics::connect(&pipeline)? {
                 bad = true;
                 println!("{}: {problem}", path.display());

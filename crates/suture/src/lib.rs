@@ -33,9 +33,15 @@ pub fn exit(done: anyhow::Result<ExitCode>) -> ExitCode {
         Err(error) => error,
     };
     if let Some(bad) = error.downcast_ref::<load::BadPipeline>() {
-        eprint!("{bad}");
+        tell(format_args!("{bad}"));
         return ExitCode::from(load::EXIT_CONFIG);
     }
-    eprintln!("suture: {error:#}");
+    tell(format_args!("suture: {error:#}\n"));
     ExitCode::FAILURE
+}
+
+/// Writes to standard error, if it is open.
+pub(crate) fn tell(what: std::fmt::Arguments<'_>) {
+    use std::io::Write as _;
+    let _ = std::io::stderr().write_fmt(what);
 }

@@ -17,7 +17,9 @@ pub fn start(format: Format, usual: &str) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(usual));
     let logs = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr);
+        .with_writer(std::io::stderr)
+        // what cannot be written is let go: there is nowhere left to say so, and trying to would end the thread that logs
+        .log_internal_errors(false);
     // a second start, as in tests, changes nothing
     let _ = match format {
         Format::Text => logs.with_target(false).try_init(),

@@ -91,12 +91,16 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         .worker_threads(2)
         .enable_all()
         .build()?;
-    runtime.block_on(async {
+    let done = runtime.block_on(async {
         listen_for_signals(shutdown.clone())?;
         let pipeline = loaded.pipeline.clone();
         let (prepared, create) = (log.clone(), args.create_topics);
         let ready = tokio::task::spawn_blocking(move || prepare(prepared.as_ref(), &pipeline, create));
-        ready.await.context("preparing the topics")??;
+        tokio::select! {
+            ready = ready => ready.context("preparing the topics")??,
+            // nothing has been begun that there is to finish, and a broker that is not there answers late
+            () = asked(&shutdown) => return Ok(()),
+        }
         let planes = Planes {
             log,
             clock: Arc::new(suture_runtime::SystemClock::default()),
@@ -110,7 +114,18 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
             metrics::serve(address, planes.seen(&loaded.pipeline, args.plane)).await?;
         }
         planes.run(&loaded, args.plane).await
-    })
+    });
+    // what still asks a broker for an answer is not waited for
+    runtime.shutdown_background();
+    done
+}
+
+/// Comes back once the shutdown is asked for.
+#[cfg(feature = "kafka")]
+async fn asked(shutdown: &Shutdown) {
+    while !shutdown.is_requested() {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
 }
 
 /// The log of a pipeline's broker.

@@ -155,10 +155,15 @@ pub fn connect(pipeline: &Pipeline) -> anyhow::Result<Vec<String>> {
     topics.extend(owned(pipeline).into_iter().map(|spec| spec.name));
     let mut problems = log.check(&pipeline.observe_group(), &topics);
     for spec in owned(pipeline) {
-        if let Ok(Some(found)) = log.topic(&spec.name) {
-            let told = compare(&spec, &found).into_iter();
-            let told = told.chain(compare_partitions(pipeline, &spec, &found));
-            problems.extend(told.map(|problem| problem.to_string()));
+        match log.topic(&spec.name) {
+            Ok(Some(found)) => {
+                let told = compare(&spec, &found).into_iter();
+                let told = told.chain(compare_partitions(pipeline, &spec, &found));
+                problems.extend(told.map(|problem| problem.to_string()));
+            }
+            Ok(None) => {}
+            // told above, and each further topic would be waited for in vain
+            Err(_) => break,
         }
     }
     Ok(problems)
