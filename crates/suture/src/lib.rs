@@ -1,5 +1,6 @@
 //! The program's parts: the commands, and how the crates are wired together for each.
 
+pub mod acl;
 pub mod assign;
 pub mod check;
 pub mod demo;

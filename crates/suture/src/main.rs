@@ -24,6 +24,7 @@ enum Command {
     Plot(suture::plot::Args),
     Demo(suture::demo::Args),
     Check(suture::check::Args),
+    Acl(suture::acl::Args),
     /// Print the JSON Schema of pipeline files, for editors to complete from.
     Schema,
     #[cfg(feature = "history")]
@@ -50,6 +51,7 @@ fn main() -> ExitCode {
         Command::Plot(args) => suture::plot::plot(&args).map(ok),
         Command::Demo(args) => suture::demo::demo(&args),
         Command::Check(args) => suture::check::check(&args),
+        Command::Acl(args) => suture::acl::acl(&args).map(ok),
         Command::Schema => suture::check::schema().map(ok),
         #[cfg(feature = "history")]
         Command::Query(args) => suture::query::query(&args).map(ok),
