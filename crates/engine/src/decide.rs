@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use suture_config::{Clock, Pipeline};
 use suture_diagnose::{Diagnoser, Input as Symptom};
 use suture_event::{
-    ActionRequest, Cause, Command, Edge, EdgeSource, EpochNote, Fact, FactBody, Incident, LedgerRecord, Outcome,
+    ActionRequest, Cause, Command, CommandKind, Edge, EdgeSource, EpochNote, Fact, FactBody, Incident, LedgerRecord, Outcome,
     Progress, ShardId, Span, Timestamp, stable_hash,
 };
 use suture_remediate::{Input as Finding, Output, PutAway, Remediator, kind};
@@ -41,6 +41,11 @@ const VERSION_SEEN: &str = "service.version";
 
 /// Windows after telemetry is back until a series that is silent still is so by itself.
 const SETTLES: i64 = 3;
+
+/// Who freezes a scope of which the state was lost, and for how long after the loss a scope that is met is taken for one that was
+/// known before.
+const GUARD: &str = "suture";
+const WARY: Span = Span::from_hours(24);
 
 /// Notes on shards that began anew which are kept for the first scope that comes; of each shard the last.
 const UNSAID: usize = 64;
@@ -465,6 +470,22 @@ impl Decide {
                 body: &body,
             };
             collect(state.remediator.step(note, cause.as_ref()), out);
+        }
+        if let Some(lost) = self.lost.as_ref().filter(|lost| self.now.max(lost.wall) <= lost.wall.plus(WARY)) {
+            // what was frozen, spent and under way is not known any more
+            let freeze = Command {
+                id: format!("{}-{}-lost", lost.shard, lost.number).into(),
+                at: self.now,
+                by: GUARD.into(),
+                scope: fact.scope.clone(),
+                reason: format!(
+                    "the state of decide was lost ({}): freezes, budgets and actions under way are not known. Look at the \
+                     ledger, and thaw the scope",
+                    lost.cause
+                ),
+                kind: CommandKind::Freeze,
+            };
+            collect(state.remediator.step(Finding::Command(&freeze), None), out);
         }
         self.scopes.insert(fact.scope.clone(), state);
         Ok(true)

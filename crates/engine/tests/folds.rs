@@ -424,7 +424,11 @@ fn after_a_loss_of_state_the_ledger_of_every_scope_begins_by_saying_so() {
     decide.fact(mark, &mut out).unwrap();
     let said: Vec<_> = out.ledger.iter().map(|r| (&*r.scope, r.seq, r.begins_anew())).collect();
     // and no other: the default scope may live in another partition, and has one chain
-    assert_eq!(said, [("staging", 0, true)]);
+    assert_eq!(said, [("staging", 0, true), ("staging", 1, false)]);
+    // until somebody has looked, nothing is acted on
+    assert_eq!(&*out.ledger[1].kind, "frozen");
+    let reason = out.ledger[1].body["reason"].as_str().unwrap();
+    assert!(reason.contains("older than the retained log") && reason.contains("thaw"), "{reason}");
     // what was there before the loss stays a chain, and so does what comes after it
     let twice = [&out.ledger[..], &out.ledger[..]].concat();
     suture_event::verify_chain(&twice).unwrap();

@@ -23,7 +23,7 @@ pub enum Error {
     #[error(
         "shard {shard}: replaying offsets {from} to {to} gave another state than was committed; the engine is not \
          deterministic or a snapshot was tampered with. Keep the state topic and report this; to go on without the \
-         shard's state, delete the group's offset of this partition or set it with the broker's tools"
+         shard's state, set the group's offset of this partition anew with the broker's tools"
     )]
     Diverged {
         /// The shard.
@@ -45,6 +45,22 @@ pub enum Error {
         was: i32,
         /// How many it has.
         now: i32,
+    },
+    /// The group has no offset of a partition that it has worked on.
+    #[error(
+        "shard {shard}: group {group} has no offset of it, but {trace}: the broker has forgotten how far it was, and from the \
+         start all that was said would be said again, actions too. To go on where the partition ends now: \
+         kafka-consumer-groups.sh --bootstrap-server … --group {group} --topic {topic} --reset-offsets --to-latest --execute \
+         (or --to-datetime, with when it last ran). It then begins without its state, and decide acts on nothing until somebody \
+         thaws the scope", topic = .shard.topic
+    )]
+    OffsetsLost {
+        /// The shard.
+        shard: TopicPartition,
+        /// The group.
+        group: String,
+        /// What shows that it has worked.
+        trace: String,
     },
     /// A topic of the plane does not exist.
     #[error("topic {topic} does not exist; create it, or run with --create-topics if it is one of suture's own")]

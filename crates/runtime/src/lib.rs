@@ -30,7 +30,7 @@ pub use error::Error;
 pub use fold::{Epoch, EpochCause, Fingerprint, Fold, FoldError, Folds, Outputs, Tick};
 pub use metrics::{Counter, Gauge, Histogram, Metrics, Phase, ShardMetrics};
 pub use objects::{Objects, ObjectsError};
-pub use options::{OnRepartition, Options, Start};
+pub use options::{OnLostOffsets, OnRepartition, Options, Start};
 pub use plane::{Plane, Shutdown};
 
 #[cfg(test)]

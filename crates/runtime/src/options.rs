@@ -23,6 +23,17 @@ pub enum OnRepartition {
     Accept,
 }
 
+/// What to do where the group has no offset of a partition, and there are traces of a shard that has worked on it: the
+/// broker forgets the offsets of a group that was away for its `offsets.retention.minutes`, a week.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OnLostOffsets {
+    /// Stop the shard with an error that says how to go on: all that it said once would be said again.
+    Refuse,
+    /// Begin anew where a shard begins that nobody has ever run.
+    #[default]
+    Accept,
+}
+
 /// How a plane is run. Every bound is here.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Options {
@@ -42,6 +53,11 @@ pub struct Options {
     pub start: Start,
     /// What to do when the number of partitions changed.
     pub on_repartition: OnRepartition,
+    /// What to do when the group's offsets are gone. Default: begin anew.
+    pub on_lost_offsets: OnLostOffsets,
+    /// A topic that only this plane writes to, kept for good: where it holds records and the group has no offset at all, the
+    /// offsets are lost.
+    pub witness_topic: Option<String>,
     /// Outputs are committed at most this often, and then at once. Default 100 ms.
     pub commit_interval: Span,
     /// Positions without any output are committed this often. Default 1 s.
@@ -98,6 +114,8 @@ impl Default for Options {
             ticks: false,
             start: Start::Earliest,
             on_repartition: OnRepartition::Refuse,
+            on_lost_offsets: OnLostOffsets::default(),
+            witness_topic: None,
             commit_interval: Span::from_millis(100),
             position_interval: Span::from_secs(1),
             max_outputs: 10_000,

@@ -7,7 +7,7 @@ use suture_log::{Batch, Isolation, Offset, TopicPartition};
 use tracing::{error, info, warn};
 
 use crate::{
-    EpochCause, Error, Fold, FoldError, ObjectsError, Outputs,
+    EpochCause, Error, Fold, FoldError, ObjectsError, OnLostOffsets, Outputs,
     error::Failure,
     lease::{Lease, Origin},
     mark::Mark,
@@ -181,7 +181,19 @@ fn base(
                 epoch: 0,
                 offset: lease.start,
             };
-            let number = inventory.last_epoch_beside(beginning).map_or(0, |epoch| epoch + 1);
+            let before = inventory.last_epoch_beside(beginning);
+            if before.is_some() && env.options.on_lost_offsets == OnLostOffsets::Refuse {
+                let offset = inventory.manifests.keys().map(|id| id.offset).max();
+                let trace = match offset {
+                    Some(offset) => format!("there is a snapshot of offset {offset}"),
+                    None => "there are pieces of its snapshots".to_owned(),
+                };
+                return Err(lost(env, at, trace));
+            }
+            if let Some(trace) = witness(env, at)? {
+                return Err(lost(env, at, trace));
+            }
+            let number = before.map_or(0, |epoch| epoch + 1);
             return Ok(Base {
                 fold: create(env, at)?,
                 epoch: (number, Some(EpochCause::First)),
@@ -269,6 +281,42 @@ fn base(
         fold: create(env, at)?,
         epoch: (next, Some(EpochCause::Cold { reason })),
     })
+}
+
+fn lost(env: &Env, at: &TopicPartition, trace: String) -> Failure {
+    Failure::Stop(Error::OffsetsLost {
+        shard: at.clone(),
+        group: env.options.group.clone(),
+        trace,
+    })
+}
+
+/// What shows that the plane has worked, where the group has no offset of the whole topic: a shard that is new beside others
+/// that have worked is one that was added.
+fn witness(env: &Env, at: &TopicPartition) -> Result<Option<String>, Failure> {
+    let (log, options) = (env.log.as_ref(), &env.options);
+    let Some(topic) = options
+        .witness_topic
+        .as_ref()
+        .filter(|_| options.on_lost_offsets == OnLostOffsets::Refuse)
+    else {
+        return Ok(None);
+    };
+    let of = |topic: &str| -> Result<Vec<TopicPartition>, Failure> {
+        let partitions = log.topic(topic)?.map_or(0, |info| info.partitions);
+        Ok((0..partitions).map(|partition| TopicPartition::new(topic, partition)).collect())
+    };
+    // first what is written: whoever has written since has committed, too
+    let mut written = false;
+    for partition in of(topic)? {
+        written |= log.range(&partition)?.end > 0;
+    }
+    if !written {
+        return Ok(None);
+    }
+    let committed = log.committed_before(&options.group, &of(&at.topic)?)?;
+    let none = committed.iter().all(Option::is_none);
+    Ok(none.then(|| format!("topic {topic} holds what it decided")))
 }
 
 /// Why a snapshot is of no use.

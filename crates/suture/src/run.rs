@@ -7,7 +7,7 @@ use suture_config::{Clock as Time, Pipeline};
 use suture_engine::Source;
 use suture_event::Span;
 use suture_log::Log;
-use suture_runtime::{Clock, Metrics, Objects, Options, Plane, Shutdown};
+use suture_runtime::{Clock, Metrics, Objects, OnLostOffsets, Options, Plane, Shutdown};
 
 #[cfg(feature = "kafka")]
 use crate::load;
@@ -315,6 +315,8 @@ impl Planes {
             ]
             .map(ToString::to_string)
             .to_vec(),
+            // kept for good, and written to by nobody else
+            witness_topic: Some(names.ledger.to_string()),
             ..options(pipeline, &names)
         };
         let folds = DecideFolds {
@@ -380,6 +382,7 @@ fn options(pipeline: &Pipeline, names: &Topics) -> Options {
     let kafka = &pipeline.kafka;
     Options {
         state_topic: names.state.to_string(),
+        on_lost_offsets: OnLostOffsets::Refuse,
         commit_interval: kafka.commit_interval,
         // by the wall clock a shard that is idle says itself up to when it is complete; by the event clock nobody could
         idle_after: match pipeline.clock {

@@ -134,6 +134,11 @@ impl MemoryLog {
         self.shared.notify();
     }
 
+    /// Forgets the offsets of a group, as a broker does once the group was away for `offsets.retention.minutes`.
+    pub fn forget_offsets(&self, group: &str) {
+        self.shared.lock().forget_offsets(group);
+    }
+
     /// Drops the records before an offset, as retention does.
     ///
     /// # Errors

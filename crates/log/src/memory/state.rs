@@ -329,6 +329,10 @@ impl State {
         self.rebalance();
     }
 
+    pub(super) fn forget_offsets(&mut self, group: &str) {
+        self.group(group).offsets.clear();
+    }
+
     pub(super) fn expel(&mut self, client: &str) {
         self.groups.values_mut().for_each(|group| group.expel(client));
         self.rebalance();

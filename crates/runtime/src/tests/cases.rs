@@ -13,7 +13,7 @@ use suture_log::{
 
 use super::sample::{SampleFolds, by_shard, read, sample_log, sample_options, undisturbed};
 use crate::{
-    Clock, Error, Objects, OnRepartition, Options, Start,
+    Clock, Error, Objects, OnLostOffsets, OnRepartition, Options, Start,
     error::Failure,
     lease::lease,
     metrics::ShardMetrics,
@@ -511,6 +511,34 @@ fn ticks_leave_no_trace_in_the_state() {
     rig.feed(7);
     rig.work(&mut shard);
     rig.assert_undisturbed();
+}
+
+#[test]
+fn offsets_that_the_broker_has_forgotten_are_noticed_and_nothing_is_said_again() {
+    let mut rig = Rig::new();
+    rig.options.on_lost_offsets = OnLostOffsets::Refuse;
+    let mut shard = rig.live();
+    rig.feed(30);
+    rig.work(&mut shard);
+    rig.snapshot(&mut shard);
+    drop(shard);
+    let said = read(&rig.log, "out").concat().len();
+    rig.log.forget_offsets("g");
+    let text = rig.refused().to_string();
+    assert!(text.contains("a snapshot of offset 30") && text.contains("--group g --topic in"), "{text}");
+    // one that has neither offsets nor snapshots is new, unless what it alone writes to tells otherwise
+    rig.options.group = "other".to_owned();
+    rig.options.witness_topic = Some("out".to_owned());
+    let text = rig.refused().to_string();
+    assert!(text.contains("topic out holds") && text.contains("--group other --topic in"), "{text}");
+    rig.options.witness_topic = Some("dead".to_owned());
+    drop(rig.live());
+    rig.options.witness_topic = Some("out".to_owned());
+    drop(rig.live());
+    rig.options.group = "g".to_owned();
+    rig.options.on_lost_offsets = OnLostOffsets::Accept;
+    drop(rig.live());
+    assert_eq!(read(&rig.log, "out").concat().len(), said, "nothing was said meanwhile");
 }
 
 #[test]
