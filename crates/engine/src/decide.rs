@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 use suture_config::{Clock, Pipeline};
 use suture_diagnose::{Diagnoser, Input as Symptom};
 use suture_event::{
-    ActionRequest, Cause, Command, CommandKind, Edge, EdgeSource, EpochNote, Fact, FactBody, Incident, LedgerRecord, Outcome,
-    Progress, ShardId, Span, Timestamp, stable_hash,
+    ActionRequest, Cause, Command, CommandKind, Edge, EdgeSource, EpochNote, Fact, FactBody, Incident, LedgerRecord,
+    Outcome, Progress, ShardId, Span, Timestamp, stable_hash,
 };
 use suture_remediate::{Input as Finding, Output, PutAway, Remediator, kind};
 
@@ -471,7 +471,11 @@ impl Decide {
             };
             collect(state.remediator.step(note, cause.as_ref()), out);
         }
-        if let Some(lost) = self.lost.as_ref().filter(|lost| self.now.max(lost.wall) <= lost.wall.plus(WARY)) {
+        if let Some(lost) = self
+            .lost
+            .as_ref()
+            .filter(|lost| self.now.max(lost.wall) <= lost.wall.plus(WARY))
+        {
             // what was frozen, spent and under way is not known any more
             let freeze = Command {
                 id: format!("{}-{}-lost", lost.shard, lost.number).into(),

@@ -38,6 +38,9 @@ use crate::{
 
 /// Samples are judged at the latest when this many wait.
 const PENDING: usize = 8_192;
+/// How seldom a mark tells of nothing but the time, at least; and where nobody waits for the shard.
+const QUIET: Span = Span::from_secs(2);
+const UNAWAITED: Span = Span::from_secs(10);
 /// Everything before a watermark has been said, but samples of the very same millisecond may still come.
 const TICK: Span = Span::from_millis(1);
 
@@ -96,6 +99,30 @@ pub struct SuppressedAlarm {
     pub score: f64,
     /// What was measured; absent for a silent series.
     pub value: Option<f64>,
+}
+
+/// What a mark said last.
+#[derive(Debug, Clone, Copy)]
+struct Told {
+    wall: Timestamp,
+    watermark: Timestamp,
+    seq: u64,
+    idle: bool,
+    silent: Option<(Timestamp, bool)>,
+}
+
+impl Told {
+    /// Whether others must hear of it now: something was said or has changed; or time alone has gone on, and long enough.
+    fn is_news(&self, before: Self, pause: Span) -> bool {
+        let still = self.idle && before.idle || self.watermark == before.watermark;
+        self.seq != before.seq
+            || (self.idle, self.silent) != (before.idle, before.silent)
+            || !still
+            || self.wall >= before.wall.plus(pause)
+            || self.wall < before.wall
+            // a replay has no clock, and ticks when it has something to say
+            || self.wall == Timestamp::MIN
+    }
 }
 
 /// What observe said, in order.
@@ -174,6 +201,8 @@ pub struct Observe {
     /// Who is watched in which kinds of signal, by scope, as far as it was said.
     watched: std::collections::BTreeSet<(Arc<str>, Watched)>,
     roster: Vec<ShardId>,
+    /// What the last mark said; no part of the state, as marks are not.
+    told: Option<Told>,
     /// When series were last named; no part of the state, like the roster.
     named: Option<Timestamp>,
     ranking: Ranking,
@@ -252,6 +281,7 @@ impl Observe {
             edges: std::collections::BTreeSet::new(),
             watched: std::collections::BTreeSet::new(),
             roster: Vec::new(),
+            told: None,
             named: None,
             ranking: Ranking::default(),
             counters: ObserveCounters::default(),
@@ -375,11 +405,22 @@ impl Observe {
         self.judge = judge;
     }
 
-    /// Says how far the shard is. `idle` says that there has been nothing to read for as long as the options name. `roster` names every shard of the pipeline's sources; it is passed on when it has changed.
+    /// Says how far the shard is, where that is news. `idle` says that there has been nothing to read for as long as the options name. `roster` names every shard of the pipeline's sources; it is passed on when it has changed.
     pub fn tick(&mut self, wall: Timestamp, idle: bool, roster: &[ShardId], out: &mut ObserveOut) {
         self.flush(out);
         let (watermark, silence) = (self.complete_to(wall, idle), self.silence(wall, idle));
         let changed = self.roster != roster;
+        let told = Told {
+            wall,
+            watermark,
+            seq: self.seq,
+            idle,
+            silent: silence.map(|silence| (silence.since, silence.stopped)),
+        };
+        if !changed && self.told.is_some_and(|before| !told.is_news(before, self.pause())) {
+            return;
+        }
+        self.told = Some(told);
         if changed {
             self.roster = roster.to_vec();
         }
@@ -401,6 +442,15 @@ impl Observe {
             seq: self.seq,
             body,
         });
+    }
+
+    /// How long the clock on the wall alone goes on until a mark tells of it: nobody waits for what executors and humans say.
+    fn pause(&self) -> Span {
+        let half = Span::from_millis(self.pipeline.kafka.patience.as_millis() / 2);
+        match self.source.kind {
+            SourceKind::Telemetry(_) | SourceKind::Rekeyed | SourceKind::Changes => QUIET.min(half),
+            SourceKind::Outcomes | SourceKind::Commands => UNAWAITED.min(half),
+        }
     }
 
     /// Says that the shard began anew, and what of its state went on; what ended with the rest follows. Like a mark the note

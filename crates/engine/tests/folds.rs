@@ -428,7 +428,10 @@ fn after_a_loss_of_state_the_ledger_of_every_scope_begins_by_saying_so() {
     // until somebody has looked, nothing is acted on
     assert_eq!(&*out.ledger[1].kind, "frozen");
     let reason = out.ledger[1].body["reason"].as_str().unwrap();
-    assert!(reason.contains("older than the retained log") && reason.contains("thaw"), "{reason}");
+    assert!(
+        reason.contains("older than the retained log") && reason.contains("thaw"),
+        "{reason}"
+    );
     // what was there before the loss stays a chain, and so does what comes after it
     let twice = [&out.ledger[..], &out.ledger[..]].concat();
     suture_event::verify_chain(&twice).unwrap();

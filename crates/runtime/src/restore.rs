@@ -304,7 +304,9 @@ fn witness(env: &Env, at: &TopicPartition) -> Result<Option<String>, Failure> {
     };
     let of = |topic: &str| -> Result<Vec<TopicPartition>, Failure> {
         let partitions = log.topic(topic)?.map_or(0, |info| info.partitions);
-        Ok((0..partitions).map(|partition| TopicPartition::new(topic, partition)).collect())
+        Ok((0..partitions)
+            .map(|partition| TopicPartition::new(topic, partition))
+            .collect())
     };
     // first what is written: whoever has written since has committed, too
     let mut written = false;

@@ -103,8 +103,10 @@ fn lines(pipeline: &Pipeline, args: &Args) -> String {
     head.push_str(" --add");
     let mut script = Script {
         head,
-        text: String::from("# Nothing else may write to what suture owns: what is not allowed must be denied, so see that\n\
-             # allow.everyone.if.no.acl.found is false.\n"),
+        text: String::from(
+            "# Nothing else may write to what suture owns: what is not allowed must be denied, so see that\n\
+             # allow.everyone.if.no.acl.found is false.\n",
+        ),
     };
     run(&mut script, pipeline, &names, args);
     script.role("Executors: requests in, outcomes out.");
@@ -142,7 +144,12 @@ fn run(script: &mut Script, pipeline: &Pipeline, names: &Topics, args: &Args) {
     for name in [&names.facts, &names.state].into_iter().chain(&names.rekeyed) {
         script.topic(who, BOTH, name);
     }
-    for name in [&names.incidents, &names.remediations, &names.ledger, &names.dead_letters] {
+    for name in [
+        &names.incidents,
+        &names.remediations,
+        &names.ledger,
+        &names.dead_letters,
+    ] {
         script.topic(who, WRITE, name);
     }
     let rekeys = pipeline.rekey.is_some().then(|| pipeline.rekey_group());
@@ -187,16 +194,23 @@ mod tests {
     fn each_owned_topic_is_written_by_whom_it_is_meant_for_alone() {
         let text = printed(PIPELINE, &["--produce", "User:ci bot"]);
         let writers = |topic: &str| -> Vec<&str> {
-            let of_topic = text.lines().filter(|line| {
-                line.contains("--operation Write") && line.split(' ').any(|word| word == topic)
-            });
+            let of_topic = text
+                .lines()
+                .filter(|line| line.contains("--operation Write") && line.split(' ').any(|word| word == topic));
             let mut who: Vec<&str> = of_topic
                 .filter_map(|line| line.split("--allow-principal ").nth(1)?.split(" --operation").next())
                 .collect();
             who.sort_unstable();
             who
         };
-        for own in ["s.facts", "s.ledger", "s.state", "s.incidents", "s.remediations", "s.dead-letters"] {
+        for own in [
+            "s.facts",
+            "s.ledger",
+            "s.state",
+            "s.incidents",
+            "s.remediations",
+            "s.dead-letters",
+        ] {
             assert_eq!(writers(own), ["User:suture"], "{own}");
         }
         assert_eq!(writers("s.outcomes"), ["User:suture-execute"]);
@@ -205,7 +219,10 @@ mod tests {
         assert!(text.contains("--bootstrap-server a:9092,b:9092 "));
         assert!(text.contains("--transactional-id s-shop-decide. --resource-pattern-type prefixed"));
         assert!(!text.contains("Create"));
-        assert!(printed(PIPELINE, &["--create-topics"]).contains("--operation Create --topic s. --resource-pattern-type prefixed"));
+        assert!(
+            printed(PIPELINE, &["--create-topics"])
+                .contains("--operation Create --topic s. --resource-pattern-type prefixed")
+        );
     }
 
     #[test]

@@ -325,8 +325,18 @@ impl ObserveFold {
                 fact.scope = one.clone();
             }
             let Some(value) = encoded(&fact) else { continue };
-            if !to_all {
-                outputs.push(OutRecord::new(facts.clone(), fact.scope.as_bytes(), value));
+            // where there is one scope, its partition alone has to know
+            let one = self.one.as_ref().filter(|_| to_all);
+            if let Some(key) = one.or_else(|| (!to_all).then_some(&fact.scope)) {
+                let value = match (&mut fact.body, named) {
+                    (FactBody::Progress(progress), Some(named)) => {
+                        progress.series = Some(named);
+                        encoded(&fact)
+                    }
+                    _ => Some(value),
+                };
+                let Some(value) = value else { continue };
+                outputs.push(OutRecord::new(facts.clone(), key.as_bytes(), value));
                 continue;
             }
             let mut first = 0;

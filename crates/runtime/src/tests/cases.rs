@@ -525,12 +525,18 @@ fn offsets_that_the_broker_has_forgotten_are_noticed_and_nothing_is_said_again()
     let said = read(&rig.log, "out").concat().len();
     rig.log.forget_offsets("g");
     let text = rig.refused().to_string();
-    assert!(text.contains("a snapshot of offset 30") && text.contains("--group g --topic in"), "{text}");
+    assert!(
+        text.contains("a snapshot of offset 30") && text.contains("--group g --topic in"),
+        "{text}"
+    );
     // one that has neither offsets nor snapshots is new, unless what it alone writes to tells otherwise
     rig.options.group = "other".to_owned();
     rig.options.witness_topic = Some("out".to_owned());
     let text = rig.refused().to_string();
-    assert!(text.contains("topic out holds") && text.contains("--group other --topic in"), "{text}");
+    assert!(
+        text.contains("topic out holds") && text.contains("--group other --topic in"),
+        "{text}"
+    );
     rig.options.witness_topic = Some("dead".to_owned());
     drop(rig.live());
     rig.options.witness_topic = Some("out".to_owned());
