@@ -77,10 +77,15 @@ impl Undisturbed {
         let mut decide = decide.create(&shard).expect("the shard of decide");
         let mut decided = Outputs::default();
         let is_fact = |record: &&OutRecord| record.topic == facts_topic;
-        let facts = said.records().iter().filter(is_fact).map(value);
-        for (offset, value) in (0..).zip(facts.clone().chain(marks.records().iter().map(value))) {
-            decide.record(plain(offset, value), &mut decided);
+        let facts = said.records().iter().filter(is_fact);
+        for (offset, fact) in (0..).zip(facts.clone().chain(marks.records())) {
+            let record = RecordRef {
+                headers: fact.headers.as_headers(),
+                ..plain(offset, value(fact))
+            };
+            decide.record(record, &mut decided);
         }
+        let facts = facts.map(value);
         Self {
             facts: facts.map(|value| records::decode(value).expect("a fact")).collect(),
             said,

@@ -19,6 +19,7 @@ use crate::{
     ahead::Ahead,
     misfit,
     reorder::{ByWall, Pushed, Reorder},
+    seal::{Seal, Seals},
     stopped::Stopped,
     twice::{SeenTwice, Twice},
 };
@@ -163,6 +164,7 @@ pub struct Decide {
     /// Facts from further ahead than clocks may be, by the clock on the wall, and when they came: taken once it is as far.
     early: VecDeque<(Timestamp, Fact)>,
     twice: Twice,
+    seals: Seals,
     digests: Digests,
 }
 
@@ -184,6 +186,8 @@ struct Snapshot {
     early: VecDeque<(Timestamp, Fact)>,
     #[serde(default)]
     twice: Twice,
+    #[serde(default = "Seals::of_old")]
+    seals: Seals,
     digests: Digests,
 }
 
@@ -223,8 +227,18 @@ impl Decide {
             ahead: Ahead::default(),
             early: VecDeque::new(),
             twice: Twice::default(),
+            seals: Seals::default(),
             digests: Digests::default(),
         }
+    }
+
+    /// Whether a fact is its shard's, by what its record carries beside it; to be asked once, before it is taken. An error says
+    /// why it is not.
+    ///
+    /// # Errors
+    /// Where it must not be taken.
+    pub fn admit(&mut self, fact: &Fact, seal: Option<Seal>) -> Result<(), String> {
+        self.seals.admit(fact, seal)
     }
 
     /// Takes one fact and appends what follows from it.
@@ -654,6 +668,7 @@ impl Decide {
             ahead: &self.ahead,
             early: &self.early,
             twice: &self.twice,
+            seals: &self.seals,
             digests: self.digests,
         };
         rmp_serde::to_vec_named(&view).map_err(|e| snapshot_error(&e))
@@ -705,6 +720,7 @@ impl Decide {
         self.ahead = snapshot.ahead;
         self.early = snapshot.early;
         self.twice = snapshot.twice;
+        self.seals = snapshot.seals;
         self.digests = snapshot.digests;
         Ok(())
     }
@@ -723,6 +739,7 @@ struct SnapshotView<'a> {
     ahead: &'a Ahead,
     early: &'a VecDeque<(Timestamp, Fact)>,
     twice: &'a Twice,
+    seals: &'a Seals,
     digests: Digests,
 }
 

@@ -15,6 +15,7 @@ mod observe;
 mod raw;
 mod rekey;
 mod reorder;
+mod seal;
 mod series;
 mod source;
 mod stopped;
@@ -26,13 +27,14 @@ pub use expression::{Expressions, Filter, NoExpressions, Rows, ValueOf};
 pub use model::{Model, ModelAbout};
 pub use observe::{Band, DeadLetter, Observe, ObserveCounters, ObserveOut, ScoreRow, SuppressedAlarm};
 pub use rekey::{Rekey, RekeyCounters, RekeyOut, Routed, VERSIONS_HEADER};
+pub use seal::Seal;
 pub use source::{Source, SourceKind};
 pub use suture_event::{Headers, HeadersBuf, RecordRef};
 pub use twice::SeenTwice;
 
 /// The version of the folds: another one may say other things of the same records. A state of an earlier one is carried over
 /// and opens a new epoch.
-pub const ENGINE_VERSION: u32 = 5;
+pub const ENGINE_VERSION: u32 = 6;
 
 /// The version whose states, and models, and all since can be gone on from.
 pub const OLDEST_STATE: u32 = 3;

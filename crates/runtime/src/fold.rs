@@ -50,6 +50,11 @@ pub trait Fold: Send {
         let _ = (to, out);
     }
 
+    /// The shard goes on, or begins, in this epoch: told before it is live. No part of the state.
+    fn resume(&mut self, epoch: u32) {
+        let _ = epoch;
+    }
+
     /// A new epoch begins here: what was done before cannot be refolded into what is done from here on. Called before the
     /// first record of the epoch; its outputs are committed together with a snapshot, so it may change the state.
     fn epoch(&mut self, epoch: &Epoch, out: &mut Outputs);

@@ -131,6 +131,7 @@ pub(crate) fn restore(
         silences,
         in_step,
     };
+    shard.fold.resume(shard.epoch);
     if let Some(cause) = cause {
         shard.begin_epoch(cause)?;
     }

@@ -11,7 +11,7 @@ use std::{
 use suture_codec::{Message, cdevents, records};
 use suture_config::Pipeline;
 use suture_engine::{
-    Decide, DecideCounters, DecideOut, ENGINE_VERSION, EngineError, Model, Observe, ObserveOut, RecordRef, Source,
+    Decide, DecideCounters, DecideOut, ENGINE_VERSION, EngineError, Model, Observe, ObserveOut, RecordRef, Seal, Source,
 };
 use suture_event::{Carried, Edge, Fact, FactBody, ShardId, Timestamp};
 use suture_log::{Batch, HeadersBuf, OutRecord};
@@ -161,6 +161,7 @@ impl Folds for ObserveFolds {
                 .is_one()
                 .then(|| self.pipeline.scope.default.as_str().into()),
             fact_partitions: self.fact_partitions,
+            epoch: 0,
             refused: Seldom::default(),
             out: ObserveOut::default(),
         }))
@@ -222,6 +223,8 @@ struct ObserveFold {
     /// The one scope, where the pipeline names none: all of its facts belong in one partition.
     one: Option<Arc<str>>,
     fact_partitions: i32,
+    /// The epoch that the shard is in, which goes with each of its facts.
+    epoch: u32,
     refused: Seldom,
     out: ObserveOut,
 }
@@ -265,9 +268,18 @@ fn warn_of_dead_letter(seldom: &mut Seldom, shard: &ShardId, offset: i64, reason
 /// Records that are taken in together.
 const TOGETHER: usize = 256;
 
+/// A fact's record, with the header that tells it from what others write.
+fn record_of(topic: &Arc<str>, key: &[u8], value: Vec<u8>, seal: Seal) -> OutRecord {
+    let mut record = OutRecord::new(topic.clone(), key, value);
+    let mut headers = HeadersBuf::default();
+    headers.push(Seal::HEADER, Some(seal.encode().as_bytes()));
+    record.headers = headers;
+    record
+}
+
 /// A record for each of these partitions of a topic, for what each of them must know.
-fn push_to(topic: &Arc<str>, partitions: std::ops::Range<i32>, value: Vec<u8>, outputs: &mut Outputs) {
-    let mut record = OutRecord::new(topic.clone(), "", value);
+fn push_to(topic: &Arc<str>, partitions: std::ops::Range<i32>, (value, seal): (Vec<u8>, Seal), outputs: &mut Outputs) {
+    let mut record = record_of(topic, b"", value, seal);
     record.key = None;
     for partition in partitions {
         outputs.push(OutRecord {
@@ -313,13 +325,14 @@ impl ObserveFold {
                 "an alarm was suppressed by its budget"
             );
         }
-        let facts = &self.topics.facts;
+        let (facts, epoch) = (&self.topics.facts, self.epoch);
         for mut fact in self.out.facts.drain(..) {
             // what compares series is one, and needs them once
             let named = match &mut fact.body {
                 FactBody::Progress(progress) => progress.series.take(),
                 _ => None,
             };
+            let seal = Seal { epoch, seq: fact.seq };
             let to_all = matches!(fact.body, FactBody::Progress(_) | FactBody::Epoch(_));
             if let Some(one) = self.one.as_ref().filter(|_| !to_all) {
                 fact.scope = one.clone();
@@ -336,17 +349,17 @@ impl ObserveFold {
                     _ => Some(value),
                 };
                 let Some(value) = value else { continue };
-                outputs.push(OutRecord::new(facts.clone(), key.as_bytes(), value));
+                outputs.push(record_of(facts, key.as_bytes(), value, seal));
                 continue;
             }
             let mut first = 0;
             if let (FactBody::Progress(progress), Some(_)) = (&mut fact.body, &named) {
                 progress.series = named;
                 let Some(value) = encoded(&fact) else { continue };
-                push_to(facts, 0..1, value, outputs);
+                push_to(facts, 0..1, (value, seal), outputs);
                 first = 1;
             }
-            push_to(facts, first..self.fact_partitions, value, outputs);
+            push_to(facts, first..self.fact_partitions, (value, seal), outputs);
         }
     }
 }
@@ -370,6 +383,10 @@ impl Fold for ObserveFold {
         self.take(&records, out);
         self.observe.flush(&mut self.out);
         self.say(out);
+    }
+
+    fn resume(&mut self, epoch: u32) {
+        self.epoch = epoch;
     }
 
     fn silent_to(&self, tick: Tick<'_>) -> Option<Timestamp> {
@@ -553,6 +570,13 @@ impl Fold for DecideFold {
                 return;
             }
         };
+        let header = record.headers.iter().find(|(name, _)| *name == Seal::HEADER);
+        let seal = header.and_then(|(_, value)| Seal::decode(value?));
+        if let Err(reason) = self.decide.admit(&fact, seal) {
+            warn_of_dead_letter(&mut self.refused, &shard, record.offset, &reason);
+            out.push_dead_letter(dead_letter(&self.topics, &shard, record, &reason, 0));
+            return;
+        }
         let marks = matches!(fact.body, FactBody::Progress(_));
         if let Err(reason) = self.decide.fact(fact, &mut self.out) {
             out.push_dead_letter(dead_letter(&self.topics, &shard, record, &reason.to_string(), 0));

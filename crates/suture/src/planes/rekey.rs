@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use suture_config::Pipeline;
-use suture_engine::{RecordRef, Rekey, RekeyOut, Source, VERSIONS_HEADER};
+use suture_engine::{RecordRef, Rekey, RekeyOut, Seal, Source, VERSIONS_HEADER};
 use suture_event::{Fact, FactBody, ShardId, Timestamp};
 use suture_log::{Batch, HeadersBuf, OutRecord};
 use suture_runtime::{Epoch, EpochCause, Fingerprint, Fold, FoldError, Folds, Outputs, Tick};
@@ -115,7 +115,11 @@ impl Fold for RekeyFold {
             body: FactBody::Epoch(epoch_note(epoch)),
         };
         if let Some(value) = encoded(&fact) {
-            push_to(&self.topics.facts, 0..self.fact_partitions, value, out);
+            let seal = Seal {
+                epoch: epoch.number,
+                seq: 0,
+            };
+            push_to(&self.topics.facts, 0..self.fact_partitions, (value, seal), out);
         }
     }
 
