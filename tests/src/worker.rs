@@ -73,6 +73,7 @@ fn pipeline(path: &Path, clock: Arc<OffClock>, shutdown: Shutdown) {
     let loaded = suture::load::load(path, None).expect("a pipeline that can be");
     let planes = suture::run::Planes {
         log: suture::run::connect(&loaded.pipeline).expect("settings that are right"),
+        rekey_log: None,
         clock,
         shutdown: shutdown.clone(),
         rekey: Arc::default(),

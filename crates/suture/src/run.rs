@@ -103,6 +103,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         }
         let planes = Planes {
             log,
+            rekey_log: connect_rekey(&loaded.pipeline)?,
             clock: Arc::new(suture_runtime::SystemClock::default()),
             shutdown: shutdown.clone(),
             rekey: Arc::new(Metrics::default()),
@@ -134,11 +135,31 @@ pub fn connect(pipeline: &Pipeline) -> anyhow::Result<Arc<dyn Log>> {
     Ok(Arc::new(kafka(pipeline)?))
 }
 
+/// The same for the repartition stage, whose output is all of the telemetry, and is read by this program alone.
+#[cfg(feature = "kafka")]
+pub fn connect_rekey(pipeline: &Pipeline) -> anyhow::Result<Option<Arc<dyn Log>>> {
+    let set = |key: &str| pipeline.kafka.client.contains_key(key);
+    if pipeline.rekey.is_none() || set("compression.type") || set("compression.codec") {
+        return Ok(None);
+    }
+    let mut client = pipeline.kafka.client.clone();
+    client.insert("compression.type".to_owned(), "lz4".to_owned());
+    Ok(Some(Arc::new(kafka_with(pipeline, client)?)))
+}
+
 /// The Kafka cluster of a pipeline.
 #[cfg(feature = "kafka")]
 pub fn kafka(pipeline: &Pipeline) -> anyhow::Result<suture_kafka::KafkaLog> {
+    kafka_with(pipeline, pipeline.kafka.client.clone())
+}
+
+#[cfg(feature = "kafka")]
+fn kafka_with(
+    pipeline: &Pipeline,
+    client: std::collections::BTreeMap<String, String>,
+) -> anyhow::Result<suture_kafka::KafkaLog> {
     Ok(suture_kafka::KafkaLog::new(suture_kafka::Options {
-        client: pipeline.kafka.client.clone(),
+        client,
         protocol: match pipeline.kafka.protocol {
             suture_config::Protocol::Classic => suture_kafka::Protocol::Cooperative,
             suture_config::Protocol::Consumer => suture_kafka::Protocol::Consumer,
@@ -172,6 +193,8 @@ pub fn prepare(log: &dyn Log, pipeline: &Pipeline, create: bool) -> anyhow::Resu
 pub struct Planes {
     /// What they read from and write to.
     pub log: Arc<dyn Log>,
+    /// The same for the repartition stage, where it has a way of its own.
+    pub rekey_log: Option<Arc<dyn Log>>,
     /// Their time.
     pub clock: Arc<dyn Clock>,
     /// What ends them.
@@ -276,7 +299,9 @@ impl Planes {
             fact_partitions: self.fact_partitions(&names)?,
             topics: names,
         };
-        Ok(self.plane(Arc::new(folds), options, &self.rekey))
+        let plane = self.plane(Arc::new(folds), options, &self.rekey);
+        let log = self.rekey_log.clone().unwrap_or_else(|| self.log.clone());
+        Ok(Plane { log, ..plane })
     }
 
     fn observe_plane(&self, loaded: &Loaded) -> anyhow::Result<Plane> {

@@ -95,6 +95,7 @@ async fn a_scrape_during_a_run_shows_what_happens() {
     let shutdown = Shutdown::new();
     let planes = Planes {
         log: Arc::new(log.clone()),
+        rekey_log: None,
         clock: Arc::new(SystemClock::default()),
         shutdown: shutdown.clone(),
         rekey: Arc::default(),

@@ -39,6 +39,7 @@ fn loaded(text: &str) -> Loaded {
 fn planes(log: &MemoryLog, shutdown: &Shutdown, assign: &[&str]) -> Planes {
     Planes {
         log: Arc::new(log.clone()),
+        rekey_log: None,
         clock: Arc::new(SystemClock::default()),
         shutdown: shutdown.clone(),
         rekey: Arc::default(),
