@@ -157,8 +157,13 @@ impl Fold for SampleFold {
         Ok(())
     }
     fn digest(&self) -> u64 {
-        let silent = self.state.silent.map_or(0, Timestamp::as_millis);
-        stable_hash([self.state.digest.to_le_bytes().as_slice(), &silent.to_le_bytes()])
+        match self.state.silent {
+            Some(silent) => stable_hash([
+                self.state.digest.to_le_bytes().as_slice(),
+                &silent.as_millis().to_le_bytes(),
+            ]),
+            None => self.state.digest,
+        }
     }
 }
 
