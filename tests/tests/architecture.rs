@@ -12,16 +12,17 @@ use std::{
 };
 
 /// Which crates of the workspace each crate stands on: those and no others.
-const ARROWS: [(&str, &[&str]); 15] = [
+const ARROWS: [(&str, &[&str]); 16] = [
     ("event", &[]),
     ("codec", &["event"]),
     ("window", &["event"]),
     ("detect", &["event"]),
     ("diagnose", &["event"]),
-    ("remediate", &["event"]),
+    ("permit", &["event"]),
+    ("remediate", &["event", "permit"]),
     (
         "config",
-        &["event", "codec", "window", "detect", "diagnose", "remediate"],
+        &["event", "codec", "window", "detect", "diagnose", "permit", "remediate"],
     ),
     (
         "engine",
@@ -32,17 +33,18 @@ const ARROWS: [(&str, &[&str]); 15] = [
     ("runtime", &["event", "log"]),
     ("store", &["runtime"]),
     ("history", &["event", "engine"]),
-    ("executor", &["event", "codec", "log"]),
+    ("executor", &["event", "codec", "log", "permit"]),
     ("simulate", &["event"]),
 ];
 
 /// The crates that decide: no clock, entropy, input, output or concurrency in them.
-const PURE: [&str; 9] = [
+const PURE: [&str; 10] = [
     "event",
     "codec",
     "window",
     "detect",
     "diagnose",
+    "permit",
     "remediate",
     "config",
     "engine",

@@ -165,6 +165,9 @@ mod tests {
             scope: one,
             executor: other.clone(),
             detail: other.to_string(),
+            mode: Default::default(),
+            calls: Vec::new(),
+            seal: None,
         })
     }
 
@@ -184,6 +187,7 @@ mod tests {
             scope: name.clone(),
             kind,
             reason: name.to_string(),
+            seal: None,
         })
     }
 

@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 use suture_config::{Clock, Pipeline};
 use suture_diagnose::{Diagnoser, Input as Symptom};
 use suture_event::{
-    ActionRequest, Cause, Command, CommandKind, Edge, EdgeSource, EpochNote, Fact, FactBody, Incident, LedgerRecord,
-    Outcome, Progress, ShardId, Span, Timestamp, stable_hash,
+    ActionRequest, Cause, Edge, EdgeSource, EpochNote, Fact, FactBody, Incident, LedgerRecord, Progress, ShardId, Span,
+    Timestamp, stable_hash,
 };
 use suture_remediate::{Input as Finding, Output, PutAway, Remediator, kind};
 
@@ -491,19 +491,17 @@ impl Decide {
             .filter(|lost| self.now.max(lost.wall) <= lost.wall.plus(WARY))
         {
             // what was frozen, spent and under way is not known any more
-            let freeze = Command {
-                id: format!("{}-{}-lost", lost.shard, lost.number).into(),
+            let reason = format!(
+                "the state of decide was lost ({}): freezes, budgets and actions under way are not known. Look at the ledger; \
+                 then freeze the scope, which ends all permits given before, and thaw it",
+                lost.cause
+            );
+            let hold = Finding::Hold {
                 at: self.now,
-                by: GUARD.into(),
-                scope: fact.scope.clone(),
-                reason: format!(
-                    "the state of decide was lost ({}): freezes, budgets and actions under way are not known. Look at the \
-                     ledger, and thaw the scope",
-                    lost.cause
-                ),
-                kind: CommandKind::Freeze,
+                by: &GUARD.into(),
+                reason: &reason,
             };
-            collect(state.remediator.step(Finding::Command(&freeze), None), out);
+            collect(state.remediator.step(hold, None), out);
         }
         self.scopes.insert(fact.scope.clone(), state);
         Ok(true)
@@ -848,18 +846,14 @@ impl ScopeState {
             FactBody::Anomaly(anomaly) if self.stopped.keeps(anomaly) => return,
             FactBody::Anomaly(anomaly) => self.diagnoser.step(Symptom::Anomaly(anomaly)),
             FactBody::Outcome(outcome) => {
-                let outcome = Outcome {
-                    at: within(outcome.at, now),
-                    ..outcome.clone()
-                };
-                return collect(self.remediator.step(Finding::Outcome(&outcome), Some(&cause)), out);
+                let at = within(outcome.at, now);
+                let finding = Finding::Outcome { outcome, at };
+                return collect(self.remediator.step(finding, Some(&cause)), out);
             }
             FactBody::Command(command) => {
-                let command = Command {
-                    at: within(command.at, now),
-                    ..command.clone()
-                };
-                return collect(self.remediator.step(Finding::Command(&command), Some(&cause)), out);
+                let at = within(command.at, now);
+                let finding = Finding::Command { command, at };
+                return collect(self.remediator.step(finding, Some(&cause)), out);
             }
             FactBody::Progress(_) | FactBody::Epoch(_) => return,
         };

@@ -76,6 +76,7 @@ fn command(scope: &str, minute: i64, kind: CommandKind) -> Fact {
         scope: scope.into(),
         reason: String::new(),
         kind,
+        seal: None,
     };
     fact(scope, minute, FactBody::Command(command))
 }

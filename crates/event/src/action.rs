@@ -1,6 +1,9 @@
 //! Action requests, what became of them, and what humans say.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -57,9 +60,20 @@ pub struct ActionRequest {
     pub reverses: Option<Arc<str>>,
     /// How far it may go: executors act on `autonomous` only.
     pub rung: Rung,
-    /// Who approved it, where the rung was `supervised`.
+    /// Who approved it, where the rung was `supervised`: the last who had to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub approved_by: Option<Arc<str>>,
+    /// Everybody who approved it, each with the key that said so.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub approvals: Vec<Approval>,
+    /// Names of parameters (of the reversal too), and `target`, whose values hold something that came from outside, such as a
+    /// label or an artifact's id. Their shapes were checked; a receiver that builds a command line or a query of them must
+    /// still not take them for its own words.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub outside: BTreeSet<Arc<str>>,
+    /// The right to do it, once: absent where nobody may act on it yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub permit: Option<Permit>,
     /// The playbook that chose it.
     pub playbook: Arc<str>,
     /// Who answers for it.
@@ -79,6 +93,52 @@ pub struct ActionRequest {
     pub reason: String,
 }
 
+/// One person's word for an action.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Approval {
+    /// Who.
+    pub by: Arc<str>,
+    /// The id of the key that the command was signed with; absent where the pipeline names no keys.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<Arc<str>>,
+    /// When, by that person's clock.
+    pub at: Timestamp,
+    /// The command's id.
+    pub command: Arc<str>,
+}
+
+/// A signature, and the id of the key that made it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Seal {
+    /// The key's id.
+    pub key: Arc<str>,
+    /// The Ed25519 signature, in base64.
+    pub signature: String,
+}
+
+/// The right to do one action, once. It is bound to everything in its request that an executor acts on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Permit {
+    /// The one executor it is for.
+    pub executor: Arc<str>,
+    /// The scope's freezes as they stood: a later freeze ends it.
+    #[serde(default)]
+    pub epoch: FreezeEpoch,
+    /// The signature. Absent until the request is written to its topic, and where decide has no key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seal: Option<Seal>,
+}
+
+/// How often a scope was frozen, and by which command last.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct FreezeEpoch {
+    /// How often.
+    pub number: u64,
+    /// The id of the last command to freeze it; absent where there was none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub freeze: Option<Arc<str>>,
+}
+
 /// What became of an action request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -93,6 +153,30 @@ pub enum OutcomeStatus {
     Refused,
     /// A dry run: nothing was touched.
     DryRun,
+    /// No valid request: no permit, or one that does not fit. It says nothing about the action of that id.
+    Rejected,
+}
+
+/// How an executor works.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ExecutorMode {
+    /// It acts.
+    #[default]
+    Live,
+    /// It says what it would do.
+    Dry,
+}
+
+/// One call that an executor made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Call {
+    /// When.
+    pub at: Timestamp,
+    /// What was called, without anything secret: `POST runner.example`.
+    pub what: String,
+    /// How it ended: a status, or what went wrong.
+    pub status: String,
 }
 
 /// What an executor says it did.
@@ -110,9 +194,23 @@ pub struct Outcome {
     pub scope: Arc<str>,
     /// Who did it.
     pub executor: Arc<str>,
+    /// How it works.
+    #[serde(default)]
+    pub mode: ExecutorMode,
     /// In words.
     #[serde(default)]
     pub detail: String,
+    /// The calls that were made, in order; at most [`Outcome::CALLS`] of the last.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub calls: Vec<Call>,
+    /// The executor's signature.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seal: Option<Seal>,
+}
+
+impl Outcome {
+    /// How many calls an outcome tells of.
+    pub const CALLS: usize = 20;
 }
 
 /// What a human asks of the program.
@@ -129,7 +227,12 @@ pub enum CommandKind {
         /// The action request's id.
         action: Arc<str>,
     },
-    /// Ask for no further action in the scope.
+    /// Undo an action that was done: its reversal goes ahead by this very word, which counts as its approval.
+    Undo {
+        /// The action request's id.
+        action: Arc<str>,
+    },
+    /// Stop what is under way in the scope, between its calls, and ask for no further action.
     Freeze,
     /// Allow actions again.
     Thaw,
@@ -164,4 +267,7 @@ pub struct Command {
     /// Why.
     #[serde(default)]
     pub reason: String,
+    /// The signature of who gave it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seal: Option<Seal>,
 }

@@ -8,18 +8,24 @@ mod anomaly;
 mod change;
 mod digest;
 mod fact;
+mod freeze;
 mod incident;
 mod ledger;
 mod record;
 mod series;
 mod signal;
 mod time;
+mod verb;
 
-pub use action::{ActionRequest, ActionStep, Command, CommandKind, Outcome, OutcomeStatus, Rung};
+pub use action::{
+    ActionRequest, ActionStep, Approval, Call, Command, CommandKind, ExecutorMode, FreezeEpoch, Outcome, OutcomeStatus,
+    Permit, Rung, Seal,
+};
 pub use anomaly::{Anomaly, AnomalyPhase, Direction, EndReason};
 pub use change::{Change, ChangeKind, Edge, EdgeSource, Watched};
 pub use digest::{hex16, stable_hash, stable_uuid};
 pub use fact::{Carried, EpochNote, Fact, FactBody, Progress, SeriesMark, ShardId};
+pub use freeze::Freezes;
 pub use incident::{
     Evidence, EvidenceKind, Hypothesis, HypothesisKind, Incident, IncidentSignal, IncidentStatus, Resolution, Severity,
     SignalState,
@@ -29,3 +35,4 @@ pub use record::{Headers, HeadersBuf, RecordRef};
 pub use series::{LabelError, Labels, MAX_LABELS, Sample, SeriesKey};
 pub use signal::SignalKind;
 pub use time::{Span, SpanError, Timestamp, TimestampError};
+pub use verb::{COMMON, Parameter, Reversibility, Shape, VERBS, Verb, parameter_flaws};

@@ -171,6 +171,9 @@ mod tests {
             reverses: None,
             rung: Rung::Autonomous,
             approved_by: None,
+            approvals: Vec::new(),
+            outside: Default::default(),
+            permit: None,
             playbook: "p".into(),
             owner: "shop".into(),
             class: "bad_deploy".into(),
@@ -191,6 +194,9 @@ mod tests {
             scope: "prod".into(),
             executor: "me".into(),
             detail: String::new(),
+            mode: Default::default(),
+            calls: Vec::new(),
+            seal: None,
         }
     }
 

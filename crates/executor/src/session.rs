@@ -391,6 +391,9 @@ impl<E: Executor> Kit<E> {
             scope: Arc::clone(&request.scope),
             executor: self.options.name.as_str().into(),
             detail,
+            mode: Default::default(),
+            calls: Vec::new(),
+            seal: None,
         }
     }
 }

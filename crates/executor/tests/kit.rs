@@ -191,6 +191,9 @@ fn begun(log: &MemoryLog) {
         scope: "prod".into(),
         executor: "robot".into(),
         detail: String::new(),
+        mode: Default::default(),
+        calls: Vec::new(),
+        seal: None,
     };
     let value = records::encode(&started).unwrap();
     log.appender()

@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use serde_json::json;
-use suture_event::{ActionRequest, Outcome, OutcomeStatus, Rung, Timestamp, stable_uuid};
+use suture_event::{
+    ActionRequest, Approval, ExecutorMode, Outcome, OutcomeStatus, Permit, Rung, Timestamp, Verb, stable_uuid,
+};
+use suture_permit::Role;
 
 use crate::{
     OnFailure, Output, Remediator, kind,
@@ -46,6 +49,9 @@ impl Remediator {
             reverses: None,
             rung,
             approved_by: None,
+            approvals: Vec::new(),
+            outside: chosen.outside,
+            permit: None,
             playbook: Arc::clone(&name),
             owner: playbook.owner.as_str().into(),
             class: Arc::clone(&first.class),
@@ -63,6 +69,8 @@ impl Remediator {
             verify_within,
             attempts: limits.attempts,
             on_failure: limits.on_failure,
+            by: None,
+            dry: false,
         };
         if rung == Rung::Advise {
             case.advised.push((first, name));
@@ -77,6 +85,7 @@ impl Remediator {
             action.request.expires_at = turn.at.plus(self.options.approval_within);
             action.request.verify_by = action.request.expires_at.plus(action.verify_within);
         }
+        action.request.permit = self.permit(&action.request);
         let request = &action.request;
         let id = Arc::clone(&request.id);
         self.say(request.clone(), turn);
@@ -88,6 +97,24 @@ impl Remediator {
             Rung::Supervised => self.follow(action, turn.at.plus(self.options.approval_within)),
             Rung::Autonomous => self.sent(action),
         }
+    }
+
+    /// The right to act on a request, where anybody may. It is signed where the request is written to its topic: the keys are
+    /// no part of what is decided.
+    fn permit(&self, request: &ActionRequest) -> Option<Permit> {
+        (request.rung == Rung::Autonomous).then(|| {
+            let playbook = self
+                .options
+                .playbooks
+                .iter()
+                .find(|book| book.name == *request.playbook);
+            let executor = playbook.and_then(|book| book.executor.as_deref());
+            Permit {
+                executor: executor.unwrap_or(&self.options.executor).into(),
+                epoch: self.state.freezes.epoch().clone(),
+                seal: None,
+            }
+        })
     }
 
     fn say(&mut self, request: ActionRequest, turn: &mut Turn) {
@@ -144,7 +171,8 @@ impl Remediator {
         request.at = turn.at;
         request.expires_at = turn.at.plus(action.expires_after);
         request.verify_by = turn.at.plus(action.verify_within);
-        self.say(request.clone(), turn);
+        action.request.permit = self.permit(&action.request);
+        self.say(action.request.clone(), turn);
         self.sent(action);
     }
 
@@ -165,14 +193,37 @@ impl Remediator {
     }
 
     pub(crate) fn outcome(&mut self, outcome: &Outcome, turn: &mut Turn) {
+        if self.options.keys.has(Role::Executor)
+            && let Err(flaw) = self.options.keys.check_outcome(outcome)
+        {
+            self.ignore(outcome, &format!("nobody vouches for it: {flaw}"), turn);
+            return;
+        }
+        if outcome.status == OutcomeStatus::Rejected {
+            self.record(kind::REQUEST_REJECTED, json!({"outcome": outcome}), turn);
+            return;
+        }
         let Some(action) = self.state.actions.get(&outcome.action).cloned() else {
             let ending = self.state.ended.get(&outcome.action);
             let why = ending.map_or("no such action is known", Ending::words);
             self.ignore(outcome, why, turn);
             return;
         };
+        if let Some(why) = self.is_anothers(&action, outcome) {
+            self.ignore(outcome, &why, turn);
+            return;
+        }
+        let dry = outcome.mode == ExecutorMode::Dry || outcome.status == OutcomeStatus::DryRun;
         match (action.stage, outcome.status) {
-            (Stage::Waiting, OutcomeStatus::Refused | OutcomeStatus::DryRun) => {
+            (Stage::Sent, _) if dry => {
+                let body = json!({"incident": action.request.incident, "outcome": outcome});
+                self.record(kind::OUTCOME, body, turn);
+                if let Some(action) = self.state.actions.get_mut(&outcome.action) {
+                    action.dry = true;
+                }
+            }
+            (_, _) if dry => self.ignore(outcome, "a dry run settles nothing", turn),
+            (Stage::Waiting, OutcomeStatus::Refused) => {
                 self.ignore(outcome, "it still waits for approval", turn);
             }
             (Stage::Waiting, _) => {
@@ -195,11 +246,27 @@ impl Remediator {
         }
     }
 
+    /// Why an outcome is not that of the executor whose word counts, if it is not: the one that the permit is for where keys tell
+    /// executors apart, otherwise the one that took it up.
+    fn is_anothers(&self, action: &Action, outcome: &Outcome) -> Option<String> {
+        let named = action.request.permit.as_ref().map(|permit| &permit.executor);
+        let named = named.filter(|_| self.options.keys.has(Role::Executor));
+        if let Some(named) = named.filter(|named| **named != outcome.executor) {
+            return Some(format!("the permit is for {named}"));
+        }
+        let by = action.by.as_ref().filter(|by| **by != outcome.executor)?;
+        Some(format!("{by} has taken it up"))
+    }
+
     fn ignore(&mut self, outcome: &Outcome, why: &str, turn: &mut Turn) {
         self.record(kind::OUTCOME_IGNORED, json!({"outcome": outcome, "why": why}), turn);
     }
 
     fn heard(&mut self, action: Action, status: OutcomeStatus, outcome: &Outcome, turn: &mut Turn) {
+        let action = Action {
+            by: Some(Arc::clone(&outcome.executor)),
+            ..action
+        };
         let request = action.request.clone();
         let is_reversal = request.reverses.is_some();
         match status {
@@ -225,16 +292,12 @@ impl Remediator {
                 );
                 self.judge(&request.incident, turn);
             }
-            OutcomeStatus::Failed | OutcomeStatus::Refused | OutcomeStatus::DryRun if is_reversal => {
+            OutcomeStatus::Failed | OutcomeStatus::Refused if is_reversal => {
                 let why = format!("{} says: {}", outcome.executor, outcome.detail);
                 self.reversal_failed(&request, &why, turn);
             }
-            OutcomeStatus::DryRun => {
-                self.end(&request.id, Ending::DryRun, turn);
-                if let Some(case) = self.state.cases.get_mut(&request.incident) {
-                    case.stopped.get_or_insert(Stop::DryRun);
-                }
-            }
+            // neither comes here: dry runs settle nothing, and what was rejected was no request
+            OutcomeStatus::DryRun | OutcomeStatus::Rejected => {}
             OutcomeStatus::Failed => self.failed(&action, Ending::Failed, outcome, turn),
             OutcomeStatus::Refused => self.failed(&action, Ending::Refused, outcome, turn),
         }
@@ -304,6 +367,13 @@ impl Remediator {
         let body = json!({"incident": request.incident, "action": request.id, "opening": case.brief.opening});
         self.record(kind::VERIFIED, body, turn);
         self.end(&request.id, Ending::Verified, turn);
+        if request.reversal.is_some() {
+            let stage = Stage::Verifying;
+            self.state.undoable.remember(Action {
+                stage,
+                ..action.clone()
+            });
+        }
         self.close_if_over(&request.incident);
     }
 
@@ -331,24 +401,46 @@ impl Remediator {
     /// the scope. Reversals are not counted in budgets, nor held back by them, by cooldowns or by the bound on requests.
     fn reverse(&mut self, action: &Action, turn: &mut Turn) {
         let original = &action.request;
-        let Some(step) = original.reversal.clone() else { return };
-        let Some(case) = self.state.cases.get_mut(&original.incident) else {
+        let Some(step) = &original.reversal else { return };
+        let Some(case) = self.state.cases.get(&original.incident) else {
             return;
         };
-        *case.published.entry(Arc::clone(&original.playbook)).or_default() += 1;
         let human = matches!(case.stopped, Some(Stop::Acknowledged | Stop::Labelled));
-        let rung = if human || self.state.frozen_by.is_some() {
+        let class = Verb::of(&step.action).map_or(Rung::Advise, Verb::highest_as_reversal);
+        let rung = if human || self.state.frozen_by().is_some() {
             Rung::Advise
         } else if original.approved_by.is_some() {
             Rung::Supervised.min(self.options.mode)
         } else {
             self.options.mode
         };
+        let mut action = action.clone();
+        // what a human approved was the action: what undoes it waits for a word of its own
+        action.request.approvals.clear();
+        self.ask_to_undo(&action, rung.min(class), turn);
+    }
+
+    /// Asks for what undoes an action because a human said so, which is its approval.
+    pub(crate) fn undo_now(&mut self, action: &Action, approval: Approval, turn: &mut Turn) {
+        let mut action = action.clone();
+        // the words of who lets it be undone stand in the request that undoes it
+        action.request.approvals = vec![approval];
+        self.ask_to_undo(&action, Rung::Autonomous, turn);
+    }
+
+    fn ask_to_undo(&mut self, action: &Action, rung: Rung, turn: &mut Turn) {
+        let original = &action.request;
+        let Some(step) = original.reversal.clone() else { return };
+        let life = self.state.cases.get_mut(&original.incident).map_or(0, |case| {
+            *case.published.entry(Arc::clone(&original.playbook)).or_default() += 1;
+            case.life
+        });
+        let approvals = original.approvals.clone();
         let request = ActionRequest {
             id: action_id(
                 &self.scope,
                 &original.incident,
-                case.life,
+                life,
                 &original.playbook,
                 original.attempt,
                 true,
@@ -359,7 +451,9 @@ impl Remediator {
             reversal: None,
             reverses: Some(Arc::clone(&original.id)),
             rung,
-            approved_by: None,
+            approved_by: approvals.last().map(|approval| Arc::clone(&approval.by)),
+            approvals,
+            permit: None,
             verify_by: turn.at.plus(action.verify_within),
             reason: format!(
                 "undoes {} of {}, which did not help",
@@ -370,6 +464,8 @@ impl Remediator {
         self.issue(
             Action {
                 request,
+                by: None,
+                dry: false,
                 ..action.clone()
             },
             turn,
@@ -424,6 +520,15 @@ impl Remediator {
                 } else {
                     self.end(id, Ending::ApprovalExpired, turn);
                     self.escalate(incident, Some(request), "nobody approved the action in time", turn);
+                }
+            }
+            Stage::Sent if action.dry && !is_reversal => {
+                let why = "a dry run came of it, and no executor that acts";
+                let body = json!({"incident": incident, "action": id, "why": why});
+                self.record(kind::OUTCOME_MISSING, body, turn);
+                self.end(id, Ending::DryRun, turn);
+                if let Some(case) = self.state.cases.get_mut(incident) {
+                    case.stopped.get_or_insert(Stop::DryRun);
                 }
             }
             Stage::Sent => {

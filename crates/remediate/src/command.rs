@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use serde_json::json;
-use suture_event::{Command, CommandKind};
+use suture_event::{Approval, Command, CommandKind, Timestamp};
 
 use crate::{
     Remediator, kind, ladder,
@@ -15,10 +15,13 @@ impl Remediator {
     pub(crate) fn command(&mut self, command: &Command, turn: &mut Turn) {
         let done = if command.by.trim().is_empty() {
             Err("it names nobody, and every decision is somebody's".to_owned())
+        } else if let Err(why) = self.is_valid(command, turn.at) {
+            Err(why)
         } else {
             match &command.kind {
                 CommandKind::Approve { action } => self.approve(action, command, turn),
                 CommandKind::Deny { action } => self.deny(action, command, turn),
+                CommandKind::Undo { action } => self.undo(action, command, turn),
                 CommandKind::Freeze => self.freeze(command, turn),
                 CommandKind::Thaw => self.thaw(command, turn),
                 CommandKind::Acknowledge { incident } => self.acknowledge(incident, command, turn),
@@ -28,6 +31,25 @@ impl Remediator {
         if let Err(why) = done {
             self.record(kind::COMMAND_IGNORED, json!({"command": command, "why": why}), turn);
         }
+    }
+
+    /// Whether a command was given by whom it names, and lately. Where the pipeline names no keys, names are believed: no executor
+    /// that acts takes what comes of it.
+    fn is_valid(&self, command: &Command, now: Timestamp) -> Result<(), String> {
+        let keys = &self.options.keys;
+        if keys.is_empty() {
+            return Ok(());
+        }
+        keys.check_command(command)
+            .map_err(|flaw| format!("nobody vouches for it: {flaw}"))?;
+        let within = self.options.commands_within;
+        if command.at.plus(within) < now {
+            return Err(format!(
+                "it was given at {}, more than {within} before it was read",
+                command.at
+            ));
+        }
+        Ok(())
     }
 
     fn waiting(&self, id: &str) -> Result<Action, String> {
@@ -45,7 +67,7 @@ impl Remediator {
 
     fn approve(&mut self, id: &Arc<str>, command: &Command, turn: &mut Turn) -> Result<(), String> {
         let action = self.waiting(id)?;
-        if let Some(by) = &self.state.frozen_by {
+        if let Some(by) = self.state.frozen_by() {
             return Err(format!(
                 "{by} froze the scope: thaw it first; the action goes on waiting"
             ));
@@ -67,11 +89,72 @@ impl Remediator {
                 return Err("as many actions as may be are under way; the action goes on waiting".to_owned());
             }
         }
+        let approvals = &action.request.approvals;
+        if approvals.iter().any(|approval| approval.by == command.by) {
+            return Err(format!("{} approved it already, and another person must", command.by));
+        }
+        let needed: usize = if self.two_people.is_match(action.request.target.as_ref()) {
+            2
+        } else {
+            1
+        };
+        let still = needed.saturating_sub(approvals.len() + 1);
+        let mut body = json!({
+            "action": id, "incident": action.request.incident, "by": command.by, "reason": command.reason,
+        });
+        if let Some(body) = body.as_object_mut() {
+            if let Some(seal) = &command.seal {
+                body.insert("key".to_owned(), (*seal.key).into());
+            }
+            if still > 0 {
+                body.insert("still".to_owned(), still.into());
+            }
+        }
+        self.record(kind::APPROVED, body, turn);
+        if let Some(action) = self.state.actions.get_mut(id) {
+            action.request.approvals.push(approval(command));
+        }
+        if still == 0 {
+            self.approved(id, &command.by, turn);
+        }
+        Ok(())
+    }
+
+    /// A human asks for an action to be undone: that is the approval of what undoes it.
+    fn undo(&mut self, id: &Arc<str>, command: &Command, turn: &mut Turn) -> Result<(), String> {
+        let action = self.state.actions.get(id).cloned();
+        let action = action.or_else(|| self.state.undoable.get(id).cloned());
+        let action = action.ok_or_else(|| {
+            let ending = self.state.ended.get(id);
+            format!(
+                "{}: it cannot be undone any more",
+                ending.map_or("no such action is known", Ending::words)
+            )
+        })?;
+        if action.request.reverses.is_some() {
+            return Err("it is itself what undoes an action".to_owned());
+        }
+        if action.request.reversal.is_none() {
+            return Err("nothing undoes it".to_owned());
+        }
+        if let Some(by) = self.state.frozen_by() {
+            return Err(format!("{by} froze the scope: thaw it first"));
+        }
+        match action.stage {
+            Stage::Waiting => return Err("it waits for approval: deny it".to_owned()),
+            Stage::Sent | Stage::Started => return Err("it is under way: freeze the scope to stop it".to_owned()),
+            Stage::Verifying => {}
+        }
         let body = json!({
             "action": id, "incident": action.request.incident, "by": command.by, "reason": command.reason,
         });
-        self.record(kind::APPROVED, body, turn);
-        self.approved(id, &command.by, turn);
+        self.record(kind::UNDONE, body, turn);
+        if self.state.actions.contains_key(id) {
+            self.end(id, Ending::NotVerified, turn);
+        }
+        self.state.undoable.remove(id);
+        self.stop(&action.request.incident, Stop::Acknowledged).ok();
+        self.undo_now(&action, approval(command), turn);
         Ok(())
     }
 
@@ -89,19 +172,28 @@ impl Remediator {
         Ok(())
     }
 
+    /// The program itself holds the scope still, until a human thaws it.
+    pub(crate) fn hold(&mut self, by: &Arc<str>, reason: &str, turn: &mut Turn) {
+        self.state.held_by = Some(Arc::clone(by));
+        let body = json!({"by": by, "reason": reason, "epoch": self.state.freezes.epoch().number});
+        self.record(kind::FROZEN, body, turn);
+    }
+
     fn freeze(&mut self, command: &Command, turn: &mut Turn) -> Result<(), String> {
-        if let Some(by) = &self.state.frozen_by {
-            return Err(format!("{by} froze the scope already"));
-        }
-        self.state.frozen_by = Some(Arc::clone(&command.by));
-        self.record(kind::FROZEN, json!({"by": command.by, "reason": command.reason}), turn);
+        self.state.freezes.follow(command)?;
+        let epoch = self.state.freezes.epoch().number;
+        let body = json!({"by": command.by, "reason": command.reason, "epoch": epoch});
+        self.record(kind::FROZEN, body, turn);
         Ok(())
     }
 
     fn thaw(&mut self, command: &Command, turn: &mut Turn) -> Result<(), String> {
-        let Some(frozen_by) = self.state.frozen_by.take() else {
-            return Err("the scope is not frozen".to_owned());
-        };
+        let frozen_by = self.state.frozen_by().cloned();
+        let held = self.state.held_by.is_some();
+        if !held || self.state.freezes.frozen_by().is_some() {
+            self.state.freezes.follow(command)?;
+        }
+        self.state.held_by = None;
         let body = json!({"by": command.by, "reason": command.reason, "frozen_by": frozen_by});
         self.record(kind::THAWED, body, turn);
         let mut open: Vec<_> = self.state.cases.values().filter(|case| !case.resolved).collect();
@@ -142,5 +234,14 @@ impl Remediator {
         let case = self.state.cases.get_mut(incident).ok_or("no such incident is known")?;
         case.stopped = Some(stop);
         Ok(())
+    }
+}
+
+fn approval(command: &Command) -> Approval {
+    Approval {
+        by: Arc::clone(&command.by),
+        key: command.seal.as_ref().map(|seal| Arc::clone(&seal.key)),
+        at: command.at,
+        command: Arc::clone(&command.id),
     }
 }

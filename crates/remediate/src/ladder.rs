@@ -2,7 +2,7 @@
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use suture_event::{Rung, Timestamp};
+use suture_event::{Rung, Timestamp, Verb};
 
 use crate::{
     Budget, Options, Playbook,
@@ -17,8 +17,10 @@ pub enum Limit {
     Mode,
     /// What the playbook asks.
     Playbook,
-    /// Nothing undoes the action.
+    /// Nothing undoes the action, or its verb is of a class that may not be autonomous.
     Reversibility,
+    /// The action is no verb that is known.
+    UnknownVerb,
     /// The playbook's safety case is incomplete.
     SafetyCase,
     /// The hypothesis is not probable enough.
@@ -63,12 +65,24 @@ pub(crate) fn climb(options: &Options, playbook: &Playbook, brief: &Brief, targe
             "the playbook asks for no more".to_owned(),
         );
     }
-    if playbook.reversal.is_none() {
-        cap(
+    let action = &playbook.action.action;
+    match Verb::of(action) {
+        None => cap(
+            Limit::UnknownVerb,
+            Rung::Advise,
+            format!("{action} is no verb that is known"),
+        ),
+        Some(verb) if verb.class.highest() < Rung::Autonomous => cap(
+            Limit::Reversibility,
+            verb.class.highest(),
+            format!("{action} {}", verb.class.words()),
+        ),
+        Some(verb) if playbook.reversal.is_none() && !verb.leaves_nothing => cap(
             Limit::Reversibility,
             Rung::Supervised,
             "nothing undoes the action".to_owned(),
-        );
+        ),
+        Some(_) => {}
     }
     let missing = playbook.missing_from_safety_case();
     if !missing.is_empty() {
@@ -99,7 +113,7 @@ pub(crate) fn climb(options: &Options, playbook: &Playbook, brief: &Brief, targe
         );
         cap(Limit::Repeated, Rung::Advise, why);
     }
-    if let Some(by) = &state.frozen_by {
+    if let Some(by) = state.frozen_by() {
         cap(Limit::Freeze, Rung::Advise, format!("{by} froze the scope"));
     }
     let spent = budgets(options, playbook, target, state);

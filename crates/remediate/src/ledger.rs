@@ -28,7 +28,8 @@ pub mod kind {
     pub const ACTION_HELD: &str = "action_held";
     /// A request was published: `request`, in full.
     pub const ACTION_REQUESTED: &str = "action_requested";
-    /// A human let a supervised request go ahead: `action`, `by`, `reason`; then `action_requested` once more.
+    /// A human let a supervised request go ahead: `action`, `by`, `reason`, `key` where it was signed, `still` (people) where more
+    /// must; then `action_requested` once more.
     pub const APPROVED: &str = "approved";
     /// A human refused it: `action`, `incident`, `by`, `reason`.
     pub const DENIED: &str = "denied";
@@ -38,6 +39,10 @@ pub mod kind {
     pub const WITHDRAWN: &str = "withdrawn";
     /// An executor said something that was waited for: `outcome`, `incident`.
     pub const OUTCOME: &str = "outcome";
+    /// A human asked for an action to be undone: `action`, `by`, `reason`; then `action_requested` for what undoes it.
+    pub const UNDONE: &str = "undone";
+    /// A record came to an executor that was no valid request: `outcome`, with why. Somebody may be forging requests.
+    pub const REQUEST_REJECTED: &str = "request_rejected";
     /// An executor said something that changes nothing: `outcome`, `why`.
     pub const OUTCOME_IGNORED: &str = "outcome_ignored";
     /// No executor said anything in time: `action`, `incident`, `why`.

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use globset::Glob;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use suture_event::{ActionStep, Rung, Span};
+use suture_event::{ActionStep, Reversibility, Rung, Span, Verb, parameter_flaws};
+use suture_permit::Keyring;
 
 use crate::{
     Playbook, Problem,
@@ -30,6 +31,15 @@ pub struct Options {
     pub budget: Budgets,
     /// How many actions may be under way in the scope at once.
     pub concurrent: u32,
+    /// Services, as globs, for which two people must approve.
+    pub two_people: Vec<String>,
+    /// The executor that permits are for, by the name it was started with; a playbook may name another.
+    pub executor: String,
+    /// How old a human's command may be when it is read: an older one is said to be so and not followed.
+    pub commands_within: Span,
+    /// The keys whose signatures count: decide's for permits, executors' for outcomes, people's for commands. With none, no
+    /// executor that acts takes a request, and commands and outcomes are taken by the names in them.
+    pub keys: Keyring,
     /// How much is remembered.
     pub bounds: Bounds,
     /// What to do about which diagnosis; the first that fits is used.
@@ -54,6 +64,8 @@ pub struct Budgets {
     pub service: Budget,
     /// Actions in the whole scope.
     pub scope: Budget,
+    /// Actions of the whole pipeline, all scopes together. Executors hold to it, and to that of a service over all scopes.
+    pub pipeline: Budget,
 }
 
 /// How much is remembered.
@@ -85,6 +97,10 @@ impl Default for Options {
             outcome_grace: Span::from_secs(30),
             budget: Budgets::default(),
             concurrent: 3,
+            two_people: Vec::new(),
+            executor: "suture-execute".to_owned(),
+            commands_within: Span::from_mins(15),
+            keys: Keyring::default(),
             bounds: Bounds::default(),
             playbooks: Vec::new(),
         }
@@ -100,6 +116,10 @@ impl Default for Budgets {
             },
             scope: Budget {
                 actions: 10,
+                per: Span::from_hours(1),
+            },
+            pipeline: Budget {
+                actions: 30,
                 per: Span::from_hours(1),
             },
         }
@@ -127,6 +147,25 @@ impl Options {
         longer_than_nothing(&mut problems, "approval_within", self.approval_within);
         budget(&mut problems, "budget.service", self.budget.service);
         budget(&mut problems, "budget.scope", self.budget.scope);
+        budget(&mut problems, "budget.pipeline", self.budget.pipeline);
+        longer_than_nothing(&mut problems, "commands_within", self.commands_within);
+        globs(&mut problems, "two_people", &self.two_people);
+        if self.executor.trim().is_empty() {
+            let help = "write the name that `suture execute --name` has; `suture-execute` is the default of both";
+            problems.push(Problem::new(
+                "executor",
+                "is empty, so that no permit could be for anybody",
+                help,
+            ));
+        }
+        if let Some((first, second)) = self.keys.twice() {
+            let message = format!("is the same key as keys[{first}]");
+            problems.push(Problem::new(
+                format!("keys[{second}].public"),
+                message,
+                "take one of them out",
+            ));
+        }
         let bounds = &self.bounds;
         for (path, bound) in [
             ("concurrent", self.concurrent as usize),
@@ -175,7 +214,13 @@ impl Options {
                     "fill these in, or write `rung: advise`",
                 ));
             }
-            if playbook.rung == Rung::Autonomous && playbook.reversal.is_none() {
+            let verb = Verb::of(&playbook.action.action);
+            if let Some(warning) = asks_too_much(index, playbook, verb) {
+                warnings.push(warning);
+            } else if playbook.rung == Rung::Autonomous
+                && playbook.reversal.is_none()
+                && !verb.is_some_and(|verb| verb.leaves_nothing)
+            {
                 warnings.push(Problem::new(
                     format!("playbooks[{index}].rung"),
                     "asks for autonomous, but nothing undoes the action, so it is supervised at most",
@@ -196,15 +241,7 @@ impl Options {
             ("service", &matches.service),
             ("except_service", &matches.except_service),
         ] {
-            for (at, glob) in globs.iter().enumerate() {
-                if let Err(error) = Glob::new(glob) {
-                    problems.push(Problem::new(
-                        format!("{path}.match.{field}[{at}]"),
-                        format!("{glob:?} is no glob: {}", error.kind()),
-                        "write a name, or one with * and ? in it",
-                    ));
-                }
-            }
+            self::globs(problems, &format!("{path}.match.{field}"), globs);
         }
         share(problems, &format!("{path}.match.probability"), matches.probability);
         placeholders(problems, &format!("{path}.target"), &playbook.target);
@@ -215,9 +252,14 @@ impl Options {
                 "write \"{{service}}\"",
             ));
         }
-        step(problems, &format!("{path}.action"), &playbook.action);
+        step(problems, &format!("{path}.action"), &playbook.action, playbook);
         if let Some(reversal) = &playbook.reversal {
-            step(problems, &format!("{path}.reversal"), reversal);
+            step(problems, &format!("{path}.reversal"), reversal, playbook);
+            undoes(problems, &format!("{path}.reversal.action"), &playbook.action, reversal);
+        }
+        if playbook.executor.as_ref().is_some_and(|name| name.trim().is_empty()) {
+            let help = "write the name that the executor was started with, or leave it out";
+            problems.push(Problem::new(format!("{path}.executor"), "is empty", help));
         }
         if let Some(limit) = playbook.safety.budget {
             budget(problems, &format!("{path}.safety.budget"), limit);
@@ -274,7 +316,61 @@ fn budget(problems: &mut Vec<Problem>, path: &str, budget: Budget) {
     longer_than_nothing(problems, &format!("{path}.per"), budget.per);
 }
 
-fn step(problems: &mut Vec<Problem>, path: &str, step: &ActionStep) {
+fn globs(problems: &mut Vec<Problem>, path: &str, globs: &[String]) {
+    for (at, glob) in globs.iter().enumerate() {
+        if let Err(error) = Glob::new(glob) {
+            problems.push(Problem::new(
+                format!("{path}[{at}]"),
+                format!("{glob:?} is no glob: {}", error.kind()),
+                "write a name, or one with * and ? in it",
+            ));
+        }
+    }
+}
+
+/// What a playbook asks for that its verb's class does not give.
+fn asks_too_much(index: usize, playbook: &Playbook, verb: Option<&Verb>) -> Option<Problem> {
+    let name = &playbook.action.action;
+    let Some(verb) = verb else {
+        let help = nearest_verb(name).map_or_else(
+            || "see docs/safety.md for the verbs there are; `run_job` is for what is your own".to_owned(),
+            |known| format!("did you mean {known}?"),
+        );
+        let message = format!("{name:?} is no verb that is known, so the playbook can only advise");
+        return Some(Problem::new(format!("playbooks[{index}].action.action"), message, help));
+    };
+    (playbook.rung > verb.class.highest()).then(|| {
+        let message = format!("asks for autonomous, but {name} {}", verb.class.words());
+        Problem::new(format!("playbooks[{index}].rung"), message, "write `rung: supervised`")
+    })
+}
+
+/// A reversal must be a verb that undoes the action; where the action is no verb, nothing can.
+fn undoes(problems: &mut Vec<Problem>, path: &str, action: &ActionStep, reversal: &ActionStep) {
+    let Some(verb) = Verb::of(&action.action) else { return };
+    if Verb::of(&reversal.action).is_some_and(|undo| undo.undoes(verb)) {
+        return;
+    }
+    let message = format!("{:?} does not undo {}", reversal.action, verb.name);
+    let help = match verb.undo {
+        [] if verb.class == Reversibility::Reversible => {
+            format!("leave `reversal` out: {} leaves nothing to undo", verb.name)
+        }
+        [] => format!("leave `reversal` out: nothing undoes {}", verb.name),
+        undo => format!("write {}", undo.join(" or ")),
+    };
+    problems.push(Problem::new(path, message, help));
+}
+
+fn nearest_verb(name: &str) -> Option<&'static str> {
+    Verb::names()
+        .map(|known| (known, strsim::jaro_winkler(known, name)))
+        .filter(|(_, likeness)| *likeness > 0.85)
+        .max_by(|a, b| a.1.total_cmp(&b.1))
+        .map(|(known, _)| known)
+}
+
+fn step(problems: &mut Vec<Problem>, path: &str, step: &ActionStep, playbook: &Playbook) {
     if step.action.trim().is_empty() {
         problems.push(Problem::new(
             format!("{path}.action"),
@@ -284,6 +380,19 @@ fn step(problems: &mut Vec<Problem>, path: &str, step: &ActionStep) {
     }
     for (name, value) in &step.parameters {
         placeholders(problems, &format!("{path}.parameters.{name}"), value);
+    }
+    // what placeholders will bring is checked when they are filled in
+    let literal = |name: &str| step.parameters.get(name).is_some_and(|value| !value.contains("{{"));
+    for (name, flaw) in parameter_flaws(step, |name| playbook.parameters.get(name).copied()) {
+        let unknown = flaw.ends_with(step.action.as_ref());
+        if unknown || literal(&name) {
+            let help = if unknown {
+                format!("declare what it must be like: `parameters: {{{name}: name}}` in the playbook")
+            } else {
+                "mend the value, or the playbook's `parameters`".to_owned()
+            };
+            problems.push(Problem::new(format!("{path}.parameters.{name}"), flaw, help));
+        }
     }
 }
 
@@ -362,5 +471,53 @@ mod tests {
         };
         assert_eq!(options.validate(), []);
         assert_eq!(paths(&options.warnings()), ["playbooks[0].safety", "playbooks[0].rung"]);
+    }
+
+    fn playbook(action: &str, reversal: Option<&str>) -> Options {
+        let step = |name: &str| ActionStep {
+            action: name.into(),
+            parameters: BTreeMap::new(),
+        };
+        let mut playbook = Playbook::new("p", action);
+        playbook.rung = Rung::Autonomous;
+        playbook.reversal = reversal.map(step);
+        Options {
+            playbooks: vec![playbook],
+            ..Options::default()
+        }
+    }
+
+    #[test]
+    fn a_reversal_must_undo_the_action() {
+        for (action, reversal, good) in [
+            ("rollback", Some("redeploy"), true),
+            ("rollback", Some("rollback"), false),
+            ("rollback", Some("noop"), false),
+            ("drop_database", Some("noop"), false),
+            ("drop_database", None, true),
+            ("flush_cache", Some("restart"), false),
+            ("raise_pool", Some("lower_pool"), true),
+        ] {
+            let problems = playbook(action, reversal).validate();
+            assert_eq!(problems.is_empty(), good, "{action} by {reversal:?}: {problems:?}");
+            assert!(
+                problems.iter().all(|p| p.path == "playbooks[0].reversal.action"),
+                "{problems:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn no_playbook_gets_more_than_its_verb_may() {
+        for (action, path) in [
+            ("rollbak", "playbooks[0].action.action"),
+            ("drop_database", "playbooks[0].rung"),
+            ("scale_in", "playbooks[0].rung"),
+            ("isolate_host", "playbooks[0].rung"),
+        ] {
+            let warnings = playbook(action, None).warnings();
+            assert_eq!(paths(&warnings), ["playbooks[0].safety", path], "{action}");
+        }
+        assert_eq!(paths(&playbook("restart", None).warnings()), ["playbooks[0].safety"]);
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use suture_event::{ActionStep, HypothesisKind, Rung, Severity, SignalKind, Span};
+use suture_event::{ActionStep, HypothesisKind, Rung, Severity, Shape, SignalKind, Span};
 
 use crate::Budget;
 
@@ -28,7 +28,14 @@ pub struct Playbook {
     pub target: String,
     /// What to do. Placeholders such as `{{service}}` in parameter values are filled in.
     pub action: ActionStep,
-    /// What undoes it. Without one the playbook is supervised at most.
+    /// What parameters must be like that the verb does not know, or more closely than it says. A value that is not so is not
+    /// filled in, and the playbook does not fit.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub parameters: BTreeMap<String, Shape>,
+    /// The executor that it is for, by name; the pipeline's by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub executor: Option<String>,
+    /// What undoes it: a verb that does. Without one the playbook is supervised at most, unless its verb leaves nothing to undo.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reversal: Option<ActionStep>,
     /// The highest rung it asks for.
@@ -146,6 +153,8 @@ impl Playbook {
                 action: action.into(),
                 parameters: BTreeMap::new(),
             },
+            parameters: BTreeMap::new(),
+            executor: None,
             reversal: None,
             rung: Rung::Advise,
             safety: Safety::default(),

@@ -9,7 +9,7 @@ use suture_event::{ActionRequest, Cause, Change, Command, Incident, LedgerRecord
 use crate::{
     Error, Options,
     ledger::Turn,
-    select::Globs,
+    select::{self, Globs},
     state::{Changes, State, Timer},
 };
 
@@ -21,9 +21,28 @@ pub enum Input<'a> {
     /// An incident opened, changed or was resolved, in full.
     Incident(&'a Incident),
     /// What an executor did.
-    Outcome(&'a Outcome),
+    Outcome {
+        /// Its words, as they were signed.
+        outcome: &'a Outcome,
+        /// When to take it: its own time, held to this program's where that is far behind.
+        at: Timestamp,
+    },
     /// What a human wants.
-    Command(&'a Command),
+    Command {
+        /// The words, as they were signed.
+        command: &'a Command,
+        /// When to take it, as for outcomes.
+        at: Timestamp,
+    },
+    /// The program itself holds the scope still until a human thaws it, as after a loss of state.
+    Hold {
+        /// When.
+        at: Timestamp,
+        /// Who, as the ledger names it.
+        by: &'a Arc<str>,
+        /// Why, and what to do.
+        reason: &'a str,
+    },
     /// Something about the program itself that an audit must know, such as a shard that began anew: goes into the ledger.
     Note {
         /// When.
@@ -42,9 +61,11 @@ impl Input<'_> {
         match self {
             Self::Change(change) => change.at,
             Self::Incident(incident) => incident.updated_at,
-            Self::Outcome(outcome) => outcome.at,
-            Self::Command(command) => command.at,
-            Self::Note { at, .. } | Self::Time(at) => *at,
+            Self::Outcome { at, .. }
+            | Self::Command { at, .. }
+            | Self::Hold { at, .. }
+            | Self::Note { at, .. }
+            | Self::Time(at) => *at,
         }
     }
 }
@@ -72,6 +93,8 @@ pub struct Remediator {
     pub(crate) state: State,
     #[serde(skip)]
     pub(crate) globs: Vec<Globs>,
+    #[serde(skip)]
+    pub(crate) two_people: globset::GlobSet,
 }
 
 /// What is kept of a scope that is put away: some hundred bytes, and what its budgets still count.
@@ -116,11 +139,13 @@ impl Remediator {
             return Err(Error::Options(problems));
         }
         let globs = options.playbooks.iter().map(Globs::of).collect();
+        let two_people = select::set(&options.two_people);
         Ok(Self {
             options,
             scope,
             state: State::default(),
             globs,
+            two_people,
         })
     }
 
@@ -140,7 +165,7 @@ impl Remediator {
     #[must_use]
     pub fn is_at_rest(&self) -> bool {
         let state = &self.state;
-        state.frozen_by.is_none()
+        state.frozen_by().is_none()
             && state.actions.is_empty()
             && state.timers.is_empty()
             && state.blocked.is_empty()
@@ -203,8 +228,9 @@ impl Remediator {
         match input {
             Input::Change(change) => self.state.changes.remember(change, self.options.bounds.changes),
             Input::Incident(incident) => self.incident(incident, &mut turn),
-            Input::Outcome(outcome) => self.outcome(outcome, &mut turn),
-            Input::Command(command) => self.command(command, &mut turn),
+            Input::Outcome { outcome, .. } => self.outcome(outcome, &mut turn),
+            Input::Command { command, .. } => self.command(command, &mut turn),
+            Input::Hold { by, reason, .. } => self.hold(by, reason, &mut turn),
             Input::Note { kind, body, .. } => self.record(kind, body.clone(), &mut turn),
             Input::Time(_) => {}
         }

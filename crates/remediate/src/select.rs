@@ -1,10 +1,10 @@
 //! Which playbook answers a hypothesis, and why the others do not.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use globset::{Glob, GlobSet, GlobSetBuilder};
 use serde::Serialize;
-use suture_event::ActionStep;
+use suture_event::{ActionStep, Shape, parameter_flaws};
 
 use crate::{
     Options, Playbook,
@@ -20,16 +20,19 @@ pub(crate) struct Globs {
     except_service: Option<GlobSet>,
 }
 
+/// Compiles globs; one that is none matches nothing.
+pub(crate) fn set(globs: &[String]) -> GlobSet {
+    let mut builder = GlobSetBuilder::new();
+    globs.iter().filter_map(|glob| Glob::new(glob).ok()).for_each(|glob| {
+        builder.add(glob);
+    });
+    builder.build().unwrap_or_else(|_| GlobSet::empty())
+}
+
 impl Globs {
     /// Compiles what [`Options::validate`] found good; a glob that is none matches nothing.
     pub(crate) fn of(playbook: &Playbook) -> Self {
-        let set = |globs: &[String]| {
-            let mut builder = GlobSetBuilder::new();
-            globs.iter().filter_map(|glob| Glob::new(glob).ok()).for_each(|glob| {
-                builder.add(glob);
-            });
-            (!globs.is_empty()).then(|| builder.build().unwrap_or_else(|_| GlobSet::empty()))
-        };
+        let set = |globs: &[String]| (!globs.is_empty()).then(|| set(globs));
         Self {
             class: set(&playbook.matches.class),
             service: set(&playbook.matches.service),
@@ -51,6 +54,8 @@ pub(crate) struct Chosen {
     pub(crate) target: Arc<str>,
     pub(crate) step: ActionStep,
     pub(crate) reversal: Option<ActionStep>,
+    /// Names of what holds something from outside.
+    pub(crate) outside: BTreeSet<Arc<str>>,
 }
 
 /// Looks at playbooks in the order of the file. The first that fits is chosen; each gets its reason.
@@ -147,12 +152,39 @@ fn fill(index: usize, playbook: &Playbook, values: &Values) -> Result<Chosen, St
         .map(|step| template::fill_step(step, values))
         .transpose()
         .map_err(no_value)?;
+    if let Err(must) = Shape::Reference.check(&target) {
+        return Err(format!("its target {target:?} {must}"));
+    }
+    for step in std::iter::once(&step).chain(&reversal) {
+        if let Some((name, flaw)) = parameter_flaws(step, |name| playbook.parameters.get(name).copied())
+            .into_iter()
+            .next()
+        {
+            return Err(format!("its parameter {name} does not fit: {flaw}"));
+        }
+    }
     Ok(Chosen {
         index,
         target: target.into(),
         step,
         reversal,
+        outside: outside(playbook),
     })
+}
+
+/// The names of parameters, and `target`, whose texts have a placeholder that is filled from telemetry or changes.
+fn outside(playbook: &Playbook) -> BTreeSet<Arc<str>> {
+    let steps = std::iter::once(&playbook.action).chain(&playbook.reversal);
+    let texts = steps.flat_map(|step| {
+        step.parameters
+            .iter()
+            .map(|(name, text)| (name.as_str(), text.as_str()))
+    });
+    texts
+        .chain([("target", playbook.target.as_str())])
+        .filter(|(_, text)| template::is_from_outside(text))
+        .map(|(name, _)| name.into())
+        .collect()
 }
 
 fn values(brief: &Brief, first: &First, playbook: &Playbook, scope: &Arc<str>, changes: &Changes) -> Values {

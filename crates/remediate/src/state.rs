@@ -6,7 +6,7 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
-use suture_event::{ActionRequest, Change, HypothesisKind, Rung, Severity, SignalKind, Span, Timestamp};
+use suture_event::{ActionRequest, Change, Freezes, HypothesisKind, Rung, Severity, SignalKind, Span, Timestamp};
 
 use crate::{Budget, Limit, OnFailure, ledger::Chain};
 
@@ -15,7 +15,12 @@ use crate::{Budget, Limit, OnFailure, ledger::Chain};
 pub(crate) struct State {
     pub(crate) clock: Timestamp,
     pub(crate) chain: Chain,
-    pub(crate) frozen_by: Option<Arc<str>>,
+    #[serde(default)]
+    pub(crate) freezes: Freezes,
+    /// Who, other than a human, holds the scope still until a human thaws it. It is no freeze that executors hear of, so it is
+    /// of no epoch.
+    #[serde(default)]
+    pub(crate) held_by: Option<Arc<str>>,
     pub(crate) cases: BTreeMap<Arc<str>, Case>,
     /// Resolved cases with nothing under way, oldest first: kept so that one that comes back gets new action ids.
     pub(crate) closed: VecDeque<Arc<str>>,
@@ -24,6 +29,9 @@ pub(crate) struct State {
     pub(crate) forgotten: u64,
     pub(crate) actions: BTreeMap<Arc<str>, Action>,
     pub(crate) ended: Ended,
+    /// Actions that were verified and can still be undone by a human, by when they were; bounded as what is remembered.
+    #[serde(default)]
+    pub(crate) undoable: Undoable,
     pub(crate) history: History,
     pub(crate) timers: BTreeSet<(Timestamp, Timer)>,
     /// Cases that wait for another action to end, by when their incidents opened.
@@ -38,18 +46,27 @@ impl Default for State {
         Self {
             clock: Timestamp::MIN,
             chain: Chain::default(),
-            frozen_by: None,
+            freezes: Freezes::default(),
+            held_by: None,
             cases: BTreeMap::new(),
             closed: VecDeque::new(),
             forgotten: 0,
             actions: BTreeMap::new(),
             ended: Ended::default(),
+            undoable: Undoable::default(),
             history: History::default(),
             timers: BTreeSet::new(),
             blocked: BTreeSet::new(),
             full: false,
             changes: Changes::default(),
         }
+    }
+}
+
+impl State {
+    /// Who froze or holds the scope, while it is.
+    pub(crate) fn frozen_by(&self) -> Option<&Arc<str>> {
+        self.freezes.frozen_by().or(self.held_by.as_ref())
     }
 }
 
@@ -181,6 +198,12 @@ pub(crate) struct Action {
     pub(crate) verify_within: Span,
     pub(crate) attempts: u32,
     pub(crate) on_failure: OnFailure,
+    /// Who has taken it up: nobody else's word counts from then on.
+    #[serde(default)]
+    pub(crate) by: Option<Arc<str>>,
+    /// Whether an executor that touches nothing has said what it would do.
+    #[serde(default)]
+    pub(crate) dry: bool,
 }
 
 /// How far an action is.
@@ -259,6 +282,30 @@ impl Ended {
     #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.order.len()
+    }
+}
+
+/// Verified actions whose reversal is known, the oldest forgotten beyond a bound.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Undoable(VecDeque<Action>);
+
+impl Undoable {
+    /// How many are known.
+    const BOUND: usize = 100;
+
+    pub(crate) fn remember(&mut self, action: Action) {
+        self.0.push_back(action);
+        while self.0.len() > Self::BOUND {
+            self.0.pop_front();
+        }
+    }
+
+    pub(crate) fn get(&self, id: &str) -> Option<&Action> {
+        self.0.iter().find(|action| *action.request.id == *id)
+    }
+
+    pub(crate) fn remove(&mut self, id: &str) {
+        self.0.retain(|action| *action.request.id != *id);
     }
 }
 

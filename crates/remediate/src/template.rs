@@ -63,6 +63,21 @@ fn pieces(text: &str) -> impl Iterator<Item = Piece<'_>> {
     })
 }
 
+/// The placeholders whose values somebody else chose: in a label, a change or an artifact.
+const OUTSIDE: [&str; 6] = [
+    "service",
+    "change",
+    "artifact",
+    "previous_artifact",
+    "affected",
+    "scope",
+];
+
+/// Whether a text has a placeholder that is filled from outside.
+pub(crate) fn is_from_outside(text: &str) -> bool {
+    pieces(text).any(|piece| matches!(piece, Piece::Name(name) if OUTSIDE.contains(&name)))
+}
+
 /// Every flaw in a text.
 pub(crate) fn flaws(text: &str) -> Vec<Flaw<'_>> {
     pieces(text)

@@ -110,6 +110,9 @@ fn outcome(id: &str, at: Timestamp, status: OutcomeStatus, target: &str, scope: 
         scope: scope.into(),
         executor: "shop".into(),
         detail,
+        mode: Default::default(),
+        calls: Vec::new(),
+        seal: None,
     }
 }
 

@@ -31,8 +31,14 @@ impl Step {
         match self {
             Self::Change(change) => Input::Change(change),
             Self::Incident(incident) => Input::Incident(incident),
-            Self::Outcome(outcome) => Input::Outcome(outcome),
-            Self::Command(command) => Input::Command(command),
+            Self::Outcome(outcome) => Input::Outcome {
+                outcome,
+                at: outcome.at,
+            },
+            Self::Command(command) => Input::Command {
+                command,
+                at: command.at,
+            },
             Self::Time(at) => Input::Time(*at),
         }
     }
@@ -99,6 +105,7 @@ impl World {
                 scope: "prod".into(),
                 kind,
                 reason: String::new(),
+                seal: None,
             })
         };
         match verb {
@@ -130,6 +137,12 @@ impl World {
                 };
                 command(next(), kind)
             }
+            "undo" => {
+                let kind = CommandKind::Undo {
+                    action: self.id(next()),
+                };
+                command(next(), kind)
+            }
             "freeze" => command(next(), CommandKind::Freeze),
             "thaw" => command(next(), CommandKind::Thaw),
             "acknowledge" => {
@@ -153,6 +166,9 @@ impl World {
                 scope: "prod".into(),
                 executor: "robot".into(),
                 detail: words.collect::<Vec<_>>().join(" "),
+                mode: Default::default(),
+                calls: Vec::new(),
+                seal: None,
             }),
         }
     }

@@ -303,6 +303,7 @@ fn approval(request: &ActionRequest, at: Timestamp) -> Command {
             action: request.id.clone(),
         },
         reason: "the evidence is plain".to_owned(),
+        seal: None,
     }
 }
 
