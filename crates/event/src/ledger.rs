@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::{ShardId, Timestamp};
+use crate::{Seal, ShardId, Timestamp};
 
 /// One decision. `hash` is the SHA-256 of this record's JSON with `hash` empty; `previous` is that of the record before.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -27,6 +27,10 @@ pub struct LedgerRecord {
     pub previous: String,
     /// Hash of this record.
     pub hash: String,
+    /// Decide's signature on this place in the chain, without which a whole chain could be made up. Made where the record is
+    /// written; it is no part of what is hashed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seal: Option<Seal>,
 }
 
 /// A fact, by the shard that said it and its number.
@@ -83,6 +87,7 @@ impl LedgerRecord {
             body,
             previous: previous.to_owned(),
             hash: String::new(),
+            seal: None,
         };
         record.hash = record.digest();
         record
@@ -101,6 +106,7 @@ impl LedgerRecord {
     pub fn digest(&self) -> String {
         let open = Self {
             hash: String::new(),
+            seal: None,
             ..self.clone()
         };
         // maps of serde_json are sorted, so the bytes depend on the contents alone
@@ -149,6 +155,136 @@ pub fn verify_chain<'a>(records: impl IntoIterator<Item = &'a LedgerRecord>) -> 
     Ok(())
 }
 
+/// What was done to a chain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Tampering {
+    /// The record's contents are not those that were written.
+    Changed,
+    /// The record is missing.
+    Removed,
+    /// The record stands elsewhere than it was written.
+    Moved,
+    /// The record was never written, or stands there twice.
+    Inserted,
+    /// The chain ends before its end, or begins after its beginning.
+    Truncated,
+}
+
+/// One thing that was done to a chain, and to which record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Damage {
+    /// The chain.
+    pub scope: Arc<str>,
+    /// The record's number; the last one that should be there, for a chain that was cut off.
+    pub seq: u64,
+    /// Where it was found: the place among the records that were handed in, from 0; absent for what is not there.
+    pub place: Option<usize>,
+    /// What was done.
+    pub what: Tampering,
+}
+
+/// Names what was done to the chains of some records, in the order in which they are kept. `ends` are the last number and hash
+/// that each chain is known to have had; without it nothing can be said of a chain cut off at its end. A chain that begins anew
+/// because state was lost is none of this.
+///
+/// Whoever can compute hashes can make up a chain: see the signatures.
+#[must_use]
+pub fn damage(records: &[LedgerRecord], ends: &std::collections::BTreeMap<Arc<str>, (u64, String)>) -> Vec<Damage> {
+    use std::collections::BTreeMap;
+    let mut chains: BTreeMap<&Arc<str>, Vec<Vec<(usize, &LedgerRecord)>>> = BTreeMap::new();
+    for (place, record) in records.iter().enumerate() {
+        let lives = chains.entry(&record.scope).or_default();
+        if lives.is_empty() || record.begins_anew() {
+            lives.push(Vec::new());
+        }
+        if let Some(life) = lives.last_mut() {
+            life.push((place, record));
+        }
+    }
+    let mut found = Vec::new();
+    for (scope, lives) in &chains {
+        for life in lives {
+            found.extend(damage_of(scope, life));
+        }
+        let last = lives.last().and_then(|life| life.iter().map(|(_, r)| r.seq).max());
+        if let Some((seq, hash)) = ends.get(*scope) {
+            let kept = lives
+                .iter()
+                .flatten()
+                .find(|(_, record)| record.seq == *seq && record.hash == *hash);
+            if kept.is_none() && last < Some(*seq) {
+                found.push(Damage {
+                    scope: Arc::clone(scope),
+                    seq: *seq,
+                    place: None,
+                    what: Tampering::Truncated,
+                });
+            }
+        }
+    }
+    for (scope, (seq, _)) in ends.iter().filter(|(scope, _)| !chains.contains_key(scope)) {
+        found.push(Damage {
+            scope: Arc::clone(scope),
+            seq: *seq,
+            place: None,
+            what: Tampering::Truncated,
+        });
+    }
+    found
+}
+
+fn damage_of(scope: &Arc<str>, life: &[(usize, &LedgerRecord)]) -> Vec<Damage> {
+    use std::collections::BTreeSet;
+    let mut found = Vec::new();
+    let mut tell = |seq, place, what| {
+        found.push(Damage {
+            scope: Arc::clone(scope),
+            seq,
+            place,
+            what,
+        });
+    };
+    let held: BTreeSet<u64> = life.iter().map(|(_, record)| record.seq).collect();
+    let mut seen: BTreeSet<u64> = BTreeSet::new();
+    let (mut expected, mut previous) = (0, LedgerRecord::GENESIS);
+    let first = held.first().copied().unwrap_or(0);
+    if first > 0 {
+        tell(first - 1, None, Tampering::Truncated);
+        expected = first;
+        previous = life
+            .iter()
+            .find(|(_, r)| r.seq == first)
+            .map_or("", |(_, r)| &r.previous);
+    }
+    for (place, record) in life {
+        let altered = record.digest() != record.hash;
+        if !seen.insert(record.seq) {
+            tell(record.seq, Some(*place), Tampering::Inserted);
+            continue;
+        }
+        if record.seq < expected {
+            tell(record.seq, Some(*place), Tampering::Moved);
+            continue;
+        }
+        for missing in expected..record.seq {
+            // what is only elsewhere is told where it stands
+            if !held.contains(&missing) {
+                tell(missing, None, Tampering::Removed);
+            }
+        }
+        if altered {
+            tell(record.seq, Some(*place), Tampering::Changed);
+        } else if record.seq == expected && record.previous != previous {
+            // this one is whole: what it follows on is not what it followed on
+            tell(record.seq.saturating_sub(1), None, Tampering::Changed);
+        }
+        expected = record.seq + 1;
+        // one that was changed still has the hash that the next follows on, unless that was made anew too
+        previous = &record.hash;
+    }
+    found
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -191,6 +327,58 @@ mod tests {
             verify_chain(&records(false)),
             Err(LedgerError::Broken { seq: 0, .. })
         ));
+    }
+
+    #[test]
+    fn what_was_done_to_a_chain_is_named() {
+        let long = || {
+            let mut records: Vec<LedgerRecord> = Vec::new();
+            for seq in 0..8 {
+                let previous = records.last().map_or(LedgerRecord::GENESIS, |r| &r.hash).to_owned();
+                let body = serde_json::json!({"n": seq});
+                let at = Timestamp::from_millis(0);
+                records.push(LedgerRecord::sealed(
+                    seq,
+                    at,
+                    "prod".into(),
+                    "test",
+                    None,
+                    body,
+                    &previous,
+                ));
+            }
+            records
+        };
+        let end = std::collections::BTreeMap::from([(Arc::from("prod"), (7, long()[7].hash.clone()))]);
+        let named = |records: &[LedgerRecord]| -> Vec<(u64, Tampering)> {
+            damage(records, &end)
+                .into_iter()
+                .map(|damage| (damage.seq, damage.what))
+                .collect()
+        };
+        assert_eq!(named(&long()), []);
+        let mut changed = long();
+        changed[3].body = serde_json::json!({"n": 33});
+        assert_eq!(named(&changed), [(3, Tampering::Changed)]);
+        // and its hash made anew
+        changed[3].hash = changed[3].digest();
+        assert_eq!(named(&changed), [(3, Tampering::Changed)]);
+        let mut removed = long();
+        removed.remove(4);
+        assert_eq!(named(&removed), [(4, Tampering::Removed)]);
+        let mut moved = long();
+        let record = moved.remove(2);
+        moved.insert(5, record);
+        assert_eq!(named(&moved), [(2, Tampering::Moved)]);
+        let mut inserted = long();
+        let mut forged = inserted[4].clone();
+        forged.body = serde_json::json!({"n": 44});
+        forged.hash = forged.digest();
+        inserted.insert(5, forged);
+        assert_eq!(named(&inserted), [(4, Tampering::Inserted)]);
+        assert_eq!(named(&long()[..5]), [(7, Tampering::Truncated)]);
+        assert_eq!(named(&long()[2..]), [(1, Tampering::Truncated)]);
+        assert_eq!(named(&[]), [(7, Tampering::Truncated)]);
     }
 
     #[test]

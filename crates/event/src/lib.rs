@@ -30,7 +30,7 @@ pub use incident::{
     Evidence, EvidenceKind, Hypothesis, HypothesisKind, Incident, IncidentSignal, IncidentStatus, Resolution, Severity,
     SignalState,
 };
-pub use ledger::{Cause, LedgerError, LedgerRecord, verify_chain};
+pub use ledger::{Cause, Damage, LedgerError, LedgerRecord, Tampering, damage, verify_chain};
 pub use record::{Headers, HeadersBuf, RecordRef};
 pub use series::{LabelError, Labels, MAX_LABELS, Sample, SeriesKey};
 pub use signal::SignalKind;

@@ -322,22 +322,24 @@ impl Verb {
     }
 }
 
-/// What is wrong with a step's parameters, as it would be sent: each with its name. One that the verb does not know, and the
-/// playbook declares, must be a line of words; any other is not taken. An unknown verb knows no parameter.
+/// What is wrong with a step's parameters, as it would be sent: each with its name. A value must be as the verb says and as is
+/// declared; a parameter that neither knows is not taken. Those of an unknown verb must be lines of words.
 #[must_use]
 pub fn parameter_flaws(step: &ActionStep, declared: impl Fn(&str) -> Option<Shape>) -> Vec<(String, String)> {
     let verb = Verb::of(&step.action);
     let mut flaws = Vec::new();
     for (name, value) in &step.parameters {
-        let known = declared(name).or_else(|| verb.and_then(|verb| verb.parameter(name)));
-        let shape = known.or(verb.is_none().then_some(Shape::Text));
-        match shape {
-            None => flaws.push((name.clone(), format!("{name} is no parameter of {}", step.action))),
-            Some(shape) => {
-                if let Err(must) = shape.check(value) {
-                    flaws.push((name.clone(), format!("{value:?} {must}")));
-                }
-            }
+        let shapes = [
+            declared(name),
+            verb.and_then(|verb| verb.parameter(name)),
+            verb.is_none().then_some(Shape::Text),
+        ];
+        if shapes.iter().all(Option::is_none) {
+            flaws.push((name.clone(), format!("{name} is no parameter of {}", step.action)));
+        }
+        let wrong = shapes.into_iter().flatten().find_map(|shape| shape.check(value).err());
+        if let Some(must) = wrong {
+            flaws.push((name.clone(), format!("{value:?} {must}")));
         }
     }
     flaws

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use suture_event::Timestamp;
+use suture_event::{LedgerRecord, Timestamp};
 
 use crate::Said;
 
@@ -18,6 +18,19 @@ pub struct Checkpoint {
     pub hash: String,
     /// That record's time.
     pub at: Timestamp,
+}
+
+impl Checkpoint {
+    /// The place of a record in its chain.
+    #[must_use]
+    pub fn of(record: &LedgerRecord) -> Self {
+        Self {
+            scope: Arc::clone(&record.scope),
+            seq: record.seq,
+            hash: record.hash.clone(),
+            at: record.at,
+        }
+    }
 }
 
 impl Said for Checkpoint {
