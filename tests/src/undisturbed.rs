@@ -36,6 +36,7 @@ pub fn folds(loaded: &Loaded, fact_partitions: i32) -> (ObserveFolds, DecideFold
         pipeline: loaded.pipeline.clone(),
         edges: loaded.edges.clone(),
         topics,
+        key: loaded.key.clone(),
     };
     (observe, decide)
 }

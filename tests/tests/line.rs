@@ -121,6 +121,26 @@ remediate:
     )
 }
 
+/// Makes a key, lists it in the pipeline file, and gives its file.
+fn key(files: &Files, who: &str, role: &str) -> String {
+    let path = files.folder.join(format!("{who}.key"));
+    let out = path.display().to_string();
+    // a folder is used again by the next run of the test
+    let _ = fs::remove_file(&path);
+    let made = program::output(&["keys", "new", who, "--role", role, "--out", &out]);
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let printed = String::from_utf8(made.stdout).unwrap();
+    let entry = printed.lines().find_map(|line| line.strip_prefix("- ")).unwrap();
+    let text = fs::read_to_string(&files.pipeline).unwrap();
+    let listed = if text.contains("\n  keys:\n") {
+        text.replacen("\n  keys:\n", &format!("\n  keys:\n    - {entry}\n"), 1)
+    } else {
+        text.replacen("\nremediate:\n", &format!("\nremediate:\n  keys:\n    - {entry}\n"), 1)
+    };
+    fs::write(&files.pipeline, listed).unwrap();
+    out
+}
+
 /// The file's lines as records of a topic with one partition.
 fn produce_lines(address: &str, topic: &str, path: &Path) {
     let text = fs::read_to_string(path).unwrap();
@@ -299,7 +319,14 @@ fn bad_deploys_are_found_blamed_acted_on_once_and_recorded() {
     produce_lines(&address, "line-telemetry", &files.telemetry);
     let pipeline = files.pipeline.display().to_string();
     let env = [("KAFKA_BROKERS", address.as_str())];
-    let mut run = program::Process::start("run", &files.folder, &["run", &pipeline, "--create-topics"], &env);
+    let [decide, robot] =
+        [("decide", "decide"), ("suture-execute", "executor")].map(|(who, role)| key(&files, who, role));
+    let mut run = program::Process::start(
+        "run",
+        &files.folder,
+        &["run", &pipeline, "--create-topics", "--key", &decide],
+        &env,
+    );
     suture_tests::wait::until("the program's topics", LONG, || {
         assert!(run.runs(), "{}", run.log());
         kafka::exists(&address, "line.remediations").then_some(())
@@ -308,7 +335,7 @@ fn bad_deploys_are_found_blamed_acted_on_once_and_recorded() {
     let mut execute = program::Process::start(
         "execute",
         &files.folder,
-        &["execute", &pipeline, "--webhook", &url],
+        &["execute", &pipeline, "--webhook", &url, "--key", &robot],
         &env,
     );
 
@@ -354,6 +381,10 @@ fn bad_deploys_are_found_blamed_acted_on_once_and_recorded() {
     .map(|record| serde_json::from_slice(&record.value).unwrap())
     .collect();
     verify_chain(&ledger).expect("the chain of hashes holds");
+    assert!(
+        ledger.iter().all(|record| record.seal.is_some()),
+        "each record is signed"
+    );
     let letters = kafka::read_all(&address, "line.dead-letters");
     let reasons: Vec<&str> = letters
         .iter()

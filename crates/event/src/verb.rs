@@ -480,4 +480,18 @@ mod tests {
         );
         assert_eq!(parameter_flaws(&step, |_| Some(Shape::Name)), []);
     }
+
+    #[test]
+    fn the_page_on_safety_has_every_row() {
+        let page = include_str!("../../../docs/safety.md");
+        for verb in VERBS {
+            let class = match verb.class {
+                Reversible => "may be autonomous",
+                Costly => "supervised at most",
+                Irreversible => "a named human, always",
+            };
+            let row = format!("| `{}` | {class} |", verb.name);
+            assert!(page.contains(&row), "docs/safety.md lacks the row {row}");
+        }
+    }
 }

@@ -6,9 +6,12 @@ use std::{
 };
 
 use globset::{Glob, GlobSet, GlobSetBuilder};
-use suture_event::{ActionRequest, Outcome, OutcomeStatus, Rung, Timestamp};
+use suture_event::{
+    ActionRequest, ExecutorMode, Outcome, OutcomeStatus, Reversibility, Rung, Timestamp, Verb, parameter_flaws,
+};
+use suture_permit::{Flaw, Keyring};
 
-use crate::{Error, Options, Unlisted};
+use crate::{Budget, Error, Options, Unlisted};
 
 /// What an executor may do, compiled from its [`Options`].
 #[derive(Debug, Clone)]
@@ -16,6 +19,10 @@ pub struct Allowed {
     actions: GlobSet,
     targets: GlobSet,
     unlisted: Unlisted,
+    keys: Keyring,
+    name: String,
+    service_budget: Budget,
+    pipeline_budget: Budget,
 }
 
 impl Allowed {
@@ -36,6 +43,10 @@ impl Allowed {
             actions: set(&options.actions),
             targets: set(&options.targets),
             unlisted: options.unlisted,
+            keys: options.keys.clone(),
+            name: options.name.clone(),
+            service_budget: options.service_budget,
+            pipeline_budget: options.pipeline_budget,
         })
     }
 }
@@ -45,6 +56,8 @@ impl Allowed {
 pub struct Done {
     by_id: BTreeMap<Arc<str>, Outcome>,
     order: VecDeque<Arc<str>>,
+    /// When what was started on which service, in the order it became known.
+    started: VecDeque<(Timestamp, Arc<str>)>,
     bound: usize,
 }
 
@@ -55,17 +68,28 @@ impl Done {
         Self {
             by_id: BTreeMap::new(),
             order: VecDeque::new(),
+            started: VecDeque::new(),
             bound,
         }
     }
 
     /// Takes an outcome in. A `started` that is read again does not undo what is known of the end.
     pub fn remember(&mut self, outcome: &Outcome) {
+        // it says nothing about the action of that id, only about a record that pretended to be its request
+        if outcome.status == OutcomeStatus::Rejected {
+            return;
+        }
         if let Some(known) = self.by_id.get_mut(&outcome.action) {
             if outcome.status != OutcomeStatus::Started {
                 *known = outcome.clone();
             }
             return;
+        }
+        if outcome.status == OutcomeStatus::Started && outcome.mode == ExecutorMode::Live {
+            self.started.push_back((outcome.at, Arc::clone(&outcome.target)));
+            if self.started.len() > self.bound {
+                self.started.pop_front();
+            }
         }
         self.by_id.insert(Arc::clone(&outcome.action), outcome.clone());
         self.order.push_back(Arc::clone(&outcome.action));
@@ -80,6 +104,12 @@ impl Done {
     #[must_use]
     pub fn get(&self, action: &str) -> Option<&Outcome> {
         self.by_id.get(action)
+    }
+
+    /// How many actions were started within a budget's span, on one service or on any.
+    fn used(&self, budget: Budget, now: Timestamp, target: Option<&str>) -> usize {
+        let counts = |at: Timestamp, on: &str| at.plus(budget.per) > now && target.is_none_or(|target| target == on);
+        self.started.iter().filter(|(at, on)| counts(*at, on)).count()
     }
 
     /// How many ids are known.
@@ -102,17 +132,17 @@ pub enum Verdict {
     Act,
     /// It was started before, and nobody wrote down how it ended: do it again only if that does no harm.
     Resume,
-    /// Say this outcome again: it was done already.
-    Again(Outcome),
+    /// Say that this is no valid request, and why: no permit, one that does not fit, or one that was used.
+    Reject(String),
     /// Say that it is refused, and why.
     Refuse(String),
     /// Pass over it, and why: it is not for this executor, or nobody waits for an answer.
     Leave(String),
 }
 
-/// Judges a request at wall time `now`.
+/// Judges a request at wall time `now`; `dry` where nothing will be touched, for which no permit is needed.
 #[must_use]
-pub fn decide(request: &ActionRequest, now: Timestamp, allowed: &Allowed, done: &Done) -> Verdict {
+pub fn decide(request: &ActionRequest, now: Timestamp, allowed: &Allowed, done: &Done, dry: bool) -> Verdict {
     // not an outcome: the same id comes again as autonomous once it is approved
     if request.rung != Rung::Autonomous {
         return Verdict::Leave("it is not autonomous: nobody may act on it yet".to_owned());
@@ -122,9 +152,22 @@ pub fn decide(request: &ActionRequest, now: Timestamp, allowed: &Allowed, done: 
     if !listed && allowed.unlisted == Unlisted::Leave {
         return Verdict::Leave(format!("{action} is for another executor"));
     }
+    if !dry || !allowed.keys.is_empty() {
+        let executor = (!dry).then_some(allowed.name.as_str());
+        match allowed.keys.check_request(request, executor) {
+            Ok(_) => {}
+            Err(Flaw::OtherExecutor(other)) if allowed.unlisted == Unlisted::Leave => {
+                return Verdict::Leave(format!("its permit is for executor {other}"));
+            }
+            Err(flaw) => return Verdict::Reject(flaw.to_string()),
+        }
+    }
     let before = done.get(&request.id);
     if let Some(before) = before.filter(|before| before.status != OutcomeStatus::Started) {
-        return Verdict::Again(before.clone());
+        return Verdict::Reject(format!("its permit was used at {}: it is good for once", before.at));
+    }
+    if let Err(why) = class(request) {
+        return Verdict::Refuse(why);
     }
     if now > request.verify_by && before.is_none() {
         return Verdict::Leave(format!(
@@ -144,12 +187,62 @@ pub fn decide(request: &ActionRequest, now: Timestamp, allowed: &Allowed, done: 
     if now > request.expires_at {
         return Verdict::Refuse(format!("it expired at {}", request.expires_at));
     }
+    if request.reverses.is_none() && !dry {
+        let (service, pipeline) = (allowed.service_budget, allowed.pipeline_budget);
+        for (budget, target, of) in [
+            (
+                service,
+                Some(request.target.as_ref()),
+                "on the service, over all scopes",
+            ),
+            (pipeline, None, "by this executor"),
+        ] {
+            let used = done.used(budget, now, target);
+            if used >= budget.actions as usize {
+                return Verdict::Refuse(format!(
+                    "{used} of {} actions in {} are used {of}",
+                    budget.actions, budget.per
+                ));
+            }
+        }
+    }
     Verdict::Act
+}
+
+/// What engineering's table says of a request, whoever signed it: its verb, who must have approved it, and its parameters.
+fn class(request: &ActionRequest) -> Result<(), String> {
+    let action = &request.step.action;
+    let Some(verb) = Verb::of(action) else {
+        return Err(format!("{action} is no verb that is known: it can only be advised"));
+    };
+    let highest = if request.reverses.is_some() {
+        verb.highest_as_reversal()
+    } else {
+        verb.class.highest()
+    };
+    if highest < Rung::Autonomous && request.approvals.is_empty() {
+        return Err(format!("{action} {}, and nobody approved it", verb.class.words()));
+    }
+    if verb.class == Reversibility::Irreversible && !request.approvals.iter().any(|approval| approval.key.is_some()) {
+        return Err(format!(
+            "{action} {}, and the approval is not signed",
+            verb.class.words()
+        ));
+    }
+    // what a playbook declared was checked when it was filled in, and is signed; nothing may pass here that is no line of words
+    let flaws = parameter_flaws(&request.step, |name| {
+        verb.parameter(name).is_none().then_some(suture_event::Shape::Text)
+    });
+    match flaws.into_iter().next() {
+        Some((name, flaw)) => Err(format!("its parameter {name} does not fit: {flaw}")),
+        None => Ok(()),
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use suture_event::{ActionStep, Span};
+    use suture_event::{ActionStep, Approval, FreezeEpoch, Permit, Span};
+    use suture_permit::{KeyEntry, Role, SecretKey};
 
     use super::*;
 
@@ -200,6 +293,143 @@ mod tests {
         }
     }
 
+    fn key() -> SecretKey {
+        SecretKey::from_seed(&[1; 32], "decide", Role::Decide)
+    }
+
+    fn signed(request: &ActionRequest) -> ActionRequest {
+        let mut request = request.clone();
+        request.permit = Some(Permit {
+            executor: "suture-execute".into(),
+            epoch: FreezeEpoch::default(),
+            seal: None,
+        });
+        let seal = key().sign(&request);
+        request.permit.as_mut().unwrap().seal = Some(seal);
+        request
+    }
+
+    #[test]
+    fn engineering_has_the_last_word_whoever_signed() {
+        let with = |action: &str, approvals: Vec<Approval>| {
+            let step = ActionStep {
+                action: action.into(),
+                parameters: BTreeMap::new(),
+            };
+            let request = ActionRequest {
+                step,
+                approvals,
+                ..request()
+            };
+            let options = Options {
+                actions: vec!["*".to_owned()],
+                keys: keys(),
+                ..Options::default()
+            };
+            decide(
+                &signed(&request),
+                NOW,
+                &Allowed::new(&options).unwrap(),
+                &Done::new(10),
+                false,
+            )
+        };
+        let approval = |key: Option<&str>| Approval {
+            by: "ann".into(),
+            key: key.map(Into::into),
+            at: NOW,
+            command: "c".into(),
+        };
+        assert_eq!(with("rollback", vec![]), Verdict::Act);
+        for (action, approvals, why) in [
+            (
+                "roll_it_all_back",
+                vec![],
+                "roll_it_all_back is no verb that is known: it can only be advised",
+            ),
+            (
+                "scale_in",
+                vec![],
+                "scale_in is supervised at most, and nobody approved it",
+            ),
+            (
+                "drop_database",
+                vec![],
+                "drop_database needs a named human, always, and nobody approved it",
+            ),
+            (
+                "drop_database",
+                vec![approval(None)],
+                "drop_database needs a named human, always, and the approval is not signed",
+            ),
+        ] {
+            assert_eq!(with(action, approvals), Verdict::Refuse(why.to_owned()));
+        }
+        assert_eq!(with("scale_in", vec![approval(None)]), Verdict::Act);
+        assert_eq!(with("drop_database", vec![approval(Some("k"))]), Verdict::Act);
+    }
+
+    #[test]
+    fn a_service_has_one_budget_over_all_scopes_and_the_executor_one_over_all_services() {
+        let options = Options {
+            actions: vec!["*".to_owned()],
+            keys: keys(),
+            pipeline_budget: Budget {
+                actions: 4,
+                per: Span::from_hours(1),
+            },
+            ..Options::default()
+        };
+        let allowed = Allowed::new(&options).unwrap();
+        let mut done = Done::new(100);
+        let start = |done: &mut Done, id: &str, target: &str, scope: &str| {
+            let mut outcome = outcome(id, OutcomeStatus::Started);
+            outcome.target = target.into();
+            outcome.scope = scope.into();
+            done.remember(&outcome);
+        };
+        for scope in 0..3 {
+            start(&mut done, &format!("a{scope}"), "cart", &format!("preview-{scope}"));
+        }
+        let mut next = request();
+        next.id = "next".into();
+        let verdict = |request: &ActionRequest, done: &Done, later| {
+            decide(&signed(request), NOW.plus(later), &allowed, done, false)
+        };
+        let why = "3 of 3 actions in 1h are used on the service, over all scopes";
+        assert_eq!(verdict(&next, &done, Span::ZERO), Verdict::Refuse(why.to_owned()));
+        let reversal = ActionRequest {
+            reverses: Some("a0".into()),
+            ..next.clone()
+        };
+        assert_eq!(
+            verdict(&reversal, &done, Span::ZERO),
+            Verdict::Act,
+            "what undoes is never held back"
+        );
+        let elsewhere = ActionRequest {
+            target: "ads".into(),
+            ..next.clone()
+        };
+        assert_eq!(verdict(&elsewhere, &done, Span::ZERO), Verdict::Act);
+        start(&mut done, "b", "bank", "prod");
+        let why = "4 of 4 actions in 1h are used by this executor";
+        assert_eq!(verdict(&elsewhere, &done, Span::ZERO), Verdict::Refuse(why.to_owned()));
+        let mut later = elsewhere;
+        later.expires_at = NOW.plus(Span::from_hours(2));
+        later.verify_by = NOW.plus(Span::from_hours(2));
+        assert_eq!(verdict(&later, &done, Span::from_hours(1)), Verdict::Act);
+    }
+
+    fn keys() -> Keyring {
+        Keyring::new(vec![KeyEntry {
+            who: "decide".into(),
+            role: Role::Decide,
+            public: key().public(),
+            until: None,
+        }])
+    }
+
     fn judge(request: &ActionRequest, later: Span, unlisted: Unlisted, before: &[OutcomeStatus]) -> Verdict {
         let lists = |globs: &[&str]| globs.iter().map(|glob| (*glob).to_owned()).collect();
         let (actions, targets) = (lists(&["roll*"]), lists(&["cart", "ads"]));
@@ -207,11 +437,18 @@ mod tests {
             actions,
             targets,
             unlisted,
+            keys: keys(),
             ..Options::default()
         };
         let mut done = Done::new(10);
         before.iter().for_each(|status| done.remember(&outcome("a", *status)));
-        decide(request, NOW.plus(later), &Allowed::new(&options).unwrap(), &done)
+        decide(
+            &signed(request),
+            NOW.plus(later),
+            &Allowed::new(&options).unwrap(),
+            &done,
+            false,
+        )
     }
 
     #[test]
@@ -273,12 +510,11 @@ mod tests {
     }
 
     #[test]
-    fn what_was_done_gets_its_outcome_again_however_late() {
+    fn what_was_done_is_not_done_again_however_late() {
         let before = [OutcomeStatus::Started, OutcomeStatus::Succeeded, OutcomeStatus::Started];
-        let Verdict::Again(again) = judge(&request(), Span::from_hours(3), Unlisted::Refuse, &before) else {
-            panic!("acted on twice");
-        };
-        assert_eq!(again.status, OutcomeStatus::Succeeded);
+        let verdict = judge(&request(), Span::from_hours(3), Unlisted::Refuse, &before);
+        let why = format!("its permit was used at {NOW}: it is good for once");
+        assert_eq!(verdict, Verdict::Reject(why));
     }
 
     #[test]

@@ -28,6 +28,12 @@ pub enum Error {
     /// The options have problems: all of them.
     #[error("execute: {}", texts(.0))]
     Options(Vec<Problem>),
+    /// It would act, and knows no key by which to tell whose requests these are.
+    #[error(
+        "execute: no keys, and an executor that acts takes no request without a permit: list decide's public key under \
+         `remediate.keys` in the pipeline file (`suture keys new` makes one), or use --dry-run"
+    )]
+    NoKeys,
     /// The HTTP client could not be made.
     #[error("execute: no HTTP client: {0}; check the certificates and proxy settings of this machine")]
     Client(String),

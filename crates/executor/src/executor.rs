@@ -4,6 +4,8 @@ use std::future::Future;
 
 use suture_event::ActionRequest;
 
+use crate::Calls;
+
 /// Why an executor did not do what was asked.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ExecuteError {
@@ -17,11 +19,16 @@ pub enum ExecuteError {
 
 /// Acts on requests that were decided to be acted on.
 pub trait Executor: Send + Sync + 'static {
-    /// Does what the request asks, and says in words what it did.
+    /// Does what the request asks, and says in words what it did. It must ask [`Calls::may`] before every call it makes, and
+    /// tell [`Calls::made`] after it.
     ///
     /// # Errors
     /// Whether it refused or failed, and why, for the outcome.
-    fn execute(&self, request: &ActionRequest) -> impl Future<Output = Result<String, ExecuteError>> + Send;
+    fn execute(
+        &self,
+        request: &ActionRequest,
+        calls: &Calls,
+    ) -> impl Future<Output = Result<String, ExecuteError>> + Send;
 
     /// Whether a request whose process died in the middle may be executed again, because its id keeps the effect from
     /// happening twice.
@@ -40,7 +47,7 @@ pub trait Executor: Send + Sync + 'static {
 pub struct DryRun;
 
 impl Executor for DryRun {
-    async fn execute(&self, request: &ActionRequest) -> Result<String, ExecuteError> {
+    async fn execute(&self, request: &ActionRequest, _: &Calls) -> Result<String, ExecuteError> {
         let parameters: Vec<String> = request
             .step
             .parameters

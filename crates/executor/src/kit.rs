@@ -10,9 +10,10 @@ use std::{
 
 use suture_event::Timestamp;
 use suture_log::{Error as LogError, Log, Recovery};
+use suture_permit::SecretKey;
 use tokio::runtime::Handle;
 
-use crate::{Allowed, Error, Executor, Options, session::Session};
+use crate::{Allowed, Error, Executor, Options, session::Session, watch::Watch};
 
 /// What an executor has done since it was made.
 #[derive(Debug, Default)]
@@ -21,8 +22,8 @@ pub struct Counters {
     pub acted: AtomicU64,
     /// Requests refused.
     pub refused: AtomicU64,
-    /// Requests that had been done before, whose outcome was said again.
-    pub repeated: AtomicU64,
+    /// Requests rejected: no permit, one that does not fit, or one that was used.
+    pub rejected: AtomicU64,
     /// Requests passed over: advice, waiting for approval, for another executor, or of no interest any more.
     pub left: AtomicU64,
     /// Records that are no request.
@@ -46,13 +47,15 @@ pub struct Kit<E> {
     pub(crate) runtime: Handle,
     pub(crate) clock: Arc<dyn Fn() -> Timestamp + Send + Sync>,
     pub(crate) counters: Arc<Counters>,
+    pub(crate) watch: Arc<Watch>,
+    pub(crate) key: Option<SecretKey>,
 }
 
 impl<E: Executor> Kit<E> {
     /// An executor over a log. Actions run on `runtime`; `clock` is the wall clock that requests expire by.
     ///
     /// # Errors
-    /// [`Error::Options`] with every problem of the options.
+    /// [`Error::Options`] with every problem of the options; [`Error::NoKeys`] where it would act and knows no key.
     pub fn new(
         log: Arc<dyn Log>,
         executor: E,
@@ -61,6 +64,15 @@ impl<E: Executor> Kit<E> {
         clock: impl Fn() -> Timestamp + Send + Sync + 'static,
     ) -> Result<Self, Error> {
         let allowed = Allowed::new(&options)?;
+        if options.keys.is_empty() && !executor.dry() {
+            return Err(Error::NoKeys);
+        }
+        let watch = Watch::new(
+            Arc::clone(&log),
+            options.commands.clone(),
+            options.keys.clone(),
+            options.one_scope,
+        );
         let counters = Arc::new(Counters::default());
         Ok(Self {
             log,
@@ -70,7 +82,16 @@ impl<E: Executor> Kit<E> {
             runtime,
             clock: Arc::new(clock),
             counters,
+            watch: Arc::new(watch),
+            key: None,
         })
+    }
+
+    /// Signs outcomes with a key, which must be this executor's by name for anybody to believe them.
+    #[must_use]
+    pub fn signed_with(mut self, key: SecretKey) -> Self {
+        self.key = Some(key);
+        self
     }
 
     /// What it has done.
@@ -103,7 +124,7 @@ impl<E: Executor> Kit<E> {
     }
 
     fn wait_for_topics(&self, stop: &AtomicBool) -> Result<(), Error> {
-        for topic in [&self.options.requests, &self.options.outcomes] {
+        for topic in [&self.options.requests, &self.options.outcomes, &self.options.commands] {
             while !stop.load(Ordering::Relaxed) {
                 match self.log.topic(topic) {
                     Ok(Some(_)) => break,

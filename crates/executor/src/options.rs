@@ -4,6 +4,7 @@ use globset::Glob;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use suture_event::Span;
+use suture_permit::Keyring;
 
 use crate::{Error, Problem};
 
@@ -18,6 +19,16 @@ pub enum Unlisted {
     Leave,
 }
 
+/// A number of actions in a sliding span of time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Budget {
+    /// How many.
+    pub actions: u32,
+    /// In how long.
+    pub per: Span,
+}
+
 /// What an executor is called, reads, and may do.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -30,6 +41,16 @@ pub struct Options {
     pub requests: String,
     /// The topic of outcomes.
     pub outcomes: String,
+    /// The topic of humans' commands, of which it follows freezes and thaws.
+    pub commands: String,
+    /// Whether the pipeline has one scope, whatever commands name.
+    pub one_scope: bool,
+    /// The keys whose signatures count: decide's for permits, people's for freezes. With none, only a dry run takes requests.
+    pub keys: Keyring,
+    /// Actions on any one service, over all scopes. Reversals are not counted.
+    pub service_budget: Budget,
+    /// Actions of this executor over all services and scopes.
+    pub pipeline_budget: Budget,
     /// Actions it may do, as globs. Nothing by default.
     pub actions: Vec<String>,
     /// Services it may touch, as globs.
@@ -51,6 +72,17 @@ impl Default for Options {
             group: "suture-execute".to_owned(),
             requests: "suture.remediations".to_owned(),
             outcomes: "suture.outcomes".to_owned(),
+            commands: "suture.commands".to_owned(),
+            one_scope: false,
+            keys: Keyring::default(),
+            service_budget: Budget {
+                actions: 3,
+                per: Span::from_hours(1),
+            },
+            pipeline_budget: Budget {
+                actions: 30,
+                per: Span::from_hours(1),
+            },
             actions: Vec::new(),
             targets: vec!["*".to_owned()],
             unlisted: Unlisted::Refuse,
@@ -71,6 +103,7 @@ impl Options {
             ("group", &self.group),
             ("requests", &self.requests),
             ("outcomes", &self.outcomes),
+            ("commands", &self.commands),
         ] {
             if text.trim().is_empty() {
                 problems.push(Problem::new(path, "is empty", "write a name"));
@@ -99,6 +132,14 @@ impl Options {
                 "is no time at all",
                 "write a span such as 10m",
             ));
+        }
+        for (path, budget) in [
+            ("service_budget.per", self.service_budget),
+            ("pipeline_budget.per", self.pipeline_budget),
+        ] {
+            if budget.per.as_millis() <= 0 {
+                problems.push(Problem::new(path, "is no time at all", "write a span such as 1h"));
+            }
         }
         for (path, bound) in [("remembered", self.remembered), ("queue", self.queue)] {
             if bound == 0 {

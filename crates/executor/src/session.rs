@@ -11,14 +11,14 @@ use std::{
 };
 
 use suture_codec::{cdevents, records};
-use suture_event::{ActionRequest, Outcome, OutcomeStatus};
+use suture_event::{ActionRequest, Call, ExecutorMode, Outcome, OutcomeStatus};
 use suture_log::{
     Assignment, Committed, Consumer, Error, GroupOptions, Isolation, Offset, OutRecord, Producer, Rebalance, Recovery,
     TopicPartition,
 };
 use tokio::task::AbortHandle;
 
-use crate::{Done, ExecuteError, Executor, Kit, Verdict, decide, kit::Counters};
+use crate::{Calls, Done, ExecuteError, Executor, Kit, Verdict, decide, kit::Counters};
 
 /// How long what is under way at a stop may still take.
 const LAST_WORDS: Duration = Duration::from_secs(8);
@@ -53,6 +53,7 @@ struct Shard {
 struct Working {
     offset: Offset,
     request: ActionRequest,
+    calls: Calls,
     task: AbortHandle,
 }
 
@@ -236,38 +237,7 @@ impl<'a, E: Executor> Session<'a, E> {
 
     /// Reads the outcomes that were written since the last time, by whichever process.
     fn catch_up(&mut self) -> Result<(), Error> {
-        let options = &self.kit.options;
-        let partitions = self
-            .kit
-            .log
-            .topic(&options.outcomes)?
-            .map_or(0, |topic| topic.partitions);
-        for partition in 0..partitions {
-            let at = TopicPartition::new(options.outcomes.as_str(), partition);
-            let start = self.kit.log.range(&at)?.start;
-            let next = self.outcomes_read.entry(partition).or_insert(start);
-            *next = start.max(*next);
-            let mut reader = self.kit.log.reader(&at, *next, Isolation::ReadCommitted)?;
-            let done = &mut self.done;
-            let mut take = |record: suture_log::RecordRef<'_>| {
-                *next = record.offset + 1;
-                // other executors' words, and what is no outcome, are no concern here
-                if let Ok(outcome) = records::decode::<Outcome>(record.value.unwrap_or_default())
-                    && *outcome.executor == *options.name
-                {
-                    done.remember(&outcome);
-                }
-            };
-            let patience = Instant::now() + CATCH_UP;
-            while !reader.read(Duration::from_secs(1), 1_000, &mut take)? {
-                if Instant::now() >= patience {
-                    let what = format!("reading {at} to its end");
-                    let detail = "a transaction on it stays open".to_owned();
-                    return Err(Error::Busy { what, detail });
-                }
-            }
-        }
-        Ok(())
+        catch_up(self.kit, &mut self.done, &mut self.outcomes_read)
     }
 
     /// Goes on with every partition that has nothing under way.
@@ -281,7 +251,7 @@ impl<'a, E: Executor> Session<'a, E> {
                     Ok(request) => {
                         begin(
                             self.kit,
-                            &mut self.done,
+                            (&mut self.done, &mut self.outcomes_read),
                             &self.consumer,
                             shard,
                             offset,
@@ -317,7 +287,7 @@ impl<'a, E: Executor> Session<'a, E> {
             Err(ExecuteError::Refused(detail)) => (OutcomeStatus::Refused, detail),
             Err(ExecuteError::Failed(detail)) => (OutcomeStatus::Failed, detail),
         };
-        let outcome = self.kit.outcome(&working.request, status, detail);
+        let outcome = self.kit.outcome(&working.request, status, detail, working.calls.take());
         shard.commit(self.kit, &self.consumer, Some(&outcome), Some(working.offset + 1))?;
         self.done.remember(&outcome);
         Ok(())
@@ -382,8 +352,13 @@ impl Shard {
 }
 
 impl<E: Executor> Kit<E> {
-    fn outcome(&self, request: &ActionRequest, status: OutcomeStatus, detail: String) -> Outcome {
-        Outcome {
+    fn outcome(&self, request: &ActionRequest, status: OutcomeStatus, detail: String, calls: Vec<Call>) -> Outcome {
+        let mode = if self.executor.dry() {
+            ExecutorMode::Dry
+        } else {
+            ExecutorMode::Live
+        };
+        let mut outcome = Outcome {
             action: Arc::clone(&request.id),
             at: (self.clock)(),
             status,
@@ -391,17 +366,54 @@ impl<E: Executor> Kit<E> {
             scope: Arc::clone(&request.scope),
             executor: self.options.name.as_str().into(),
             detail,
-            mode: Default::default(),
-            calls: Vec::new(),
+            mode,
+            calls,
             seal: None,
+        };
+        outcome.seal = self.key.as_ref().map(|key| key.sign(&outcome));
+        outcome
+    }
+}
+
+/// Reads the outcomes that were written since the last time, by whichever process.
+fn catch_up<E: Executor>(
+    kit: &Kit<E>,
+    done: &mut Done,
+    outcomes_read: &mut BTreeMap<i32, Offset>,
+) -> Result<(), Error> {
+    let options = &kit.options;
+    let partitions = kit.log.topic(&options.outcomes)?.map_or(0, |topic| topic.partitions);
+    for partition in 0..partitions {
+        let at = TopicPartition::new(options.outcomes.as_str(), partition);
+        let start = kit.log.range(&at)?.start;
+        let next = outcomes_read.entry(partition).or_insert(start);
+        *next = start.max(*next);
+        let mut reader = kit.log.reader(&at, *next, Isolation::ReadCommitted)?;
+        let mut take = |record: suture_log::RecordRef<'_>| {
+            *next = record.offset + 1;
+            // other executors' words, and what is no outcome, are no concern here
+            if let Ok(outcome) = records::decode::<Outcome>(record.value.unwrap_or_default())
+                && *outcome.executor == *options.name
+            {
+                done.remember(&outcome);
+            }
+        };
+        let patience = Instant::now() + CATCH_UP;
+        while !reader.read(Duration::from_secs(1), 1_000, &mut take)? {
+            if Instant::now() >= patience {
+                let what = format!("reading {at} to its end");
+                let detail = "a transaction on it stays open".to_owned();
+                return Err(Error::Busy { what, detail });
+            }
         }
     }
+    Ok(())
 }
 
 /// Takes one request up.
 fn begin<E: Executor>(
     kit: &Kit<E>,
-    done: &mut Done,
+    (done, outcomes_read): (&mut Done, &mut BTreeMap<i32, Offset>),
     consumer: &Arc<dyn Consumer>,
     shard: &mut Shard,
     offset: Offset,
@@ -409,24 +421,39 @@ fn begin<E: Executor>(
     results: &mpsc::Sender<Finished>,
 ) -> Result<(), Error> {
     let now = (kit.clock)();
-    let verdict = decide(&request, now, &kit.allowed, done);
+    let mut verdict = decide(&request, now, &kit.allowed, done, kit.executor.dry());
+    if verdict == Verdict::Act && !kit.executor.dry() {
+        // what other processes of this name have started since counts against the budgets
+        catch_up(kit, done, outcomes_read)?;
+        verdict = decide(&request, now, &kit.allowed, done, false);
+    }
+    if let (Verdict::Act | Verdict::Resume, Some(permit)) = (&verdict, &request.permit)
+        && !kit.executor.dry()
+    {
+        // where this fails all is begun anew, and this request with it
+        kit.watch.read()?;
+        if let Err(why) = kit.watch.allows(&request.scope, &permit.epoch) {
+            verdict = Verdict::Refuse(why);
+        }
+    }
     tracing::debug!(action = %request.id, target = %request.target, ?verdict, "request");
     let answer = match verdict {
         Verdict::Leave(_) => {
             Counters::add(&kit.counters.left);
             None
         }
-        Verdict::Again(outcome) => {
-            Counters::add(&kit.counters.repeated);
-            Some(outcome)
+        Verdict::Reject(why) => {
+            Counters::add(&kit.counters.rejected);
+            tracing::error!(action = %request.id, target = %request.target, why, "a record that is no valid request");
+            Some(kit.outcome(&request, OutcomeStatus::Rejected, why, Vec::new()))
         }
         Verdict::Refuse(why) => {
             Counters::add(&kit.counters.refused);
-            Some(kit.outcome(&request, OutcomeStatus::Refused, why))
+            Some(kit.outcome(&request, OutcomeStatus::Refused, why, Vec::new()))
         }
         Verdict::Resume if !kit.executor.repeatable() || now > request.verify_by => {
             let why = "its process stopped in the middle: what was done is not known".to_owned();
-            Some(kit.outcome(&request, OutcomeStatus::Failed, why))
+            Some(kit.outcome(&request, OutcomeStatus::Failed, why, Vec::new()))
         }
         Verdict::Resume => {
             start(kit, shard, offset, request, results);
@@ -434,7 +461,7 @@ fn begin<E: Executor>(
         }
         Verdict::Act => {
             if !kit.executor.dry() {
-                let started = kit.outcome(&request, OutcomeStatus::Started, String::new());
+                let started = kit.outcome(&request, OutcomeStatus::Started, String::new(), Vec::new());
                 shard.commit(kit, consumer, Some(&started), None)?;
                 done.remember(&started);
             }
@@ -459,14 +486,17 @@ fn start<E: Executor>(
 ) {
     Counters::add(&kit.counters.acted);
     let (executor, asked) = (Arc::clone(&kit.executor), request.clone());
+    let calls = Calls::new(Arc::clone(&kit.watch), &request, Arc::clone(&kit.clock));
+    let asks = calls.clone();
     let limit = kit.options.time_limit;
     let task = kit.runtime.spawn(async move {
         let within = Duration::from_millis(u64::try_from(limit.as_millis()).unwrap_or(0));
-        tokio::time::timeout(within, executor.execute(&asked)).await
+        tokio::time::timeout(within, executor.execute(&asked, &asks)).await
     });
     shard.working = Some(Working {
         offset,
         request,
+        calls,
         task: task.abort_handle(),
     });
     let (at, epoch, results) = (shard.at.clone(), shard.epoch, results.clone());

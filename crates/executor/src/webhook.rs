@@ -10,7 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use suture_event::{ActionRequest, Span};
 
-use crate::{Error, ExecuteError, Executor, Problem};
+use crate::{Calls, Error, ExecuteError, Executor, Problem};
 
 /// Whom to call, and how patiently.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -18,6 +18,9 @@ use crate::{Error, ExecuteError, Executor, Problem};
 pub struct WebhookOptions {
     /// The address that requests are posted to, as JSON.
     pub url: String,
+    /// Whether the address may be one of plain HTTP on another machine: whoever is on the way then reads and changes what is
+    /// asked.
+    pub plain_http: bool,
     /// Headers to send along, such as `Authorization`.
     pub headers: BTreeMap<String, String>,
     /// How long one call may take.
@@ -34,6 +37,7 @@ impl Default for WebhookOptions {
     fn default() -> Self {
         Self {
             url: String::new(),
+            plain_http: false,
             headers: BTreeMap::new(),
             timeout: Span::from_secs(10),
             retries: 4,
@@ -49,6 +53,14 @@ impl WebhookOptions {
     pub fn validate(&self) -> Vec<Problem> {
         let mut problems = Vec::new();
         match Url::parse(&self.url) {
+            Ok(url) if url.scheme() == "http" && !self.plain_http && !is_here(&url) => {
+                let message = "is plain HTTP to another machine, where anybody on the way can read and change it";
+                problems.push(Problem::new(
+                    "url",
+                    message,
+                    "write https://, or say that plain HTTP is meant (`plain_http`, --plain-http)",
+                ));
+            }
             Ok(url) if ["http", "https"].contains(&url.scheme()) => {}
             Ok(url) => {
                 let message = format!("{:?} cannot be posted to", url.scheme());
@@ -92,6 +104,11 @@ impl WebhookOptions {
 }
 
 /// Posts a request as JSON, with its id in the header `Idempotency-Key`. Any 2xx status is success.
+///
+/// A request is posted at least once: again after an answer that may pass, and again by whoever takes over from a process that
+/// died before it wrote down the answer. The receiver must do nothing for a key that it has seen. Redirects are not followed: the
+/// headers and the request would go to an address that nobody named. What the receiver says goes to the log, at most 500 bytes of
+/// it, and not into topics, which others read.
 #[derive(Debug, Clone)]
 pub struct Webhook {
     client: reqwest::Client,
@@ -129,6 +146,7 @@ impl Webhook {
             .collect();
         let client = reqwest::Client::builder()
             .timeout(millis(options.timeout))
+            .redirect(reqwest::redirect::Policy::none())
             .default_headers(headers)
             .build()
             .map_err(|error| Error::Client(error.to_string()))?;
@@ -139,24 +157,34 @@ impl Webhook {
         })
     }
 
-    async fn call(&self, request: &ActionRequest) -> Result<String, Failure> {
+    async fn call(&self, request: &ActionRequest, calls: &Calls) -> Result<String, Failure> {
+        calls.may().await.map_err(Failure::Final)?;
+        let what = format!("POST {}", self.url.host_str().unwrap_or_default());
         let sent = self
             .client
             .post(self.url.clone())
             .header("Idempotency-Key", request.id.as_ref())
             .json(request);
         // without the address, which may hold a secret
-        let response = sent
-            .send()
-            .await
-            .map_err(|error| Failure::Passing(error.without_url().to_string()))?;
-        let status = response.status();
-        let body = beginning(response).await;
-        let said = if body.is_empty() {
-            status.to_string()
-        } else {
-            format!("{status}: {body}")
+        let response = match sent.send().await {
+            Ok(response) => response,
+            Err(error) => {
+                let said = error.without_url().to_string();
+                calls.made(what, said.as_str());
+                return Err(Failure::Passing(said));
+            }
         };
+        let status = response.status();
+        calls.made(what, status.to_string());
+        let body = beginning(response).await;
+        if !body.is_empty() {
+            tracing::info!(action = %request.id, %status, body, "the receiver's answer");
+        }
+        let said = status.to_string();
+        if status.is_redirection() {
+            let said = format!("{said}: redirects are not followed, name the address that it leads to");
+            return Err(Failure::Final(ExecuteError::Failed(said)));
+        }
         if status.is_success() {
             Ok(said)
         } else if status.is_server_error() {
@@ -176,17 +204,17 @@ impl Webhook {
 }
 
 impl Executor for Webhook {
-    async fn execute(&self, request: &ActionRequest) -> Result<String, ExecuteError> {
+    async fn execute(&self, request: &ActionRequest, calls: &Calls) -> Result<String, ExecuteError> {
         let mut waits = self.schedule.iter();
         loop {
-            let said = match self.call(request).await {
+            let said = match self.call(request, calls).await {
                 Ok(said) => return Ok(said),
                 Err(Failure::Final(error)) => return Err(error),
                 Err(Failure::Passing(said)) => said,
             };
             let Some(wait) = waits.next() else {
-                let calls = self.schedule.len() + 1;
-                return Err(ExecuteError::Failed(format!("after {calls} calls: {said}")));
+                let made = self.schedule.len() + 1;
+                return Err(ExecuteError::Failed(format!("after {made} calls: {said}")));
             };
             tracing::warn!(action = %request.id, %said, wait_ms = wait.as_millis(), "calling again");
             tokio::time::sleep(*wait).await;
@@ -197,6 +225,16 @@ impl Executor for Webhook {
     fn repeatable(&self) -> bool {
         true
     }
+}
+
+/// Whether an address is on this machine.
+fn is_here(url: &Url) -> bool {
+    let host = url.host_str().unwrap_or_default();
+    let address = host
+        .trim_start_matches('[')
+        .trim_end_matches(']')
+        .parse::<std::net::IpAddr>();
+    host == "localhost" || address.is_ok_and(|address| address.is_loopback())
 }
 
 /// At most the first 500 bytes of an answer, in one line.
@@ -238,7 +276,7 @@ mod tests {
 
     #[test]
     fn an_address_that_cannot_be_posted_to_is_a_problem() {
-        for url in ["", "runner", "file:///etc/passwd"] {
+        for url in ["", "runner", "file:///etc/passwd", "http://runner.example/actions"] {
             let options = WebhookOptions {
                 url: url.to_owned(),
                 ..WebhookOptions::default()

@@ -6,14 +6,14 @@ mod common;
 
 use common::{AtWork, NOW, Recorder, log, options, outcomes, record, request, statuses, wait_for, write};
 use suture_codec::records;
-use suture_event::{Outcome, OutcomeStatus, Rung, Span};
+use suture_event::{FreezeEpoch, Outcome, OutcomeStatus, Rung, Span};
 use suture_executor::{DryRun, Error, ExecuteError, Options, Unlisted};
 use suture_log::{
     Log, OutRecord,
     memory::{Faults, MemoryLog},
 };
 
-use OutcomeStatus::{DryRun as Dry, Failed, Refused, Started, Succeeded};
+use OutcomeStatus::{DryRun as Dry, Failed, Refused, Rejected, Started, Succeeded};
 
 /// Runs a kit until as many outcomes that are not `started` are there.
 fn run(log: &MemoryLog, executor: impl suture_executor::Executor, options: Options, finals: usize) -> Vec<Outcome> {
@@ -69,15 +69,16 @@ fn a_request_is_acted_on_when_it_comes_again_approved() {
 }
 
 #[test]
-fn what_is_delivered_again_gets_its_outcome_again_also_after_a_restart() {
+fn what_is_written_again_is_rejected_also_after_a_restart() {
     let (log, recorder) = (log(1), Recorder::default());
     write(&log, &[request("a", "cart"), request("a", "cart")]);
     let found = run(&log, recorder.clone(), options(), 2);
-    assert_eq!(statuses(&found, "a"), [Started, Succeeded, Succeeded]);
+    assert_eq!(statuses(&found, "a"), [Started, Succeeded, Rejected]);
     write(&log, &[request("a", "cart")]);
     let found = run(&log, recorder.clone(), options(), 3);
-    assert_eq!(statuses(&found, "a"), [Started, Succeeded, Succeeded, Succeeded]);
-    assert_eq!(found[1], found[3]);
+    assert_eq!(statuses(&found, "a"), [Started, Succeeded, Rejected, Rejected]);
+    let why = format!("its permit was used at {NOW}: it is good for once");
+    assert_eq!(found[3].detail, why);
     assert_eq!(recorder.calls(), ["a"]);
 }
 
@@ -85,7 +86,8 @@ fn what_is_delivered_again_gets_its_outcome_again_also_after_a_restart() {
 fn what_may_not_be_done_is_refused_with_a_reason() {
     let (log, recorder) = (log(1), Recorder::default());
     let mut other = request("other", "cart");
-    other.step.action = "drop_table".into();
+    other.step.action = "scale_out".into();
+    other.step.parameters.clear();
     let mut late = request("late", "cart");
     late.expires_at = NOW.minus(Span::from_millis(1));
     write(&log, &[other, late]);
@@ -97,7 +99,7 @@ fn what_may_not_be_done_is_refused_with_a_reason() {
     assert_eq!(
         details,
         [
-            (Refused, "drop_table is not on the list of actions"),
+            (Refused, "scale_out is not on the list of actions"),
             (Refused, "it expired at 2022-08-22T03:53:59.999Z")
         ]
     );
@@ -109,12 +111,15 @@ fn two_executors_share_a_topic_each_with_its_actions() {
     let log = log(1);
     let mut other = request("b", "cart");
     other.step.action = "page".into();
-    write(&log, &[request("a", "cart"), other]);
+    other.step.parameters.clear();
+    let to = |request, executor: &str| common::permitted(request, executor, FreezeEpoch::default());
+    write(&log, &[to(request("a", "cart"), "one"), to(other, "two")]);
     let options = |name: &str, action: &str| Options {
         name: name.to_owned(),
         group: name.to_owned(),
         actions: vec![action.to_owned()],
         unlisted: Unlisted::Leave,
+        keys: common::keys(),
         ..Options::default()
     };
     let (first, second) = (Recorder::default(), Recorder::default());
@@ -236,7 +241,11 @@ fn a_record_that_is_no_request_is_passed_over() {
             topic: "suture.remediations".into(),
             ..OutRecord::default()
         },
-        record(&request("a", "cart")),
+        record(&common::permitted(
+            request("a", "cart"),
+            "robot",
+            FreezeEpoch::default(),
+        )),
     ];
     log.appender().unwrap().append(&poison).unwrap();
     assert_eq!(
@@ -250,7 +259,13 @@ fn a_request_that_was_never_committed_is_not_acted_on() {
     let (log, recorder) = (log(1), Recorder::default());
     let mut producer = log.producer("decide-0").unwrap();
     producer.begin().unwrap();
-    producer.send(&record(&request("ghost", "cart"))).unwrap();
+    producer
+        .send(&record(&common::permitted(
+            request("ghost", "cart"),
+            "robot",
+            FreezeEpoch::default(),
+        )))
+        .unwrap();
     producer.abort().unwrap();
     write(&log, &[request("a", "cart")]);
     run(&log, recorder.clone(), options(), 1);

@@ -14,6 +14,7 @@ use anyhow::Context;
 use suture_event::{Span, Timestamp};
 use suture_executor::{DryRun, Executor, Kit, Options, Unlisted, Webhook, WebhookOptions};
 use suture_log::Log;
+use suture_permit::{Role, SecretKey};
 
 use crate::{load, planes::Topics};
 
@@ -30,9 +31,22 @@ pub struct Args {
     /// Post each request to this address as JSON, with the header Idempotency-Key.
     #[arg(long, value_name = "URL")]
     pub webhook: Option<String>,
-    /// A header to send along, such as "Authorization: Bearer …". May be given several times.
+    /// A header to send along, such as "X-Team: shop". May be given several times. What is secret does not belong on a command
+    /// line, which every process can read: see --header-file and --header-env.
     #[arg(long, value_name = "NAME: VALUE", requires = "webhook")]
     pub header: Vec<String>,
+    /// A file of headers to send along, one a line as NAME: VALUE.
+    #[arg(long, value_name = "FILE", requires = "webhook")]
+    pub header_file: Option<PathBuf>,
+    /// A header whose value is in a variable of the environment. May be given several times.
+    #[arg(long, value_name = "NAME=VARIABLE", requires = "webhook")]
+    pub header_env: Vec<String>,
+    /// Post to an address of plain HTTP on another machine all the same.
+    #[arg(long, requires = "webhook")]
+    pub plain_http: bool,
+    /// The key that outcomes are signed with, of role executor and this executor's name, as `suture keys new` wrote it.
+    #[arg(long, value_name = "FILE.key", env = "SUTURE_KEY")]
+    pub key: Option<PathBuf>,
     /// How long one call may take.
     #[arg(long, value_name = "SPAN", default_value = "30s", requires = "webhook")]
     pub timeout: Span,
@@ -67,6 +81,11 @@ pub fn execute(args: &Args) -> anyhow::Result<()> {
         group: args.name.clone(),
         requests: topics.remediations.to_string(),
         outcomes: topics.outcomes.to_string(),
+        commands: topics.commands.to_string(),
+        one_scope: pipeline.scope.is_one(),
+        service_budget: budget(pipeline.remediate.budget.service),
+        pipeline_budget: budget(pipeline.remediate.budget.pipeline),
+        keys: pipeline.remediate.keys.clone(),
         actions: args.actions.clone(),
         targets: args.targets.clone(),
         unlisted: if args.leave_others {
@@ -76,18 +95,71 @@ pub fn execute(args: &Args) -> anyhow::Result<()> {
         },
         ..Options::default()
     };
+    let key = match &args.key {
+        Some(path) => {
+            let key = crate::keys::read(path, Role::Executor)?;
+            crate::keys::require_listed(&options.keys, &key, path)?;
+            anyhow::ensure!(
+                *key.who == *options.name,
+                "{}: the key is {}'s, and this executor is called {}: see --name",
+                path.display(),
+                key.who,
+                options.name
+            );
+            Some(key)
+        }
+        None if options.keys.has(Role::Executor) => anyhow::bail!(
+            "the pipeline lists keys of executors, so that nobody believes an outcome which is not signed: give --key"
+        ),
+        None => None,
+    };
     match &args.webhook {
         Some(url) => {
             let webhook = WebhookOptions {
                 url: url.clone(),
-                headers: headers(&args.header)?,
+                plain_http: args.plain_http,
+                headers: args.headers()?,
                 timeout: args.timeout,
                 retries: args.retries,
                 ..WebhookOptions::default()
             };
-            work(log, Webhook::new(&webhook)?, options)
+            work(log, Webhook::new(&webhook)?, options, key)
         }
-        None => work(log, DryRun, options),
+        None => work(log, DryRun, options, key),
+    }
+}
+
+fn budget(budget: suture_remediate::Budget) -> suture_executor::Budget {
+    suture_executor::Budget {
+        actions: budget.actions,
+        per: budget.per,
+    }
+}
+
+impl Args {
+    fn headers(&self) -> anyhow::Result<BTreeMap<String, String>> {
+        let mut all = headers(&self.header)?;
+        if let Some(path) = &self.header_file {
+            let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+            let lines: Vec<String> = text
+                .lines()
+                .filter(|l| !l.trim().is_empty())
+                .map(str::to_owned)
+                .collect();
+            // not with what it says, which is secret
+            all.extend(
+                headers(&lines)
+                    .map_err(|_| anyhow::anyhow!("{}: a line is no header: write NAME: VALUE", path.display()))?,
+            );
+        }
+        for text in &self.header_env {
+            let (name, variable) = text
+                .split_once('=')
+                .with_context(|| format!("{text:?} names no variable: write NAME=VARIABLE"))?;
+            let value = std::env::var(variable).with_context(|| format!("variable {variable} of --header-env"))?;
+            all.insert(name.trim().to_owned(), value);
+        }
+        Ok(all)
     }
 }
 
@@ -102,7 +174,7 @@ fn headers(texts: &[String]) -> anyhow::Result<BTreeMap<String, String>> {
 }
 
 /// Works until told to stop.
-fn work<E: Executor>(log: Arc<dyn Log>, executor: E, options: Options) -> anyhow::Result<()> {
+fn work<E: Executor>(log: Arc<dyn Log>, executor: E, options: Options, key: Option<SecretKey>) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -114,7 +186,10 @@ fn work<E: Executor>(log: Arc<dyn Log>, executor: E, options: Options) -> anyhow
         let stop = Arc::new(AtomicBool::new(false));
         let clock = suture_runtime::SystemClock::default();
         let wall = move || -> Timestamp { suture_runtime::Clock::wall(&clock) };
-        let kit = Kit::new(log, executor, options, handle, wall)?;
+        let mut kit = Kit::new(log, executor, options, handle, wall)?;
+        if let Some(key) = key {
+            kit = kit.signed_with(key);
+        }
         let stopping = stop.clone();
         let mut working = tokio::task::spawn_blocking(move || kit.run(&stopping));
         loop {

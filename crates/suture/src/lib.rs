@@ -6,9 +6,12 @@ pub mod check;
 pub mod demo;
 #[cfg(feature = "kafka")]
 pub mod execute;
+pub mod keys;
+pub mod ledger;
 pub mod load;
 pub mod logs;
 pub mod metrics;
+pub mod people;
 pub mod planes;
 pub mod plot;
 #[cfg(feature = "history")]

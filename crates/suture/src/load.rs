@@ -9,7 +9,8 @@ use anyhow::Context;
 use serde::Deserialize;
 use suture_config::Pipeline;
 use suture_engine::{Expressions, Model};
-use suture_event::{Edge, EdgeSource};
+use suture_event::{Edge, EdgeSource, Rung};
+use suture_permit::{Role, SecretKey};
 
 /// A pipeline and the call graph that was known beforehand.
 pub struct Loaded {
@@ -19,6 +20,8 @@ pub struct Loaded {
     pub edges: Vec<Edge>,
     /// What series begin with.
     pub model: Option<Arc<Model>>,
+    /// What permits and the ledger are signed with.
+    pub key: Option<SecretKey>,
     /// What compiles the file's SQL expressions.
     pub expressions: Arc<dyn Expressions>,
 }
@@ -72,11 +75,33 @@ pub fn load(path: &Path, topology: Option<&Path>) -> anyhow::Result<Loaded> {
         pipeline: Arc::new(pipeline),
         edges,
         model,
+        key: None,
         expressions: expressions(),
     })
 }
 
 impl Loaded {
+    /// Takes a key to sign permits and the ledger with; says in the log what it means that there is none.
+    ///
+    /// # Errors
+    /// Where the file can't be read, is no key of decide's, or the pipeline does not list its public half.
+    pub fn with_key(mut self, path: Option<&Path>) -> anyhow::Result<Self> {
+        let remediate = &self.pipeline.remediate;
+        match path {
+            Some(path) => {
+                let key = crate::keys::read(path, Role::Decide)?;
+                crate::keys::require_listed(&remediate.keys, &key, path)?;
+                self.key = Some(key);
+            }
+            None if remediate.mode > Rung::Advise => tracing::warn!(
+                "remediate.mode is more than advise, and there is no --key: permits are not signed, so that no executor that acts \
+                 takes a request"
+            ),
+            None => {}
+        }
+        Ok(self)
+    }
+
     /// Takes another model in place of the one that the pipeline names, if there is another.
     ///
     /// # Errors

@@ -20,6 +20,10 @@ enum Command {
     #[cfg(feature = "kafka")]
     Run(suture::run::Args),
     Replay(suture::replay::Args),
+    Keys(suture::keys::Args),
+    Ledger(suture::ledger::Args),
+    #[command(flatten)]
+    People(suture::people::Word),
     Train(suture::train::Args),
     Plot(suture::plot::Args),
     Demo(suture::demo::Args),
@@ -47,6 +51,9 @@ fn main() -> ExitCode {
         #[cfg(feature = "kafka")]
         Command::Run(args) => suture::run::run(&args).map(ok),
         Command::Replay(args) => suture::replay::replay(&args).map(ok),
+        Command::Keys(args) => suture::keys::keys(&args).map(ok),
+        Command::Ledger(args) => suture::ledger::ledger(&args),
+        Command::People(word) => suture::people::say(&word).map(ok),
         Command::Train(args) => suture::train::train(&args).map(ok),
         Command::Plot(args) => suture::plot::plot(&args).map(ok),
         Command::Demo(args) => suture::demo::demo(&args),

@@ -15,6 +15,7 @@ use suture_engine::{
 };
 use suture_event::{Carried, Edge, Fact, FactBody, ShardId, Timestamp};
 use suture_log::{Batch, HeadersBuf, OutRecord};
+use suture_permit::{Checkpoint, SecretKey};
 use suture_runtime::{Epoch, EpochCause, Fingerprint, Fold, FoldError, Folds, Outputs, Tick};
 
 pub use self::rekey::RekeyFolds;
@@ -184,6 +185,8 @@ pub struct DecideFolds {
     pub edges: Vec<Edge>,
     /// Where to.
     pub topics: Topics,
+    /// What permits and the ledger are signed with. Without one no executor that acts takes a request.
+    pub key: Option<SecretKey>,
 }
 
 impl Folds for DecideFolds {
@@ -191,6 +194,7 @@ impl Folds for DecideFolds {
         Ok(Box::new(DecideFold {
             decide: Decide::new(self.pipeline.clone(), self.edges.clone()),
             topics: self.topics.clone(),
+            key: self.key.clone(),
             warned: false,
             warned_apart: false,
             full: Seldom::default(),
@@ -451,6 +455,9 @@ impl Fold for ObserveFold {
 struct DecideFold {
     decide: Decide,
     topics: Topics,
+    /// Signs what leaves: the same words get the same signature, so that what is said again after a restart is the same to the
+    /// byte, and the fold itself knows no secret.
+    key: Option<SecretKey>,
     /// Whether it was said that series are in two partitions, since they were in one.
     warned: bool,
     /// Whether it was said that changes meet no telemetry.
@@ -535,14 +542,21 @@ impl DecideFold {
             let message = cdevents::write_incident(SOURCE, &incident);
             push_message(&self.topics.incidents, message, outputs);
         }
-        for request in self.out.remediations.drain(..) {
+        for mut request in self.out.remediations.drain(..) {
+            if let Some(key) = self.key.as_ref().filter(|_| request.permit.is_some()) {
+                let seal = key.sign(&request);
+                if let Some(permit) = &mut request.permit {
+                    permit.seal = Some(seal);
+                }
+            }
             push_message(
                 &self.topics.remediations,
                 cdevents::write_remediation(SOURCE, &request),
                 outputs,
             );
         }
-        for record in self.out.ledger.drain(..) {
+        for mut record in self.out.ledger.drain(..) {
+            record.seal = self.key.as_ref().map(|key| key.sign(&Checkpoint::of(&record)));
             match records::encode(&record) {
                 Ok(value) => outputs.push(OutRecord::new(
                     self.topics.ledger.clone(),

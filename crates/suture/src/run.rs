@@ -39,6 +39,10 @@ pub struct Args {
     /// What series begin with, as `suture train` wrote it, in place of the model that the pipeline names.
     #[arg(long, value_name = "FILE.model")]
     pub model: Option<PathBuf>,
+    /// The key that permits and the ledger are signed with, of role decide, as `suture keys new` wrote it. Without one no executor
+    /// that acts takes a request.
+    #[arg(long, value_name = "FILE.key", env = "SUTURE_KEY")]
+    pub key: Option<PathBuf>,
     /// Serve /metrics, /healthz and /readyz here, such as `127.0.0.1:9464`. Absent: nowhere.
     #[arg(long, value_name = "ADDRESS", env = "SUTURE_METRICS")]
     pub metrics: Option<SocketAddr>,
@@ -85,6 +89,7 @@ const DRAIN: Duration = Duration::from_secs(9);
 #[cfg(feature = "kafka")]
 pub fn run(args: &Args) -> anyhow::Result<()> {
     let loaded = load::load(&args.pipeline, None)?.with_model(args.model.as_deref())?;
+    let loaded = loaded.with_key(args.key.as_deref())?;
     let log = connect(&loaded.pipeline)?;
     let shutdown = Shutdown::new();
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -132,6 +137,7 @@ async fn asked(shutdown: &Shutdown) {
 /// The log of a pipeline's broker.
 #[cfg(feature = "kafka")]
 pub fn connect(pipeline: &Pipeline) -> anyhow::Result<Arc<dyn Log>> {
+    crate::keys::refuse_embedded(&pipeline.remediate.keys)?;
     Ok(Arc::new(kafka(pipeline)?))
 }
 
@@ -348,6 +354,7 @@ impl Planes {
             pipeline: pipeline.clone(),
             edges: loaded.edges.clone(),
             topics: names,
+            key: loaded.key.clone(),
         };
         self.plane(Arc::new(folds), options, &self.decide)
     }

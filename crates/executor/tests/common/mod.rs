@@ -11,9 +11,10 @@ use std::{
 };
 
 use suture_codec::{cdevents, records};
-use suture_event::{ActionRequest, ActionStep, Outcome, OutcomeStatus, Rung, Span, Timestamp};
-use suture_executor::{Error, ExecuteError, Executor, Kit, Options};
+use suture_event::{ActionRequest, ActionStep, FreezeEpoch, Outcome, OutcomeStatus, Permit, Rung, Span, Timestamp};
+use suture_executor::{Budget, Calls, Error, ExecuteError, Executor, Kit, Options};
 use suture_log::{Isolation, Log, OutRecord, TopicPartition, TopicSpec, memory::MemoryLog};
+use suture_permit::{KeyEntry, Keyring, Role, SecretKey};
 use tokio::runtime::Runtime;
 
 pub(crate) const NOW: Timestamp = Timestamp::from_millis(1_661_140_440_000);
@@ -48,6 +49,41 @@ pub(crate) fn request(id: &str, target: &str) -> ActionRequest {
     }
 }
 
+/// The keys of the tests, each made of a number.
+pub(crate) fn decide_key() -> SecretKey {
+    SecretKey::from_seed(&[1; 32], "decide", Role::Decide)
+}
+
+pub(crate) fn robot_key() -> SecretKey {
+    SecretKey::from_seed(&[2; 32], "robot", Role::Executor)
+}
+
+pub(crate) fn ann_key() -> SecretKey {
+    SecretKey::from_seed(&[3; 32], "ann", Role::Person)
+}
+
+pub(crate) fn keys() -> Keyring {
+    let entry = |key: &SecretKey| KeyEntry {
+        who: Arc::clone(&key.who),
+        role: key.role,
+        public: key.public(),
+        until: None,
+    };
+    Keyring::new([decide_key(), robot_key(), ann_key()].iter().map(entry).collect())
+}
+
+/// Gives a request a permit for an executor, as decide does.
+pub(crate) fn permitted(mut request: ActionRequest, executor: &str, epoch: FreezeEpoch) -> ActionRequest {
+    request.permit = Some(Permit {
+        executor: executor.into(),
+        epoch,
+        seal: None,
+    });
+    let seal = decide_key().sign(&request);
+    request.permit.as_mut().unwrap().seal = Some(seal);
+    request
+}
+
 pub(crate) fn record(request: &ActionRequest) -> OutRecord {
     let message = cdevents::write_remediation("suture/test", request).unwrap();
     OutRecord::new("suture.remediations", message.key, message.value)
@@ -55,13 +91,23 @@ pub(crate) fn record(request: &ActionRequest) -> OutRecord {
 
 pub(crate) fn log(partitions: i32) -> MemoryLog {
     let log = MemoryLog::default();
-    let topics = ["suture.remediations", "suture.outcomes"].map(|name| TopicSpec::new(name, partitions));
+    let topics =
+        ["suture.remediations", "suture.outcomes", "suture.commands"].map(|name| TopicSpec::new(name, partitions));
     log.create_topics(&topics).unwrap();
     log
 }
 
+/// Writes requests, with permits for the robot where they have none and are autonomous.
 pub(crate) fn write(log: &MemoryLog, requests: &[ActionRequest]) {
-    let records: Vec<OutRecord> = requests.iter().map(record).collect();
+    let permit = |request: &ActionRequest| {
+        let wanted = request.rung == Rung::Autonomous && request.permit.is_none();
+        if wanted {
+            permitted(request.clone(), "robot", FreezeEpoch::default())
+        } else {
+            request.clone()
+        }
+    };
+    let records: Vec<OutRecord> = requests.iter().map(|request| record(&permit(request))).collect();
     log.appender().unwrap().append(&records).unwrap();
 }
 
@@ -69,6 +115,15 @@ pub(crate) fn options() -> Options {
     Options {
         name: "robot".to_owned(),
         actions: vec!["roll*".to_owned()],
+        keys: keys(),
+        service_budget: Budget {
+            actions: 1_000,
+            per: Span::from_hours(1),
+        },
+        pipeline_budget: Budget {
+            actions: 1_000,
+            per: Span::from_hours(1),
+        },
         ..Options::default()
     }
 }
@@ -88,7 +143,9 @@ impl AtWork {
             .enable_all()
             .build()
             .unwrap();
-        let kit = Kit::new(Arc::new(log), executor, options, runtime.handle().clone(), || NOW).unwrap();
+        let kit = Kit::new(Arc::new(log), executor, options, runtime.handle().clone(), || NOW)
+            .unwrap()
+            .signed_with(robot_key());
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
         Self {
@@ -164,7 +221,9 @@ pub(crate) struct Recorder {
 }
 
 impl Executor for Recorder {
-    async fn execute(&self, request: &ActionRequest) -> Result<String, ExecuteError> {
+    async fn execute(&self, request: &ActionRequest, calls: &Calls) -> Result<String, ExecuteError> {
+        calls.may().await?;
+        calls.made("remember", "ok");
         assert_eq!(
             self.together.fetch_add(1, Ordering::SeqCst),
             0,

@@ -99,6 +99,7 @@ impl Narrator {
                     OutcomeStatus::Failed => (Tone::Bad, "failed"),
                     OutcomeStatus::Refused => (Tone::Bad, "refused"),
                     OutcomeStatus::DryRun => (Tone::Plain, "dry run"),
+                    OutcomeStatus::Rejected => (Tone::Bad, "no valid request"),
                 };
                 line(
                     outcome.at,

@@ -6,7 +6,7 @@ use std::{
 };
 
 use suture_event::{ActionRequest, Outcome, OutcomeStatus};
-use suture_executor::{ExecuteError, Executor};
+use suture_executor::{Calls, ExecuteError, Executor};
 use suture_simulate::{Shop, Tick};
 use tokio::sync::oneshot;
 
@@ -84,7 +84,8 @@ fn ended(outcome: Outcome) -> Result<String, ExecuteError> {
 }
 
 impl Executor for Operator {
-    async fn execute(&self, request: &ActionRequest) -> Result<String, ExecuteError> {
+    async fn execute(&self, request: &ActionRequest, calls: &Calls) -> Result<String, ExecuteError> {
+        calls.may().await?;
         match self.begin(request) {
             Ok(receiver) => match receiver.await {
                 Ok(outcome) => ended(outcome),

@@ -15,10 +15,11 @@ use std::{
 use anyhow::Context as _;
 use suture_config::Pipeline;
 use suture_event::{ActionRequest, Command, CommandKind, Rung, Span, Timestamp};
+use suture_permit::Role;
 use suture_simulate::{Healer, Options, Shop, Tick};
 
 use super::{DemoEvent, Flow, Mode, Story, Table, View, model::SHOWN, operator::Operator, picture, world::World};
-use crate::{check, load};
+use crate::{check, keys, load};
 
 /// Shows the whole line at work on a simulated shop that keeps breaking: no broker, no set-up.
 #[derive(Debug, clap::Args)]
@@ -102,7 +103,11 @@ pub fn demo(args: &Args) -> anyhow::Result<ExitCode> {
 /// Where a part of it fails.
 pub fn perform(args: &Args) -> anyhow::Result<Performance> {
     let (pipeline, problems) = check::examine_bytes("the demo's pipeline", PIPELINE.as_bytes());
-    let pipeline = Arc::new(pipeline.ok_or_else(|| load::BadPipeline(check::render(&problems)))?);
+    let mut pipeline = pipeline.ok_or_else(|| load::BadPipeline(check::render(&problems)))?;
+    // nobody but this process can write to its log
+    pipeline.remediate.keys = keys::embedded_ring();
+    pipeline.remediate.executor = "shop".to_owned();
+    let pipeline = Arc::new(pipeline);
     let mode = match (args.json, args.plain) {
         (true, _) => Mode::Quiet,
         (_, true) => Mode::Plain,
@@ -294,7 +299,7 @@ impl<'a> Demo<'a> {
 
 /// What somebody on call says to a request that cannot be undone.
 fn approval(request: &ActionRequest, at: Timestamp) -> Command {
-    Command {
+    let mut command = Command {
         id: format!("approve-{}", request.id).into(),
         at,
         by: "somebody on call".into(),
@@ -304,7 +309,9 @@ fn approval(request: &ActionRequest, at: Timestamp) -> Command {
         },
         reason: "the evidence is plain".to_owned(),
         seal: None,
-    }
+    };
+    command.seal = Some(keys::embedded(Role::Person).sign(&command));
+    command
 }
 
 /// Ctrl-C and SIGTERM end the demo with its table; a live screen sees Ctrl-C as a key.

@@ -15,20 +15,26 @@ use suture_codec::{cdevents, records};
 use suture_config::Pipeline;
 use suture_engine::Source;
 use suture_event::{Command, Edge, Fact, FactBody, Outcome, OutcomeStatus, Sample, Span, Timestamp};
-use suture_executor::Kit;
+use suture_executor::{Budget, Kit};
 use suture_log::{
     Appender, Isolation, Log, OutRecord, Reader, RecordRef, TopicPartition, TopicSpec,
     memory::{MemoryLog, MemoryOptions},
 };
+use suture_permit::Role;
 use suture_runtime::{Folds, Metrics, Options, Plane, Shutdown, SystemClock};
 
 use super::{DemoEvent, operator::Operator};
 use crate::{
-    load,
+    keys, load,
     planes::{DecideFolds, ObserveFolds, Topics},
     topics,
 };
 
+/// Budgets that hold nothing back.
+const UNBOUNDED: Budget = Budget {
+    actions: u32::MAX,
+    per: Span::from_hours(1),
+};
 const TELEMETRY: &str = "telemetry";
 const CHANGES: &str = "changes";
 /// The planes commit and tick this often, so that a simulated minute takes them some ten milliseconds.
@@ -127,6 +133,7 @@ impl World {
             pipeline: pipeline.clone(),
             edges,
             topics: names.clone(),
+            key: Some(keys::embedded(Role::Decide)),
         };
         let group = (pipeline.decide_group(), vec![names.facts.to_string()], false);
         threads.push(plane(
@@ -148,10 +155,16 @@ impl World {
             group: "shop".to_owned(),
             requests: names.remediations.to_string(),
             outcomes: names.outcomes.to_string(),
+            commands: names.commands.to_string(),
+            keys: pipeline.remediate.keys.clone(),
+            // decide has its own budgets, by the shop's time
+            service_budget: UNBOUNDED,
+            pipeline_budget: UNBOUNDED,
             actions: vec!["*".to_owned()],
             ..suture_executor::Options::default()
         };
-        let kit = Kit::new(log.clone(), operator, options, runtime.handle().clone(), wall)?;
+        let kit = Kit::new(log.clone(), operator, options, runtime.handle().clone(), wall)?
+            .signed_with(keys::embedded(Role::Executor));
         let stopped = stop.clone();
         let run = move || kit.run(&stopped).context("the executor");
         threads.push(thread::Builder::new().name("executor".to_owned()).spawn(run)?);
