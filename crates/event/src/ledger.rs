@@ -191,7 +191,7 @@ pub struct Damage {
 #[must_use]
 pub fn damage(records: &[LedgerRecord], ends: &std::collections::BTreeMap<Arc<str>, (u64, String)>) -> Vec<Damage> {
     use std::collections::BTreeMap;
-    let mut chains: BTreeMap<&Arc<str>, Vec<Vec<(usize, &LedgerRecord)>>> = BTreeMap::new();
+    let mut chains: BTreeMap<&Arc<str>, Vec<Life<'_>>> = BTreeMap::new();
     for (place, record) in records.iter().enumerate() {
         let lives = chains.entry(&record.scope).or_default();
         if lives.is_empty() || record.begins_anew() {
@@ -232,6 +232,9 @@ pub fn damage(records: &[LedgerRecord], ends: &std::collections::BTreeMap<Arc<st
     }
     found
 }
+
+/// One chain from a beginning to where it ends or begins anew: records with their places.
+type Life<'a> = Vec<(usize, &'a LedgerRecord)>;
 
 fn damage_of(scope: &Arc<str>, life: &[(usize, &LedgerRecord)]) -> Vec<Damage> {
     use std::collections::BTreeSet;

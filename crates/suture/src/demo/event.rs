@@ -5,6 +5,7 @@ use suture_simulate::Fault;
 
 /// One thing that happened, in order of simulated time.
 #[derive(Debug, Clone)]
+#[allow(clippy::large_enum_variant)] // few at a time, and moved on at once
 pub enum DemoEvent {
     /// Simulated time went on.
     Clock {
