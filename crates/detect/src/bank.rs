@@ -55,6 +55,8 @@ pub(crate) struct Judged {
     pub(crate) probability: Lanes<f32>,
     /// Signed distance from what was expected, in standard deviations.
     pub(crate) distance: Lanes<f32>,
+    /// What `expected` and `slow` are the difference from.
+    pub(crate) origin: Lanes<f64>,
     pub(crate) expected: Lanes<f32>,
     pub(crate) scale: Lanes<f32>,
     /// Half the width of the band, in standard deviations.
@@ -74,6 +76,7 @@ impl Default for Judged {
         Self {
             probability: [1.0; LANES],
             distance: [0.0; LANES],
+            origin: [0.0; LANES],
             expected: [0.0; LANES],
             scale: [0.0; LANES],
             reach: [0.0; LANES],
@@ -415,6 +418,7 @@ impl Bank {
                     let judged = (row < self.len() && value.is_finite()).then_some(&self.by_seasonal);
                     let (expected, lower, upper) = judged.map_or((f64::NAN, f64::NAN, f64::NAN), |judged| {
                         band(
+                            judged.origin[lane - 1],
                             judged.expected[lane - 1],
                             judged.scale[lane - 1],
                             judged.reach[lane - 1],
@@ -491,7 +495,7 @@ impl Bank {
             return 1.0 - probability;
         }
         let judged = &self.by_seasonal;
-        let (expected, lower, upper) = band(judged.expected[i], judged.scale[i], judged.reach[i]);
+        let (expected, lower, upper) = band(judged.origin[i], judged.expected[i], judged.scale[i], judged.reach[i]);
         let opener = self.standing.open(row).detector;
         let watched = self.watched.iter().find(|watched| watched.code == opener);
         let watched_by = watched.map(|watched| watched.code);

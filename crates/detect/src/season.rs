@@ -300,6 +300,14 @@ impl Season {
         l.fast[row] = l.slow[row];
     }
 
+    /// Levels are the difference from an origin that moved by so much.
+    #[inline(always)]
+    pub(crate) fn centre(&mut self, i: usize, by: f32) {
+        for level in [&mut self.lanes.base, &mut self.lanes.slow, &mut self.lanes.fast] {
+            level[i] -= by;
+        }
+    }
+
     /// Levels start where the series does.
     #[inline(always)]
     pub(crate) fn start(&mut self, i: usize, value: f32) {

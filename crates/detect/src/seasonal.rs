@@ -6,9 +6,10 @@
 //! Forecasting 29, 2010), so that an outlier moves level and scale by a bounded amount. The forecaster whose errors have
 //! been least is believed, the simpler one where two are close: a season or a trend has to earn its keep.
 //!
-//! State is single precision: what it can't tell apart, 1e-7 of a level, is a fifty-thousandth of the least deviation that
-//! is taken seriously. Values beyond 1e30 count as 1e30, and those nearer to 0 than 1e-30 as 0. Entries are worked on in
-//! blocks, step by step for all of a block's entries, without branches, so that the steps become vector instructions.
+//! State is single precision, and of large values it is the difference from an origin in double precision: what it can't tell
+//! apart, 1e-7 of that difference, is a fifty-thousandth of the least deviation that is taken seriously. Values beyond 1e30
+//! count as 1e30, and those nearer to 0 than 1e-30 as 0. Entries are worked on in blocks, step by step for all of a block's
+//! entries, without branches, so that the steps become vector instructions.
 
 // one index into many arrays of the same length, which is what becomes vector instructions
 #![allow(clippy::needless_range_loop)]
@@ -41,8 +42,16 @@ const SCALE: f32 = 0.01;
 const CLIP_AT: f64 = 1e-4;
 /// Mean absolute deviation to standard deviation of a normal distribution.
 const MEAN_ABS: f32 = 1.2533;
-/// Least scale as a share of the level: what nobody would call a change.
+/// Least scale as a share of the level: what nobody would call a change. Where the least effect that matters is stated, as a
+/// share of the level too, it is no more than that.
 const LEAST_SCALE: f32 = 0.005;
+/// What single precision, and double, can tell apart of a number, with some room.
+const SINGLE: f32 = 5e-7;
+const DOUBLE: f32 = 1e-15;
+/// Levels from here on are kept as the difference from an origin: single precision counts whole numbers up to this. They are
+/// moved to another one where they have come so far from it, and so many scales.
+const FAR: f64 = 16_777_216.0;
+const SCALES: f32 = 1e5;
 /// Values beyond this count as this.
 const LARGEST: f64 = 1e30;
 /// By how much a forecaster must beat the simpler ones, in the order of [`FORECASTERS`].
@@ -71,6 +80,8 @@ columns! {
         settle: u8 = 0,
         /// Which forecaster is believed.
         chosen: u8 = 0,
+        /// What levels, and the last value, are the difference from; 0 but for large values.
+        origin: f64 = 0.0,
         /// Usual milliseconds between values.
         step: f32 = 0.0,
         /// The last value.
@@ -145,6 +156,8 @@ pub(crate) struct Seasonal {
     alarm: Level,
     clip: Level,
     at_once: f32,
+    /// The least scale, as a share of the level.
+    least: f32,
     lanes: LevelLanes,
     tail: TailLanes,
     entries: Entries,
@@ -203,6 +216,11 @@ impl Seasonal {
             clip: Level::new(options.alarm.min(CLIP_AT)),
             #[allow(clippy::cast_possible_truncation)] // single precision is what probabilities are kept in
             at_once: options.at_once as f32,
+            #[allow(clippy::cast_possible_truncation)] // a share
+            least: options
+                .least_effect
+                .relative
+                .map_or(LEAST_SCALE, |share| LEAST_SCALE.min(share as f32)),
             lanes: LevelLanes::default(),
             tail: TailLanes::default(),
             entries: Entries::default(),
@@ -301,6 +319,7 @@ impl Seasonal {
             }
         }
         if self.lanes.count[..n].iter().any(|count| count.is_multiple_of(8)) {
+            self.centre(n);
             self.choose(n);
         }
         self.foretell(n, out);
@@ -326,7 +345,11 @@ impl Seasonal {
         let minute = end.div_euclid(MINUTE).clamp(-0x3fff_ffff, 0x3fff_ffff) as i32;
         for (i, (&row, &value)) in rows.iter().zip(values).enumerate().take(LANES) {
             let row = row as usize;
-            e.value[i] = flush(value.clamp(-LARGEST, LARGEST) as f32);
+            let value = value.clamp(-LARGEST, LARGEST);
+            if s.count[i] == 0 && s.last[i] == i64::MIN {
+                s.origin[i] = origin_of(value);
+            }
+            e.value[i] = flush((value - s.origin[i]) as f32);
             e.takes[i] = f32::from(u8::from(held[row] == 0));
             e.up[i] = f32::from(sides[row] & 1);
             e.down[i] = f32::from(sides[row] >> 1);
@@ -373,7 +396,28 @@ impl Seasonal {
             e.jump[i] = (value - before).abs();
             s.value[i] = value;
             e.inverse[i] = 1.0 / (count + 1.0);
-            e.floor[i] = floor_of(slow, grain);
+            e.floor[i] = floor_of(slow, s.origin[i], self.least, grain);
+        }
+    }
+
+    /// Every eighth value of a series: whether its levels have come so far from their origin that it has to move.
+    #[inline(never)]
+    #[allow(clippy::cast_possible_truncation)] // a bound
+    fn centre(&mut self, n: usize) {
+        for i in 0..n.min(LANES) {
+            let (s, e) = (&mut self.lanes, &mut self.entries);
+            let by = s.slow[i];
+            let far = by.abs() >= FAR as f32 && by.abs() > SCALES * s.slow_scale[i];
+            if !far || e.takes[i] == 0.0 || !s.count[i].is_multiple_of(8) {
+                continue;
+            }
+            s.origin[i] += f64::from(by);
+            for level in [&mut s.value, &mut s.slow, &mut s.fast, &mut s.holt, &mut e.value] {
+                level[i] -= by;
+            }
+            for season in self.daily.iter_mut().chain(&mut self.weekly) {
+                season.centre(i, by);
+            }
         }
     }
 
@@ -430,6 +474,7 @@ impl Seasonal {
             out.expected[i] = if is_holt { holt } else { expected };
             out.scale[i] = if is_holt { of_holt } else { scale };
             out.slow[i] = if is_holt { holt } else { slow };
+            out.origin[i] = s.origin[i];
             out.slow_scale[i] = if is_holt { of_holt } else { of_slow };
             out.course[i] = 0.0;
         }
@@ -555,9 +600,9 @@ impl Seasonal {
             3 | 4 => season(&self.daily, s.chosen[row] == 4),
             _ => season(&self.weekly, s.chosen[row] == 6),
         };
-        let scale = most(scale, floor_of(s.slow[row], s.grain[row]));
+        let floor = floor_of(s.slow[row], s.origin[row], self.least, s.grain[row]);
         let reach = least(self.tails.at(row).distance(self.alarm), 1e9);
-        band(expected, scale, reach)
+        band(s.origin[row], expected, most(scale, floor), reach)
     }
 
     /// The season that the believed forecaster has, in words.
@@ -610,8 +655,12 @@ impl Seasonal {
         if !level.is_finite() {
             return;
         }
-        let level = level.clamp(-LARGEST, LARGEST) as f32;
+        let level = level.clamp(-LARGEST, LARGEST);
+        let (before, origin) = (s.origin[row], origin_of(level));
+        let level = (level - origin) as f32;
         let by = level - s.slow[row];
+        s.origin[row] = origin;
+        s.value[row] += (before - origin) as f32;
         s.slow[row] = level;
         s.fast[row] = level;
         s.holt[row] = level;
@@ -624,7 +673,8 @@ impl Seasonal {
     /// `level` is where the series was meanwhile: from then on so large a step is one it is known to take.
     #[allow(clippy::cast_possible_truncation)] // single precision is what levels are kept in
     pub(crate) fn absorb(&mut self, row: usize, distance: f64, level: f64) {
-        let step = (level.clamp(-LARGEST, LARGEST) as f32 - self.levels.slow[row]).abs();
+        let level = (level.clamp(-LARGEST, LARGEST) - self.levels.origin[row]) as f32;
+        let step = (level - self.levels.slow[row]).abs();
         if step > TINY && self.levels.grain[row] == f32::MAX {
             self.levels.grain[row] = step;
         }
@@ -634,16 +684,24 @@ impl Seasonal {
 }
 
 /// Expected value, lower and upper end of a band, as numbers that are finite.
-pub(crate) fn band(expected: f32, scale: f32, reach: f32) -> (f64, f64, f64) {
-    let (expected, half) = (f64::from(expected), f64::from(reach) * f64::from(scale));
+pub(crate) fn band(origin: f64, expected: f32, scale: f32, reach: f32) -> (f64, f64, f64) {
+    let (expected, half) = (origin + f64::from(expected), f64::from(reach) * f64::from(scale));
     (expected, expected - half, expected + half)
 }
 
-/// The least standard deviation that is taken seriously.
+/// What the levels of a series at `value` are the difference from.
+fn origin_of(value: f64) -> f64 {
+    if value.abs() >= FAR { value } else { 0.0 }
+}
+
+/// The least standard deviation that is taken seriously: a share of the level, and what can be told apart of it.
 #[inline(always)]
-fn floor_of(slow: f32, grain: f32) -> f32 {
+#[allow(clippy::cast_possible_truncation)] // a bound
+fn floor_of(slow: f32, origin: f64, share: f32, grain: f32) -> f32 {
     let grain = if grain < f32::MAX { 0.5 * grain } else { 0.0 };
-    most(most(LEAST_SCALE * slow.abs(), grain), TINY)
+    let whole = (origin + f64::from(slow)) as f32;
+    let apart = most(SINGLE * slow.abs(), DOUBLE * whole.abs());
+    most(most(share * whole.abs(), apart), most(grain, TINY))
 }
 
 /// A signed distance as far as it is on a side that counts (1 up, 2 down, 3 both).

@@ -128,7 +128,7 @@ impl Bank {
             of_first = voters / (1.0 - MOST_FURTHER * FURTHER);
         }
         vote.0 = (vote.0 * of_first).min(1.0);
-        let expected = f64::from(self.by_seasonal.expected[i]);
+        let expected = self.by_seasonal.origin[i] + f64::from(self.by_seasonal.expected[i]);
         if value.is_some_and(|value| self.too_small(value, expected)) {
             vote.0 = vote.0.max(self.options.alarm.max(0.5));
         }

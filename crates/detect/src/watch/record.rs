@@ -100,7 +100,8 @@ impl Watcher for Record {
             } else {
                 1.0
             };
-            let off = (value - block.judged.slow[i]).abs() / most(block.judged.slow_scale[i], f32::MIN_POSITIVE);
+            let level = (block.judged.origin[i] + f64::from(block.judged.slow[i])) as f32;
+            let off = (value - level).abs() / most(block.judged.slow_scale[i], f32::MIN_POSITIVE);
             // of that many values the range spans so many standard deviations, about
             let by_range = beyond / most(range, f32::MIN_POSITIVE) * 2.0 * (2.0 * ln(most(known, 2.0))).sqrt();
             let far = if tells {

@@ -1,0 +1,86 @@
+//! Large numbers, gaps, hours of the day and jobs: what a detector makes of them.
+
+// helpers of tests, over counts of windows far below any limit
+#![allow(clippy::unwrap_used, clippy::cast_possible_wrap, clippy::cast_precision_loss)]
+
+use suture_detect::{Bank, Column, Episode, Options, SeriesHints};
+use suture_event::{AnomalyPhase, EndReason, SignalKind, Timestamp};
+
+const MINUTE: i64 = 60_000;
+const HOUR: usize = 60;
+const DAY: usize = 24 * HOUR;
+/// A Sunday midnight.
+const START: i64 = 1_700_352_000_000;
+
+/// Smooth bell-shaped noise with unit spread, the same in every run.
+fn noise(i: usize) -> f64 {
+    let unit = |salt: u64| {
+        let mut x = (i as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ salt.wrapping_mul(0xD6E8_FEB8_6659_FD93);
+        x = (x ^ (x >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        x = (x ^ (x >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        ((x ^ (x >> 31)) >> 11) as f64 / (1u64 << 53) as f64
+    };
+    (0..6).map(unit).sum::<f64>() * 2f64.sqrt() - 3.0 * 2f64.sqrt()
+}
+
+/// Watches windows of so many minutes; the value is asked for by the minute in which a window begins.
+fn watch(
+    kind: SignalKind,
+    options: &Options,
+    (minutes, every): (usize, usize),
+    value: impl Fn(usize) -> f64,
+) -> Vec<Episode> {
+    let mut bank = Bank::new(options).unwrap();
+    bank.add_series(SeriesHints {
+        metric: "m",
+        kind,
+        counter: false,
+        hash: 1,
+    });
+    let mut episodes = vec![];
+    for minute in (0..minutes).step_by(every) {
+        let start = Timestamp::from_millis(START + minute as i64 * MINUTE);
+        let end = Timestamp::from_millis(START + (minute + every) as i64 * MINUTE);
+        let column = Column {
+            start,
+            end,
+            at: end,
+            rows: &[0],
+            values: &[value(minute)],
+        };
+        bank.update(&column, None, &mut episodes);
+    }
+    episodes
+}
+
+/// When something opened, or ended and how, in minutes from the start.
+fn turns(episodes: &[Episode]) -> Vec<(usize, Option<EndReason>)> {
+    let told = episodes
+        .iter()
+        .filter(|e| !matches!(e.phase, AnomalyPhase::Grown | AnomalyPhase::Eased));
+    told.map(|e| (usize::try_from((e.at.as_millis() - START) / MINUTE).unwrap(), e.end))
+        .collect()
+}
+
+#[test]
+fn a_small_step_on_a_large_number_shows_where_every_size_matters() {
+    let mut options = Options::default();
+    options.least_effect.relative = Some(0.0);
+    let from = 20 * HOUR;
+    let value = |m| 1.78e12 + 2.0 * noise(m) + if (from..from + 30).contains(&m) { 40.0 } else { 0.0 };
+    let episodes = watch(SignalKind::Other, &options, (2 * DAY, 1), value);
+    let told = turns(&episodes);
+    assert_eq!(told.len(), 2, "{told:?}");
+    assert!((from..from + 4).contains(&told[0].0), "{told:?}");
+    let (expected, upper) = (episodes[0].expected - 1.78e12, episodes[0].upper - 1.78e12);
+    assert!(expected.abs() < 2.0 && upper < 40.0, "{expected} {upper}");
+    // whole numbers at the end of what a double counts
+    let calm = watch(SignalKind::Other, &options, (2 * DAY, 1), |m| {
+        9_007_199_254_740_000.0 + 2.0 * (noise(m) * 2.0).round()
+    });
+    assert_eq!(calm, []);
+    assert_eq!(
+        watch(SignalKind::Other, &options, (DAY, 1), |_| 1_780_000_000_123.0),
+        []
+    );
+}
