@@ -134,6 +134,9 @@ columns! {
 const HARM: i64 = 12;
 const DELAY: i64 = 3;
 
+/// Times its usual gap after which a series that comes at even intervals is missed, at most: before the second one is due.
+const EVEN_FACTOR: f64 = 1.75;
+
 const SEASONAL: u8 = 0;
 const SHIFT: u8 = 1;
 const THRESHOLD: u8 = 2;
@@ -469,7 +472,7 @@ impl Bank {
         mut budget: Option<&mut Budget>,
         episodes: &mut Vec<Episode>,
     ) -> f64 {
-        if let Some(reason) = self.standing.heard(row) {
+        if let Some(reason) = self.standing.heard(row, self.gaps_known()) {
             let mut episode = self.episode(row, column, AnomalyPhase::Ended, Some(value));
             self.standing.close(row);
             episode.end = Some(reason);
@@ -619,6 +622,11 @@ impl Bank {
         1.0 - probability
     }
 
+    /// Values after which a series' longest gap is known.
+    const fn gaps_known(&self) -> u32 {
+        self.options.warm_up.saturating_mul(4)
+    }
+
     /// A window without a value.
     fn missing(
         &mut self,
@@ -631,15 +639,25 @@ impl Bank {
         if let Some(looks) = &mut self.looks {
             looks.absent(row);
         }
+        let known = self.gaps_known();
         let s = &mut self.standing;
-        if !self.runs.silence || s.seen[row] < self.options.warm_up.saturating_mul(4) {
+        if !self.runs.silence || s.seen[row] == 0 {
             return 0.0;
         }
         s.missing[row] = s.missing[row].saturating_add(1);
+        let even = s.even_gap(row);
+        if s.seen[row] < known && even.is_none() {
+            return 0.0;
+        }
         let gone = f64::from(s.missing[row]);
         let options = &self.options.silence;
         let patience = if self.given.derived[row] == 0 { 1.0 } else { 3.0 };
-        let bound = (patience * f64::from(options.windows)).max(options.factor * f64::from(s.longest[row]) + 1.0);
+        let least = patience * f64::from(options.windows);
+        let bound = match even {
+            // the second one that does not come is not waited for
+            Some(gap) => least.max(options.factor.min(EVEN_FACTOR) * f64::from(gap) + 1.0),
+            None => least.max(options.factor * f64::from(s.longest[row]) + 1.0),
+        };
         if gone < bound && !scored {
             return 0.0;
         }
@@ -703,8 +721,16 @@ impl Bank {
         self.given.held[row] = 1;
         let mut episode = self.episode(row, column, AnomalyPhase::Opened, None);
         episode.score = score;
-        let longest = number(f64::from(self.standing.longest[row]));
-        episode.detail = format!("sends nothing since {gone} windows; its longest gap of late was {longest}");
+        episode.detail = match even {
+            Some(gap) => format!(
+                "sends nothing since {gone} windows; it comes at even intervals, after {} windows without a value",
+                number(f64::from(gap.round()))
+            ),
+            None => format!(
+                "sends nothing since {gone} windows; its longest gap of late was {}",
+                number(f64::from(self.standing.longest[row]))
+            ),
+        };
         episodes.push(episode);
         score
     }

@@ -53,6 +53,13 @@ pub(crate) const OUTSIDE: u8 = 1;
 pub(crate) const SILENT: u8 = 2;
 pub(crate) const GONE: u8 = 3;
 
+/// Gaps in a row that must be alike for a series to come at even intervals: those of a week of days.
+const GAPS: u8 = 7;
+/// Gaps are alike that differ by no more than this share of the usual one, or by a window.
+const ALIKE: f32 = 0.25;
+/// Gaps that the usual one is the mean of, at most.
+const OF_GAPS: u8 = 14;
+
 columns! {
     /// Where each series stands between calm and anomaly, and its gaps.
     pub(crate) struct Resting {
@@ -63,6 +70,9 @@ columns! {
         /// Windows without a value since the last one, and the longest such run of late.
         missing: u32 = 0,
         longest: f32 = 0.0,
+        /// The usual length of such runs, and how many in a row were about as long.
+        usual: f32 = 0.0,
+        gaps: u8 = 0,
         /// Values seen.
         seen: u32 = 0,
     }
@@ -215,6 +225,13 @@ impl Standing {
     /// Takes over what is known of a series' gaps elsewhere; nothing is open.
     pub(crate) fn adopt(&mut self, row: usize, from: &Self, from_row: usize) {
         (self.resting.longest[row], self.resting.seen[row]) = (from.longest[from_row], from.seen[from_row]);
+        (self.resting.usual[row], self.resting.gaps[row]) = (from.usual[from_row], from.gaps[from_row]);
+    }
+
+    /// The usual gap of a series that comes at even intervals, as one does that is sent once a day.
+    pub(crate) fn even_gap(&self, row: usize) -> Option<f32> {
+        let (usual, gaps) = (self.resting.usual[row], self.resting.gaps[row]);
+        (gaps >= GAPS && usual >= 2.0).then_some(usual)
     }
 
     pub(crate) fn save(&self, out: &mut Columns) -> Result<(), Error> {
@@ -377,10 +394,11 @@ impl Standing {
         open.step.take(window, expected, open.side, options, counts)
     }
 
-    /// What a value says about silence: `Some` where it breaks one.
+    /// What a value says about silence: `Some` where it breaks one. Which gaps are usual is learned from the first on, and
+    /// the longest of late once `known` values were seen.
     #[inline]
     #[allow(clippy::cast_precision_loss)] // a count of windows
-    pub(crate) fn heard(&mut self, row: usize) -> Option<EndReason> {
+    pub(crate) fn heard(&mut self, row: usize, known: u32) -> Option<EndReason> {
         let s = &mut self.resting;
         let run = s.missing[row] as f32;
         let broke = s.state[row] == SILENT;
@@ -393,7 +411,17 @@ impl Standing {
         } else {
             f32::MAX
         };
-        s.longest[row] = flush((s.longest[row] * 0.9995).max(run.min(most)));
+        let counts = if s.seen[row] >= known { run } else { 0.0 };
+        s.longest[row] = flush((s.longest[row] * 0.9995).max(counts.min(most)));
+        if run > 0.0 && !broke {
+            let usual = s.usual[row];
+            let alike = (run - usual).abs() <= (ALIKE * usual).max(1.0);
+            s.gaps[row] = if alike { (s.gaps[row] + 1).min(OF_GAPS) } else { 1 };
+            s.usual[row] += (run - usual) / f32::from(s.gaps[row]);
+        } else if run == 0.0 && s.gaps[row] > 0 {
+            // values one after the other are no even intervals
+            s.gaps[row] = 0;
+        }
         s.missing[row] = 0;
         s.seen[row] = s.seen[row].saturating_add(1);
         broke.then_some(EndReason::Recovered)

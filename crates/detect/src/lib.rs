@@ -6,7 +6,7 @@
 //!
 //! # Cost
 //!
-//! The default detectors take some 100 ns a window and exactly 360 bytes a series ([`Bank::bytes_per_series`]), of which the
+//! The default detectors take some 100 ns a window and exactly 365 bytes a series ([`Bank::bytes_per_series`]), of which the
 //! profile of the day is 144; the weekly season takes 524 more. A series that is not calm takes some 100 bytes more as long
 //! as that lasts. Nothing is allocated but for the words of an episode. `cargo run --release -p suture-benches --bin prices`
 //! measures all of this.

@@ -233,7 +233,8 @@ pub struct SilenceOptions {
     /// Windows without a sample before silence is thought of at all; three times as many for latency, errors and
     /// availability, which have no value while there is no work.
     pub windows: u32,
-    /// Times the longest gap it usually has.
+    /// Times the longest gap it usually has; no more than 1.75 times the usual one where its gaps are all alike, as those of a
+    /// job that reports once a day.
     pub factor: f64,
     /// A series silent for so long is gone: the anomaly ends as accepted.
     pub forget_after: Span,

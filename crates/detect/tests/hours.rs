@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::cast_possible_wrap, clippy::cast_precision_loss)]
 
 use suture_detect::{Bank, Column, Episode, Options, SeriesHints};
-use suture_event::{AnomalyPhase, EndReason, SignalKind, Timestamp};
+use suture_event::{AnomalyPhase, EndReason, SignalKind, Span, Timestamp};
 
 const MINUTE: i64 = 60_000;
 const HOUR: usize = 60;
@@ -83,4 +83,29 @@ fn a_small_step_on_a_large_number_shows_where_every_size_matters() {
         watch(SignalKind::Other, &options, (DAY, 1), |_| 1_780_000_000_123.0),
         []
     );
+}
+
+#[test]
+fn what_reports_once_a_day_is_missed_before_the_second_time() {
+    let day = 31;
+    let value = |m: usize| {
+        let due = m % DAY == 2 * HOUR && m / DAY != day;
+        if due { 900.0 + 45.0 * noise(m) } else { f64::NAN }
+    };
+    let options = Options::default();
+    for kind in [SignalKind::Latency, SignalKind::Other] {
+        let episodes = watch(kind, &options, (34 * DAY, 60), value);
+        let told = turns(&episodes);
+        let due = day * DAY + 2 * HOUR;
+        assert_eq!(told.len(), 2, "{told:?}");
+        assert!((due..due + DAY).contains(&told[0].0), "{told:?}");
+        // silent for longer than a series is waited for
+        assert_eq!(told[1].1, Some(EndReason::Adapted), "{told:?}");
+    }
+    // one that has missed a day or two of late is no news when it does so again
+    let mut gaps = options;
+    gaps.silence.forget_after = Span::from_hours(96);
+    let value = |m: usize| if m / DAY % 7 < 5 { value(m) } else { f64::NAN };
+    let episodes = watch(SignalKind::Other, &gaps, (60 * DAY, 60), value);
+    assert_eq!(turns(&episodes), []);
 }

@@ -26,7 +26,7 @@ impl Bank {
             smallest = least(smallest, watched.said.probability[i]);
         }
         let unusual = f64::from(smallest) < self.options.alarm;
-        !unusual && self.standing.rests(row) && self.standing.heard(row).is_none()
+        !unusual && self.standing.rests(row) && self.standing.heard(row, self.gaps_known()).is_none()
     }
 
     pub(super) fn runs_sequence(&self, column: &Column<'_>) -> bool {

@@ -280,7 +280,7 @@ impl Distances {
         episodes: &mut Vec<Episode>,
     ) -> f64 {
         let row = reading.row as usize;
-        self.standing.heard(row);
+        self.standing.heard(row, 0);
         let distance = reading.distance.clamp(-1e9, 1e9);
         let held = self.standing.resting.state[row] == OUTSIDE;
         let level = budget.as_deref_mut().map(Budget::level);
