@@ -11,7 +11,8 @@ use crate::{
     Budget, DetectorName, Detectors, Episode, Error, Options, Side, Suppressed, Thresholds,
     character::Looks,
     discovery::Discoveries,
-    episode::{CALM, GONE, OUTSIDE, Resting, SILENT, Standing, Turn, Window},
+    episode::{CALM, GONE, OUTSIDE, Open, Resting, SILENT, Standing, Turn, Window},
+    recurring::{Occurrence, Recurring},
     seasonal::{Seasonal, band, sided},
     sequence::Sequence,
     shift::Shift,
@@ -169,6 +170,8 @@ pub struct Bank {
     shift: Shift,
     sequence: Sequence,
     standing: Standing,
+    /// What comes back at its hour, of the series that had anomalies.
+    recurring: Recurring,
     /// The further detectors; under `auto` each votes on the series whose look calls for it.
     watched: Vec<Watched>,
     looks: Option<Looks>,
@@ -204,6 +207,7 @@ impl Bank {
             shift: Shift::new(),
             sequence: Sequence::default(),
             standing: Standing::default(),
+            recurring: Recurring::new(options),
             watched: watch::all(options),
             looks: (options.detectors == Detectors::Auto).then(Looks::default),
             by_seasonal: Judged::default(),
@@ -288,6 +292,7 @@ impl Bank {
     /// What is open there stays there. Seasons that only one of the two learns begin anew. Says whether there was anything
     /// to take over; a row that is not registered changes nothing. Costs as much as a window of the series.
     pub fn adopt(&mut self, row: u32, from: &Self, from_row: u32) -> bool {
+        let (key, from_key) = (row, from_row);
         let (row, from_row) = (row as usize, from_row as usize);
         if row >= self.len() || from_row >= from.len() || from.seasonal.levels.count[from_row] == 0 {
             return false;
@@ -296,6 +301,7 @@ impl Bank {
         self.shift.adopt(row, &from.shift, from_row);
         self.sequence.adopt(row, &from.sequence, from_row);
         self.standing.adopt(row, &from.standing, from_row);
+        self.recurring.adopt(key, &from.recurring, from_key);
         if let (Some(mine), Some(theirs)) = (&mut self.white, &from.white) {
             mine.adopt(row, theirs, from_row);
         }
@@ -519,6 +525,7 @@ impl Bank {
                 start
             },
             value,
+            off: (value - expected).abs(),
             probability,
             distance,
             detector,
@@ -559,8 +566,10 @@ impl Bank {
             options.accept_after = suture_event::Span::from_millis(long);
         }
         let turn = self.standing.step(row, window, &options, limits);
-        // what is open for other reasons than its level, or under a budget, has no steps
-        if level.is_none() && !sequence && !lasts_on && opener != THRESHOLD && watched_by.is_none() {
+        let width = column.end.since(column.start).as_millis().max(1);
+        let (turn, quiet) = self.expected(row, turn, &window, width, lasts || lasts_on);
+        // what is open for other reasons than its level, or under a budget, has no steps, nor has what is expected
+        if !quiet && level.is_none() && !sequence && !lasts_on && opener != THRESHOLD && watched_by.is_none() {
             self.step_on(row, &window, expected, &options, column, episodes);
         }
         let phase = match turn {
@@ -590,10 +599,10 @@ impl Bank {
             Turn::Ended(reason) => {
                 episode.end = Some(reason);
                 let ended = self.standing.close(row);
+                self.remember(row, &ended, width);
                 // what passes within a few windows is drawn from the series' own tail; what lasts is not, and teaches nothing
-                let width = column.end.since(column.start).as_millis().max(1);
                 let lasted = ended.latest.saturating_sub(ended.onset) / width;
-                if reason == EndReason::Recovered && lasted < i64::from(self.options.episode.of) {
+                if reason == EndReason::Recovered && lasted < i64::from(self.options.episode.of) && !quiet {
                     self.seasonal.absorb(row, ended.peak, ended.level);
                 }
                 if reason == EndReason::Adapted {
@@ -605,7 +614,7 @@ impl Bank {
                     };
                     self.seasonal.reseat(row, level);
                 }
-                if ended.detector == SHIFT && reason == EndReason::Recovered {
+                if ended.detector == SHIFT && reason == EndReason::Recovered && !quiet {
                     self.shift.absorb(row, ended.peak);
                 }
                 self.shift.reseat(row);
@@ -618,8 +627,64 @@ impl Bank {
             Turn::Opened => self.given.held[row] = u8::from(!lasts && (!sequence || level.is_some())),
             _ => {}
         }
-        episodes.push(episode);
+        if !quiet {
+            episodes.push(episode);
+        }
         1.0 - probability
+    }
+
+    /// What a turn comes to where something may be expected to come back at its hour: whether nothing of it is told, and that
+    /// it opens, where what was expected goes further, to the other side or on for longer than it should.
+    fn expected(&mut self, row: usize, turn: Turn, window: &Window, width: i64, lasting: bool) -> (Turn, bool) {
+        let open = self.standing.open(row);
+        let key = u32::try_from(row).unwrap_or(u32::MAX);
+        if turn == Turn::Opened {
+            // a fixed threshold is told whenever it is passed, errors whenever there are some, and what lasts is no event
+            if open.detector == THRESHOLD || lasting || self.given.derived[row] == 2 {
+                return (turn, false);
+            }
+            let it = Occurrence {
+                onset: open.onset,
+                lasts: 0,
+                size: open.size,
+                side: open.side,
+            };
+            let Some(bounds) = self.recurring.expects(key, it, width) else {
+                return (turn, false);
+            };
+            let open = self.standing.open_mut(row);
+            (open.until, open.most) = (bounds.until, bounds.size);
+            return (turn, true);
+        }
+        if open.until == 0 || self.standing.state[row] != OUTSIDE && !matches!(turn, Turn::Ended(_)) {
+            return (turn, false);
+        }
+        let ended = matches!(turn, Turn::Ended(_));
+        let side = if window.distance >= 0.0 { 1 } else { 2 };
+        let turned = side != open.side && window.probability < self.options.alarm;
+        if !ended && !window.inside && (turned || window.end > open.until || window.off > open.most) {
+            let open = self.standing.open_mut(row);
+            (open.until, open.told, open.grown) = (0, window.distance.abs(), 0);
+            if turned {
+                (open.side, open.onset) = (side, window.start);
+            }
+            return (Turn::Opened, false);
+        }
+        (turn, true)
+    }
+
+    /// Keeps in mind what has ended, as it may come back.
+    fn remember(&mut self, row: usize, ended: &Open, width: i64) {
+        if ended.detector == THRESHOLD || self.given.derived[row] == 2 {
+            return;
+        }
+        let it = Occurrence {
+            onset: ended.onset,
+            lasts: ended.latest.saturating_sub(ended.onset).saturating_add(width),
+            size: ended.size,
+            side: ended.side,
+        };
+        self.recurring.note(u32::try_from(row).unwrap_or(u32::MAX), it, width);
     }
 
     /// Values after which a series' longest gap is known.
@@ -687,13 +752,16 @@ impl Bank {
             let mut episode = self.episode(row, column, AnomalyPhase::Ended, None);
             episode.end = Some(EndReason::Silent);
             episode.detail = format!("sends nothing since {gone} windows: whether it recovered is not known");
-            episodes.push(episode);
+            if self.standing.open(row).until == 0 {
+                episodes.push(episode);
+            }
         }
         let told = Window {
             start: column.start.as_millis(),
             end: column.end.as_millis(),
             onset: column.start.as_millis(),
             value: f64::NAN,
+            off: 0.0,
             probability: 1.0 - score,
             distance: gone / bound,
             detector: SILENCE,
@@ -716,7 +784,7 @@ impl Bank {
         let s = &mut self.standing;
         (s.state[row], s.outs[row]) = (SILENT, 0);
         let open = s.open_mut(row);
-        (open.detector, open.onset, open.told) = (SILENCE, onset, gone / bound);
+        (open.detector, open.onset, open.told, open.until) = (SILENCE, onset, gone / bound, 0);
         open.step.close();
         self.given.held[row] = 1;
         let mut episode = self.episode(row, column, AnomalyPhase::Opened, None);

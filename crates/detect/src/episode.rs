@@ -98,8 +98,12 @@ pub(crate) struct Open {
     /// Short exponentially weighted level of the values while something is open, and of their distance from it.
     pub(crate) level: f64,
     pub(crate) spread: f64,
-    /// Largest distance since the first window outside.
+    /// Largest distance since the first window outside, and how far from what was expected in units of the series.
     pub(crate) peak: f64,
+    pub(crate) size: f64,
+    /// What is open is expected, and not told, until this time and within this size; 0 where it is told.
+    pub(crate) until: i64,
+    pub(crate) most: f64,
     /// A further step inside what is open.
     pub(crate) step: Step,
 }
@@ -126,10 +130,11 @@ impl DerefMut for Standing {
 }
 
 /// Numbers of [`Open`] in a snapshot. Earlier programs wrote fewer, and no row's differ from another's.
-const NUMBERS: usize = OWN_NUMBERS + Step::NUMBERS;
+const NUMBERS: usize = OWN_NUMBERS + Step::NUMBERS + EXPECTED_NUMBERS;
 
-/// Of those the ones that are not its step's.
+/// Of those the ones that are not its step's, and the last, which are of what is expected.
 const OWN_NUMBERS: usize = 11;
+const EXPECTED_NUMBERS: usize = 3;
 
 /// An anomaly is told to have eased at most so often: one that flaps is open, and no more need be said of it.
 const MOST_EASED: u32 = 16;
@@ -151,8 +156,10 @@ impl Open {
             self.peak,
             self.eased.into(),
         ];
+        let expected = [self.size, self.until as f64, self.most];
         numbers[..OWN_NUMBERS].copy_from_slice(&own);
-        numbers[OWN_NUMBERS..].copy_from_slice(&self.step.numbers());
+        numbers[OWN_NUMBERS..][..Step::NUMBERS].copy_from_slice(&self.step.numbers());
+        numbers[OWN_NUMBERS + Step::NUMBERS..].copy_from_slice(&expected);
         numbers
     }
 
@@ -174,6 +181,7 @@ impl Open {
         else {
             return None;
         };
+        let expected = |n: usize| later.get(1 + Step::NUMBERS + n).copied().unwrap_or_default();
         Some(Self {
             onset: onset as i64,
             latest: latest as i64,
@@ -186,7 +194,10 @@ impl Open {
             spread,
             peak,
             eased: later.first().map_or(0, |eased| *eased as u32),
-            step: Step::from_numbers(later.get(1..).unwrap_or_default()),
+            step: Step::from_numbers(later.get(1..=Step::NUMBERS).unwrap_or_default()),
+            size: expected(0),
+            until: expected(1) as i64,
+            most: expected(2),
         })
     }
 }
@@ -266,6 +277,8 @@ pub(crate) struct Window {
     /// Start of the window in which what is seen here began, by the detector that is the most surprised.
     pub(crate) onset: i64,
     pub(crate) value: f64,
+    /// How far that is from what was expected.
+    pub(crate) off: f64,
     pub(crate) probability: f64,
     /// Signed robust standard deviations of the detector that is the most surprised.
     pub(crate) distance: f64,
@@ -321,7 +334,7 @@ impl Standing {
                 side,
                 ..*open
             };
-            (open.peak, open.spread) = (0.0, 0.0);
+            (open.peak, open.spread, open.size) = (0.0, 0.0, 0.0);
         } else {
             if (before << 1) & !mask != 0 && after.count_ones() == 1 {
                 open.onset = open.latest;
@@ -331,6 +344,7 @@ impl Standing {
         }
         open.latest = window.start;
         open.peak = open.peak.max(deviation);
+        open.size = open.size.max(window.off);
         if after.count_ones() < options.open && window.probability >= at_once {
             self.outs[row] = after;
             return Turn::Nothing;
@@ -338,7 +352,7 @@ impl Standing {
         open.detector = window.detector;
         open.told = deviation;
         open.grown = 0;
-        (open.inside, open.eased, open.step) = (0, 0, Step::default());
+        (open.inside, open.eased, open.step, open.until) = (0, 0, Step::default(), 0);
         self.state[row] = OUTSIDE;
         self.outs[row] = 0;
         Turn::Opened
@@ -356,6 +370,7 @@ impl Standing {
         if !window.inside {
             open.latest = window.start;
             open.peak = open.peak.max(deviation);
+            open.size = open.size.max(window.off);
             if window.end.saturating_sub(open.onset) >= options.accept_after.as_millis() {
                 self.state[row] = CALM;
                 return Turn::Ended(EndReason::Adapted);
@@ -448,6 +463,7 @@ mod tests {
             end: start + 60_000,
             onset: start,
             value: distance,
+            off: distance.abs(),
             probability,
             distance,
             detector: 0,

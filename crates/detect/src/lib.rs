@@ -20,6 +20,7 @@ mod episode;
 mod fast;
 pub mod mix;
 mod options;
+mod recurring;
 mod season;
 mod seasonal;
 mod sequence;

@@ -224,6 +224,7 @@ mod tests {
                 end: start + 60_000,
                 onset: start,
                 value: *value,
+                off: 0.0,
                 probability: 1e-9,
                 distance: 20.0,
                 detector: 0,

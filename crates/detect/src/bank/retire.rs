@@ -29,13 +29,16 @@ impl Bank {
         };
         let mut ended: Vec<Episode> = self.end_step(place, &column, None, reason).into_iter().collect();
         let mut episode = self.episode(place, &column, AnomalyPhase::Ended, None);
+        let quiet = self.standing.open(place).until != 0;
         episode.end = Some(reason);
         episode.detail =
             "the series was given up for a new one, as it was silent the longest: what became of it is not \
                           known"
                 .to_owned();
         self.forget(place);
-        ended.push(episode);
+        if !quiet {
+            ended.push(episode);
+        }
         ended
     }
 
@@ -57,6 +60,7 @@ impl Bank {
         self.sequence.reset(row);
         self.standing.close(row);
         self.standing.resting.reset(row);
+        self.recurring.forget(u32::try_from(row).unwrap_or(u32::MAX));
         // what these know of a series is theirs alone: it is replaced by what one knows of a new series
         for (watched, mut fresh) in self.watched.iter_mut().zip(watch::all(&self.options)) {
             fresh.watcher.push();

@@ -18,6 +18,7 @@ impl Bank {
         self.shift.save(&mut out);
         self.sequence.save(&mut out)?;
         self.standing.save(&mut out)?;
+        self.recurring.save(self.len(), &mut out)?;
         for watched in &self.watched {
             watched.watcher.save(&mut out)?;
         }
@@ -110,6 +111,7 @@ impl Bank {
         next.shift.load(from)?;
         next.sequence.load(from)?;
         next.standing.load(from)?;
+        next.recurring.load(from)?;
         for watched in &mut next.watched {
             match from.has(watched.prefix()) {
                 true => watched.watcher.load(from, rows)?,

@@ -156,7 +156,10 @@ impl Bank {
         if row >= self.len() {
             return "no such series".into();
         }
-        let seasonal = self.seasonal.explain(row);
+        let mut seasonal = self.seasonal.explain(row);
+        if let Some(words) = self.recurring.words(u32::try_from(row).unwrap_or(u32::MAX)) {
+            seasonal = format!("{seasonal}; {words}");
+        }
         let Some(looks) = &self.looks else { return seasonal };
         let index = self.seasonal.tails.index[row];
         let given = (self.given.counter[row] != 0, self.given.derived[row] != 0);

@@ -308,6 +308,7 @@ impl Distances {
             onset: moment.start.as_millis(),
             end: moment.end.as_millis(),
             value: reading.value,
+            off: 0.0,
             probability,
             distance,
             detector: 0,
