@@ -448,7 +448,7 @@ impl Observe {
     fn pause(&self) -> Span {
         let half = Span::from_millis(self.pipeline.kafka.patience.as_millis() / 2);
         match self.source.kind {
-            SourceKind::Telemetry(_) | SourceKind::Rekeyed | SourceKind::Changes => QUIET.min(half),
+            SourceKind::Telemetry(_) | SourceKind::Rekeyed | SourceKind::Changes(_) => QUIET.min(half),
             SourceKind::Outcomes | SourceKind::Commands => UNAWAITED.min(half),
         }
     }

@@ -6,7 +6,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use suture_event::{Command, CommandKind, FreezeEpoch, Freezes, codec::records};
+use suture_codec::records;
+use suture_event::{Command, CommandKind, FreezeEpoch, Freezes};
 use suture_log::{Error, Isolation, Log, Offset, Recovery, TopicPartition};
 use suture_permit::Keyring;
 

@@ -173,7 +173,7 @@ impl Remediator {
     }
 
     /// The program itself holds the scope still, until a human thaws it.
-    pub(crate) fn hold(&mut self, by: &Arc<str>, reason: &str, turn: &mut Turn) {
+    pub(crate) fn hold_still(&mut self, by: &Arc<str>, reason: &str, turn: &mut Turn) {
         self.state.held_by = Some(Arc::clone(by));
         let body = json!({"by": by, "reason": reason, "epoch": self.state.freezes.epoch().number});
         self.record(kind::FROZEN, body, turn);

@@ -230,7 +230,7 @@ impl Remediator {
             Input::Incident(incident) => self.incident(incident, &mut turn),
             Input::Outcome { outcome, .. } => self.outcome(outcome, &mut turn),
             Input::Command { command, .. } => self.command(command, &mut turn),
-            Input::Hold { by, reason, .. } => self.hold(by, reason, &mut turn),
+            Input::Hold { by, reason, .. } => self.hold_still(by, reason, &mut turn),
             Input::Note { kind, body, .. } => self.record(kind, body.clone(), &mut turn),
             Input::Time(_) => {}
         }

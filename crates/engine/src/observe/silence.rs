@@ -127,7 +127,7 @@ impl Observe {
                 let silence = self.silence(wall, idle);
                 silence.map_or(own, |silence| own.max(silence.now.minus(TICK)))
             }
-            SourceKind::Changes | SourceKind::Outcomes | SourceKind::Commands => {
+            SourceKind::Changes(_) | SourceKind::Outcomes | SourceKind::Commands => {
                 let by_wall = idle && self.pipeline.clock == Clock::Wall && wall != Timestamp::MIN;
                 let under_way = self.pipeline.kafka.idle_after;
                 if by_wall { own.max(wall.minus(under_way)) } else { own }
