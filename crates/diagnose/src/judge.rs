@@ -767,3 +767,41 @@ fn lost(best: &[(f64, f64)], other: &[(f64, f64)]) -> f64 {
     lost.sort_by(|a, b| b.total_cmp(a));
     lost.iter().zip(1_u32..).map(|(nats, n)| nats / f64::from(n)).sum()
 }
+
+#[cfg(test)]
+mod tests {
+    use suture_event::{ChangeKind, SignalKind};
+
+    use super::*;
+    use crate::{Input, Options};
+
+    #[test]
+    fn the_shorter_ago_a_service_was_changed_the_less_is_enough() {
+        let mut diagnoser = Diagnoser::new(Options::default(), "prod".into());
+        let minute = |minute: i64| Timestamp::from_millis(minute * 60_000);
+        for service in 0..40 {
+            let service: Arc<str> = format!("s{service}").into();
+            for kind in [SignalKind::Errors, SignalKind::Latency] {
+                let service = Some(Arc::clone(&service));
+                diagnoser.step(Input::Watched(&suture_event::Watched { service, kind }));
+            }
+        }
+        diagnoser.step(Input::Time(minute(1)));
+        diagnoser.step(Input::Change(&Change {
+            id: "deploy".into(),
+            at: minute(600),
+            kind: ChangeKind::Deploy,
+            service: "s1".into(),
+            environment: None,
+            artifact: None,
+            source: "/ci".into(),
+            event_type: "".into(),
+        }));
+        diagnoser.step(Input::Time(minute(2_880)));
+        let bars = diagnoser.bars();
+        let ages: Vec<f64> = bars.by_age.iter().map(|(_, bar)| *bar).collect();
+        assert!(ages.len() > 2 && ages.is_sorted(), "{bars:?}");
+        assert!(ages.last().is_some_and(|last| *last <= bars.others), "{bars:?}");
+        assert!(ages[0] + 1.0 < bars.others, "{bars:?}");
+    }
+}

@@ -343,6 +343,60 @@ fn a_second_fault_after_its_own_deploy_is_a_second_incident() {
 }
 
 #[test]
+fn a_series_that_is_outside_and_goes_a_step_further_is_another_fault() {
+    let surge = Story::calm_shop()
+        .at(1)
+        .off("web", &["requests", "cpu_usage"], 40.0)
+        .off("cart", &["requests", "cpu_usage", "latency_p99"], 40.0)
+        .at(60);
+    let step = surge
+        .deploy("cart")
+        .at(64)
+        .step_on("cart", &["latency_p99"], 60.0)
+        .at(68);
+    let told = step.incidents();
+    assert_eq!(told.len(), 2, "{told:#?}");
+    assert_eq!(blamed(&told[1]), "deploy-cart-60");
+    // the level it had before comes back: that is the end of the second alone
+    let over = step.recovers("db").at(70).incidents();
+    assert_eq!(over[0].status, IncidentStatus::Open);
+}
+
+#[test]
+fn what_began_in_an_incident_that_is_over_and_is_told_only_now_opens_no_other() {
+    let over = Story::calm_shop()
+        .at(1)
+        .off("db", ALL, 80.0)
+        .at(30)
+        .recovers("db")
+        .at(60);
+    assert_eq!(over.incidents().len(), 1);
+    let late = over
+        .leave_since(minute(1), "cart", &["latency_p99"], 80.0, Direction::Up)
+        .at(70);
+    assert_eq!(late.incidents().len(), 1, "it began when the database was slow");
+    let now = late
+        .leave_since(minute(70), "search", &["latency_p99"], 80.0, Direction::Up)
+        .at(75);
+    assert_eq!(now.incidents().len(), 2, "that has nothing to do with it");
+}
+
+#[test]
+fn what_costs_more_in_many_services_at_once_is_more_work_even_before_that_is_told() {
+    let story = Story::calm_shop()
+        .at(1)
+        .off("cart", &["cpu_usage"], 20.0)
+        .off("db", &["cpu_usage"], 20.0)
+        .off("search", &["cpu_usage"], 20.0)
+        .off("pay", &["cpu_usage"], 20.0)
+        .off("ads", &["cpu_usage"], 20.0)
+        .at(3);
+    let told = story.incidents();
+    assert_eq!(told.len(), 1, "{told:#?}");
+    assert_eq!(&*told[0].hypotheses[0].class, "traffic_surge");
+}
+
+#[test]
 fn the_same_service_failing_again_later_is_a_second_incident() {
     let story = Story::calm_shop()
         .at(1)

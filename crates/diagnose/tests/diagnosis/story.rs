@@ -37,6 +37,8 @@ pub(crate) struct Story {
     open: BTreeMap<(String, String), Anomaly>,
     states: Vec<Incident>,
     pub(crate) told: Vec<Fact>,
+    /// Who tells of anomalies.
+    detector: &'static str,
 }
 
 pub(crate) fn minute(minute: i64) -> Timestamp {
@@ -53,6 +55,7 @@ impl Story {
             open: BTreeMap::new(),
             states: Vec::new(),
             told: Vec::new(),
+            detector: "seasonal",
         };
         for (from, to) in [
             ("web", "cart"),
@@ -130,14 +133,35 @@ impl Story {
         self.leave(service, metrics, deviation, Direction::Up)
     }
 
+    /// Metrics of a service that are outside their bands go a step further.
+    pub(crate) fn step_on(mut self, service: &str, metrics: &[&str], deviation: f64) -> Self {
+        self.detector = "step";
+        let mut further = self.leave(service, metrics, deviation, Direction::Up);
+        further.detector = "seasonal";
+        further
+    }
+
     /// Metrics of a service leave their bands.
-    pub(crate) fn leave(mut self, service: &str, metrics: &[&str], deviation: f64, direction: Direction) -> Self {
+    pub(crate) fn leave(self, service: &str, metrics: &[&str], deviation: f64, direction: Direction) -> Self {
+        let onset = Timestamp::from_millis(self.now.as_millis() - 60_000);
+        self.leave_since(onset, service, metrics, deviation, direction)
+    }
+
+    /// As [`Self::leave`], where it is known only now that it began then.
+    pub(crate) fn leave_since(
+        mut self,
+        onset: Timestamp,
+        service: &str,
+        metrics: &[&str],
+        deviation: f64,
+        direction: Direction,
+    ) -> Self {
         for metric in metrics {
-            let key = (service.to_owned(), (*metric).to_owned());
-            let onset = Timestamp::from_millis(self.now.as_millis() - 60_000);
+            let key = (service.to_owned(), format!("{metric} {}", self.detector));
             let anomaly = Anomaly {
                 id: format!(
-                    "{service}/{metric}@{}",
+                    "{service}/{metric}/{}@{}",
+                    self.detector,
                     (onset.as_millis() - minute(0).as_millis()) / 60_000
                 )
                 .into(),
@@ -149,7 +173,7 @@ impl Story {
                 labels: Labels::new([("service", service)]).unwrap(),
                 service: Some(service.into()),
                 signal: SignalKind::of_metric(metric),
-                detector: "seasonal".into(),
+                detector: self.detector.into(),
                 score: 0.9999,
                 deviation,
                 value: Some(10.0 + deviation),
