@@ -12,7 +12,7 @@ use suture_event::Timestamp;
 
 use super::{DecodeError, EncodeError, Format, Message, sample::excerpt};
 
-const FORMAT: Format = Format::CloudEvents;
+const FORMAT: Format = Format("CloudEvents JSON");
 const CONTENT_TYPE: &str = "content-type";
 const STRUCTURED: &str = "application/cloudevents";
 const BATCH: &str = "application/cloudevents-batch";

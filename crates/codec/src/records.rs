@@ -5,6 +5,8 @@ use suture_event::{Command, Fact, FactBody, LedgerRecord, Outcome};
 
 use super::{DecodeError, EncodeError, Format};
 
+pub(crate) const FORMAT: Format = Format("JSON of Suture's own");
+
 /// What can be a record of Suture's own topics.
 pub trait Record: Serialize + DeserializeOwned {
     /// What it is called in errors.
@@ -73,9 +75,9 @@ pub fn encode<R: Record>(record: &R) -> Result<Vec<u8>, EncodeError> {
 /// Where the bytes are no such record.
 pub fn decode<R: Record>(bytes: &[u8]) -> Result<R, DecodeError> {
     if bytes.trim_ascii().is_empty() {
-        return Err(DecodeError::Empty(Format::Record));
+        return Err(DecodeError::Empty(FORMAT));
     }
-    serde_json::from_slice(bytes).map_err(|error| match DecodeError::of_json(Format::Record, bytes, &error) {
+    serde_json::from_slice(bytes).map_err(|error| match DecodeError::of_json(FORMAT, bytes, &error) {
         DecodeError::Malformed { format, at, reason } => DecodeError::Malformed {
             format,
             at,

@@ -19,6 +19,8 @@ use suture_event::Timestamp;
 use super::{labels::Names, point, text::is_text};
 use crate::{DecodeError, Decoded, Format, Limits, RawKey, SampleRef, Sink, TelemetryDecoder, seal, tally::Tally};
 
+const FORMAT: Format = Format("Arrow IPC stream");
+
 /// Decodes records of samples.
 #[derive(Debug, Default)]
 pub struct Decoder {
@@ -70,7 +72,7 @@ impl TelemetryDecoder for Decoder {
     /// batches before, the samples have been handed on.
     fn decode(&mut self, bytes: &[u8], sink: &mut dyn Sink) -> Result<Decoded, DecodeError> {
         if bytes.is_empty() {
-            return Err(DecodeError::Empty(Format::ArrowIpc));
+            return Err(DecodeError::Empty(FORMAT));
         }
         if bytes.starts_with(b"ARROW1") {
             return Err(malformed("this is Arrow's file format: write the stream format"));
@@ -293,7 +295,7 @@ fn next(reader: &mut StreamDecoder, rest: &mut Buffer, length: usize) -> Result<
     match read {
         Ok(Ok(batch)) => Ok(batch),
         Ok(Err(ArrowError::IpcError(reason))) if reason == "Unexpected End of Stream" => Err(DecodeError::Truncated {
-            format: Format::ArrowIpc,
+            format: FORMAT,
             at: length,
         }),
         Ok(Err(error)) => Err(malformed(&error.to_string())),
@@ -303,7 +305,7 @@ fn next(reader: &mut StreamDecoder, rest: &mut Buffer, length: usize) -> Result<
 
 fn malformed(reason: &str) -> DecodeError {
     DecodeError::Malformed {
-        format: Format::ArrowIpc,
+        format: FORMAT,
         at: None,
         reason: reason.to_owned(),
     }

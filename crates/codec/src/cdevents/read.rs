@@ -9,10 +9,11 @@ use suture_event::{ActionRequest, Change, ChangeKind, Headers, Incident, Timesta
 use super::super::{
     ChangeDecoder, ChangeEvent, DecodeError, Format,
     cloudevents::{self, Envelope},
+    records,
     sample::excerpt,
 };
 
-const FORMAT: Format = Format::CdEvents;
+const FORMAT: Format = Format("CDEvents JSON");
 
 /// Reads CDEvents, plain or in a CloudEvents envelope of either mode.
 #[derive(Debug, Clone, Copy, Default)]
@@ -275,7 +276,7 @@ pub fn read_incident(value: &[u8]) -> Result<Incident, DecodeError> {
 /// Where it is none.
 pub fn read_remediation(value: &[u8]) -> Result<ActionRequest, DecodeError> {
     if value.trim_ascii().is_empty() {
-        return Err(DecodeError::Empty(Format::Record));
+        return Err(DecodeError::Empty(records::FORMAT));
     }
-    serde_json::from_slice(value).map_err(|error| DecodeError::of_json(Format::Record, value, &error))
+    serde_json::from_slice(value).map_err(|error| DecodeError::of_json(records::FORMAT, value, &error))
 }

@@ -47,6 +47,8 @@ use super::{
     tally::Tally,
 };
 
+const FORMAT: Format = Format("JSON");
+
 /// Elements of an array whose series are asked for together.
 const TOGETHER: usize = 64;
 
@@ -75,7 +77,7 @@ impl TelemetryDecoder for Decoder {
     /// elements of an array are in [`Decoded::rejected`] instead.
     fn decode(&mut self, bytes: &[u8], sink: &mut dyn Sink) -> Result<Decoded, DecodeError> {
         let Some(start) = bytes.iter().position(|b| !b.is_ascii_whitespace()) else {
-            return Err(DecodeError::Empty(Format::Json));
+            return Err(DecodeError::Empty(FORMAT));
         };
         let outline = bytes.get(start..).and_then(outline);
         if let Some(outline) = &outline
@@ -257,7 +259,7 @@ fn piecemeal<'a>(bytes: &'a [u8], start: usize, draft: &mut Draft<'a>, record: &
                 return record.reject(
                     draft,
                     DecodeError::Truncated {
-                        format: Format::Json,
+                        format: FORMAT,
                         at: range.end,
                     },
                 );
@@ -301,7 +303,7 @@ fn malformed(bytes: &[u8], at: usize, reason: &str) -> DecodeError {
         ""
     };
     DecodeError::Malformed {
-        format: Format::Json,
+        format: FORMAT,
         at: Some(at),
         reason: format!("{reason}{hint}"),
     }
@@ -317,7 +319,7 @@ fn syntax_error(bytes: &[u8], base: usize, error: &sonic_rs::Error) -> DecodeErr
     }
     if error.is_eof() {
         return DecodeError::Truncated {
-            format: Format::Json,
+            format: FORMAT,
             at: base + bytes.len(),
         };
     }

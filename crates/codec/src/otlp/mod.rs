@@ -106,7 +106,7 @@ impl TelemetryDecoder for Decoder {
 }
 
 fn of_proto(bytes: &[u8]) -> Result<ExportMetricsServiceRequest, DecodeError> {
-    const FORMAT: Format = Format::OtlpProto;
+    const FORMAT: Format = Format("OTLP protobuf");
     if bytes.is_empty() {
         return Err(DecodeError::Empty(FORMAT));
     }
@@ -142,7 +142,7 @@ fn of_proto(bytes: &[u8]) -> Result<ExportMetricsServiceRequest, DecodeError> {
 }
 
 fn of_json(bytes: &[u8]) -> Result<ExportMetricsServiceRequest, DecodeError> {
-    const FORMAT: Format = Format::OtlpJson;
+    const FORMAT: Format = Format("OTLP/JSON");
     let malformed = |at, reason: &str| DecodeError::Malformed {
         format: FORMAT,
         at,
