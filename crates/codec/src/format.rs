@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use suture_event::{Change, Headers};
 
 use crate::{
-    DecodeError, Decoded, Limits, Sink, arrow, cdevents,
+    DecodeError, Decoded, Limits, Sink, arrow, cdevents, influx,
     json::{self, Outlines},
     otlp::{self, Encoding, Histograms},
 };
@@ -71,6 +71,9 @@ pub enum TelemetryFormat {
     /// An Arrow IPC stream of record batches with the columns `ts`, `metric`, `value` and `labels`, or a column of text for
     /// each label: many samples a record, at a tenth of the cost.
     ArrowIpc,
+    /// InfluxDB line protocol with timestamps in nanoseconds, as Telegraf writes it: each field is a sample of
+    /// `MEASUREMENT_FIELD`, or of the measurement alone where the field is called `value`, `counter` or `gauge`.
+    Influx,
 }
 
 impl TelemetryFormat {
@@ -82,6 +85,7 @@ impl TelemetryFormat {
             Self::OtlpProto => Box::new(otlp::Decoder::new(Encoding::Proto, limits)),
             Self::OtlpJson => Box::new(otlp::Decoder::new(Encoding::Json, limits)),
             Self::ArrowIpc => Box::new(arrow::Decoder::new(limits)),
+            Self::Influx => Box::new(influx::Decoder::new(limits)),
         }
     }
 }

@@ -4,6 +4,7 @@
 //! | --- | --- | --- |
 //! | [`json`] | telemetry samples, one object or an array a record | the same |
 //! | [`otlp`] | OpenTelemetry metrics, protobuf and JSON | – |
+//! | [`influx`] | telemetry as InfluxDB line protocol | – |
 //! | [`arrow`] | telemetry samples as Arrow IPC streams, many a record | the same |
 //! | [`cdevents`] | changes, incidents, action requests | the same |
 //! | [`cloudevents`] | the envelope, structured and binary mode | binary mode |
@@ -20,6 +21,7 @@ pub mod cdevents;
 pub mod cloudevents;
 mod error;
 mod format;
+pub mod influx;
 pub mod json;
 pub mod otlp;
 pub mod records;
