@@ -9,7 +9,7 @@
 use std::{collections::VecDeque, sync::Arc};
 
 use suture_config::Pipeline;
-use suture_engine::{Decide, DecideOut, NoExpressions, Observe, ObserveOut, RecordRef, Source};
+use suture_engine::{Decide, DecideOut, Headers, NoExpressions, Observe, ObserveOut, RecordRef, Source};
 use suture_event::{
     Fact, FactBody, Incident, IncidentStatus, Progress, ShardId, Span, Timestamp, stable_hash, verify_chain,
 };
@@ -100,7 +100,7 @@ fn take(observe: &mut Observe, offset: usize, written: Option<Timestamp>, value:
         offset: offset as i64,
         timestamp: written,
         key: None,
-        headers: &[],
+        headers: Headers::default(),
         value: Some(value),
     };
     observe.record(record, out);

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use suture_config::Pipeline;
-use suture_engine::{Decide, DecideOut, NoExpressions, Observe, ObserveOut, RecordRef, Source};
+use suture_engine::{Decide, DecideOut, Headers, NoExpressions, Observe, ObserveOut, RecordRef, Source};
 use suture_event::{Direction, FactBody, Incident, IncidentStatus, ShardId, Span, Timestamp, verify_chain};
 
 const PIPELINE: &str = "
@@ -57,7 +57,7 @@ fn take(observe: &mut Observe, at: Timestamp, out: &mut ObserveOut) {
                 offset: at.as_millis() / 1_000 + series,
                 timestamp: Some(at.plus(Span::from_secs(2))),
                 key: None,
-                headers: &[],
+                headers: Headers::default(),
                 value: Some(text.as_bytes()),
             },
             out,
@@ -132,7 +132,7 @@ fn telemetry_that_comes_in_bursts_is_not_cut_off_between_them() {
                 offset: 10 * burst + at,
                 timestamp: Some(wall),
                 key: None,
-                headers: &[],
+                headers: Headers::default(),
                 value: Some(text.as_bytes()),
             };
             fold.record(record, &mut out);

@@ -10,9 +10,8 @@ mod common;
 use std::sync::Arc;
 
 use common::{AtWork, NOW, Recorder, ann_key, log, options, outcomes, permitted, request, statuses, wait_for, write};
-use suture_event::{
-    ActionRequest, Command, CommandKind, FreezeEpoch, Outcome, OutcomeStatus, Rung, Span, codec::records,
-};
+use suture_codec::records;
+use suture_event::{ActionRequest, Command, CommandKind, FreezeEpoch, Outcome, OutcomeStatus, Rung, Span};
 use suture_executor::{Calls, DryRun, Error, ExecuteError, Executor, Kit, Options};
 use suture_log::{Log, OutRecord, memory::MemoryLog};
 use suture_permit::{Role, SecretKey};

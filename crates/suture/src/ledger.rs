@@ -8,8 +8,9 @@ use std::{
 };
 
 use anyhow::{Context, bail};
+use suture_codec::records;
 use suture_config::Pipeline;
-use suture_event::{Damage, LedgerRecord, Tampering, codec::records, damage};
+use suture_event::{Damage, LedgerRecord, Tampering, damage};
 use suture_permit::{Checkpoint, Keyring, Role};
 
 /// Looks after the ledger.

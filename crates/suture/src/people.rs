@@ -7,8 +7,9 @@ use std::{
 };
 
 use anyhow::{Context, ensure};
+use suture_codec::records;
 use suture_config::Pipeline;
-use suture_event::{Command, CommandKind, Timestamp, codec::records, stable_uuid};
+use suture_event::{Command, CommandKind, Timestamp, stable_uuid};
 use suture_permit::{Role, SecretKey};
 
 /// A word of a human's.
