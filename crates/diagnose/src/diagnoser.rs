@@ -12,6 +12,7 @@ use crate::{
     effects::Fault,
     signal::{NOWHERE, Signal},
     topology::{ServiceId, Topology},
+    verdict::Verdict,
 };
 
 /// One input of the fold.
@@ -69,6 +70,9 @@ pub struct Diagnoser {
     pub(crate) held_until: Option<Timestamp>,
     /// Anomalies that found no room.
     pub(crate) left_out: u64,
+    /// What was made of groups, where somebody asks; no part of the state.
+    #[serde(skip)]
+    pub(crate) verdicts: Option<Vec<Verdict>>,
 }
 
 impl Diagnoser {
@@ -89,6 +93,7 @@ impl Diagnoser {
             judge_at: None,
             held_until: None,
             left_out: 0,
+            verdicts: None,
         }
     }
 
@@ -130,6 +135,17 @@ impl Diagnoser {
     pub fn reconfigure(&mut self, options: Options) {
         self.background.reconfigure(options.background.clone());
         self.options = options;
+    }
+
+    /// From here on it keeps what it makes of groups of anomalies, for [`Self::take_verdicts`]. Costs the words.
+    pub fn explain(&mut self) {
+        self.verdicts.get_or_insert_default();
+    }
+
+    /// What was made of groups since the last call, where that is kept: of those that became no incident the one that stood
+    /// out most at a time, where that is another than before or something else came of it.
+    pub fn take_verdicts(&mut self) -> Vec<Verdict> {
+        self.verdicts.as_mut().map(std::mem::take).unwrap_or_default()
     }
 
     /// The scope it is for.

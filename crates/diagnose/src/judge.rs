@@ -17,6 +17,7 @@ use crate::{
     rank::{SEATS, Scene, rank},
     signal::{Signal, surprise},
     topology::{Census, ServiceId},
+    verdict::{LEAST, NAMED, Verdict, VerdictOutcome},
 };
 
 /// The least chance with which an incident's cause shows in a signal, for the signal to belong to it.
@@ -387,9 +388,11 @@ impl Diagnoser {
             let Some((_, account)) = best else {
                 // what lingers was counted when it came
                 self.background.reached(newest);
+                self.say_why_not(&found, &bars, waits);
                 return;
             };
             if self.cases.len() >= self.options.limits.incidents {
+                self.say(&account, &found, &bars, VerdictOutcome::NoRoom);
                 return;
             }
             let belongs = members(&account, &found, BELONGS);
@@ -398,8 +401,21 @@ impl Diagnoser {
                 return;
             }
             match self.home_of(&account, &found) {
-                Some(index) => self.give(index, &belongs),
-                None => self.open(&account, &found),
+                Some(index) => {
+                    let id = self.cases.get(index).map(|case| Arc::clone(&case.id));
+                    if let Some(incident) = id {
+                        self.say(&account, &found, &bars, VerdictOutcome::Joined { incident });
+                    }
+                    self.give(index, &belongs);
+                }
+                None => {
+                    let incident = self.id_of(&account, &found);
+                    let outcome = VerdictOutcome::Opened {
+                        incident: Arc::clone(&incident),
+                    };
+                    self.say(&account, &found, &bars, outcome);
+                    self.open(incident, &account, &found);
+                }
             }
         }
     }
@@ -589,7 +605,95 @@ impl Diagnoser {
         self.loose = stay;
     }
 
-    fn open(&mut self, account: &Account, found: &[Cell]) {
+    /// Says what came of a group, where somebody asks.
+    fn say(&mut self, account: &Account, found: &[Cell], bars: &Bars, outcome: VerdictOutcome) {
+        if self.verdicts.is_none() {
+            return;
+        }
+        let mut shown: Vec<(f64, &Cell)> = account
+            .gains
+            .iter()
+            .zip(found)
+            .filter(|(gain, cell)| gain.0 >= BELONGS || cell.target == account.seat)
+            .map(|(gain, cell)| (gain.1, cell))
+            .collect();
+        shown.sort_by(|a, b| b.0.total_cmp(&a.0));
+        let signals = shown.iter().flat_map(|(_, cell)| cell.members.first());
+        let signals = signals
+            .filter_map(|i| self.loose.get(*i))
+            .map(Signal::words)
+            .take(NAMED)
+            .collect();
+        let (none, spent) = ([], BTreeSet::new());
+        let (_, class) = self.scene(self.view(&none), &[], &[], &spent).class(account);
+        let until = account.onset.plus(self.window()).min(self.now);
+        let change = self.change_within(account.seat, until, self.options.changes.look_back);
+        let verdict = Verdict {
+            at: self.now,
+            scope: Arc::clone(&self.scope),
+            service: self.topology.name(account.seat).cloned(),
+            class: class.into(),
+            height: account.height,
+            bar: self.bar_of(account, bars) + self.aftermath(account),
+            change: change.map(|change| Arc::clone(&change.id)),
+            outcome,
+            signals,
+        };
+        if let Some(verdicts) = &mut self.verdicts {
+            verdicts.push(verdict);
+        }
+    }
+
+    /// Says why the group that stands out most is no incident, where somebody asks.
+    fn say_why_not(&mut self, found: &[Cell], bars: &Bars, waits: bool) {
+        if self.verdicts.is_none() {
+            return;
+        }
+        let best = self
+            .accounts(found)
+            .into_iter()
+            .filter(|account| account.height >= LEAST)
+            .max_by(|a, b| a.height.total_cmp(&b.height).then(b.seat.cmp(&a.seat)));
+        if let Some(account) = best {
+            let enough = account.height >= self.bar_of(&account, bars) + self.aftermath(&account);
+            let outcome = if !enough {
+                VerdictOutcome::BelowBar
+            } else if waits {
+                VerdictOutcome::Waits
+            } else {
+                VerdictOutcome::Passed
+            };
+            self.say(&account, found, bars, outcome);
+            return;
+        }
+        // nothing is loose but what is held back
+        let census = self.topology.census();
+        let held = self.loose.iter().enumerate().filter_map(|(index, signal)| {
+            let until = self.held_until(signal).filter(|until| *until < Timestamp::MAX)?;
+            Some((until, (index, signal, self.nats(signal, &census, self.within()))))
+        });
+        let (until, members): (Vec<_>, Vec<_>) = held.unzip();
+        let Some(until) = until.into_iter().max() else { return };
+        let found = cells(members.into_iter(), self.apart());
+        let best = self
+            .accounts(&found)
+            .into_iter()
+            .max_by(|a, b| a.height.total_cmp(&b.height).then(b.seat.cmp(&a.seat)));
+        if let Some(account) = best.filter(|account| account.height >= LEAST) {
+            self.say(&account, &found, bars, VerdictOutcome::Held { until });
+        }
+    }
+
+    /// What an incident of a group is called: by the scope, and the signal that is first in it.
+    fn id_of(&self, account: &Account, found: &[Cell]) -> Arc<str> {
+        let opening = opening(account, found);
+        let belongs = members(account, found, BELONGS);
+        let first = opening.iter().chain(&belongs).find_map(|i| self.loose.get(*i));
+        let first = first.map_or("", |signal| &signal.id);
+        hex16(stable_hash([self.scope.as_bytes(), first.as_bytes()])).into()
+    }
+
+    fn open(&mut self, id: Arc<str>, account: &Account, found: &[Cell]) {
         let mut belongs = members(account, found, BELONGS);
         let near = self.topology.around(account.seat, self.options.group.reach);
         let (spread, until) = (self.options.group.spread, self.window());
@@ -601,27 +705,13 @@ impl Diagnoser {
                 belongs.insert(index);
             }
         }
-        let mut opening: BTreeSet<usize> = found
-            .iter()
-            .enumerate()
-            .filter(|(i, cell)| {
-                account.share(*i) >= SUPPORT && cell.strength >= SUPPORTS || cell.target == account.seat
-            })
-            .flat_map(|(_, cell)| cell.members.iter().copied())
-            .collect();
+        let mut opening = opening(account, found);
         if opening.is_empty() {
             opening.clone_from(&belongs);
         }
         let height = account.height;
-        let first = opening
-            .iter()
-            .chain(&belongs)
-            .filter_map(|i| self.loose.get(*i))
-            .map(|s| Arc::clone(&s.id))
-            .next();
-        let id = stable_hash([self.scope.as_bytes(), first.as_deref().unwrap_or_default().as_bytes()]);
         let mut case = Case {
-            id: hex16(id).into(),
+            id,
             opened_at: self.now,
             resolved_at: None,
             resolution: None,
@@ -744,6 +834,16 @@ impl Diagnoser {
         }
         self.cases = kept;
     }
+}
+
+/// Loose signals that a cause's incident opens with: its recovery is judged on them.
+fn opening(account: &Account, found: &[Cell]) -> BTreeSet<usize> {
+    found
+        .iter()
+        .enumerate()
+        .filter(|(i, cell)| account.share(*i) >= SUPPORT && cell.strength >= SUPPORTS || cell.target == account.seat)
+        .flat_map(|(_, cell)| cell.members.iter().copied())
+        .collect()
 }
 
 /// Loose signals of the cells that a cause shows in with at least this chance.

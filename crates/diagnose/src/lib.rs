@@ -52,9 +52,11 @@ mod options;
 mod rank;
 mod signal;
 mod topology;
+mod verdict;
 
 pub use diagnoser::{Diagnoser, Input};
 pub use options::{
     BackgroundOptions, ChangeOptions, FalseIncidents, GroupOptions, LimitOptions, OpenOptions, Options, Problem,
     RankOptions, ResolveOptions,
 };
+pub use verdict::{Verdict, VerdictOutcome};

@@ -292,7 +292,7 @@ impl<'a> Scene<'a> {
     }
 
     /// What a fault is called.
-    fn class(&self, account: &Account) -> (HypothesisKind, &'static str) {
+    pub(crate) fn class(&self, account: &Account) -> (HypothesisKind, &'static str) {
         let seat = account.seat;
         if seat != NOWHERE && !self.view.topology.is_watched(seat) {
             return (HypothesisKind::Dependency, "slow_dependency");

@@ -129,6 +129,14 @@ impl Signal {
         }
     }
 
+    /// The metric and its service.
+    pub(crate) fn words(&self) -> String {
+        match &self.service_name {
+            Some(service) => format!("{} of {service}", self.metric),
+            None => self.metric.to_string(),
+        }
+    }
+
     /// Kind and side, by which anomalies are counted.
     pub(crate) fn sort(&self) -> (SignalKind, bool) {
         (self.kind, self.direction == Direction::Up)

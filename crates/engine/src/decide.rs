@@ -7,7 +7,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 use suture_config::{Clock, Pipeline};
-use suture_diagnose::{Diagnoser, Input as Symptom};
+use suture_diagnose::{Diagnoser, Input as Symptom, Verdict};
 use suture_event::{
     ActionRequest, Cause, Edge, EdgeSource, EpochNote, Fact, FactBody, Incident, LedgerRecord, Progress, ShardId, Span,
     Timestamp, stable_hash,
@@ -70,6 +70,8 @@ pub struct DecideOut {
     pub remediations: Vec<ActionRequest>,
     /// Ledger records.
     pub ledger: Vec<LedgerRecord>,
+    /// What was made of groups of anomalies, where [`Decide::explain`] was asked for; goes to no topic.
+    pub verdicts: Vec<Verdict>,
 }
 
 /// Counts since the start of the process.
@@ -166,6 +168,8 @@ pub struct Decide {
     twice: Twice,
     seals: Seals,
     digests: Digests,
+    /// Whether it says what it makes of groups of anomalies.
+    explains: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -229,6 +233,15 @@ impl Decide {
             twice: Twice::default(),
             seals: Seals::default(),
             digests: Digests::default(),
+            explains: false,
+        }
+    }
+
+    /// From here on it also says what it makes of groups of anomalies, those that become no incident among them.
+    pub fn explain(&mut self) {
+        self.explains = true;
+        for state in self.scopes.values_mut() {
+            state.diagnoser.explain();
         }
     }
 
@@ -475,6 +488,9 @@ impl Decide {
         let away = self.away.remove(&fact.scope);
         let mut state = ScopeState::new(&self.pipeline, &fact.scope, &self.edges, away)?;
         state.reached = Some(self.reorder.frontier());
+        if self.explains {
+            state.diagnoser.explain();
+        }
         let lost = self.lost.iter().map(|note| (note.clone(), None));
         for (note, cause) in lost.chain(std::mem::take(&mut self.unsaid)) {
             let body = serde_json::to_value(note).unwrap_or_default();
@@ -921,6 +937,7 @@ impl ScopeState {
             collect(self.remediator.step(Finding::Incident(&incident), cause), out);
             out.incidents.push(incident);
         }
+        out.verdicts.append(&mut self.diagnoser.take_verdicts());
     }
 }
 

@@ -29,6 +29,8 @@ pub use observe::{Band, DeadLetter, Observe, ObserveCounters, ObserveOut, ScoreR
 pub use rekey::{Rekey, RekeyCounters, RekeyOut, Routed, VERSIONS_HEADER};
 pub use seal::Seal;
 pub use source::{Source, SourceKind};
+/// What was made of a group of anomalies: see [`Decide::explain`].
+pub use suture_diagnose::{Verdict, VerdictOutcome};
 pub use suture_event::{Headers, HeadersBuf, RecordRef};
 pub use twice::SeenTwice;
 

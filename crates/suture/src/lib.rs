@@ -6,6 +6,7 @@ pub mod check;
 pub mod demo;
 #[cfg(feature = "kafka")]
 pub mod execute;
+pub mod explain;
 pub mod keys;
 pub mod ledger;
 pub mod load;

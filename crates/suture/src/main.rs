@@ -20,6 +20,7 @@ enum Command {
     #[cfg(feature = "kafka")]
     Run(suture::run::Args),
     Replay(suture::replay::Args),
+    Explain(suture::explain::Args),
     Keys(suture::keys::Args),
     Ledger(suture::ledger::Args),
     #[command(flatten)]
@@ -51,6 +52,7 @@ fn main() -> ExitCode {
         #[cfg(feature = "kafka")]
         Command::Run(args) => suture::run::run(&args).map(ok),
         Command::Replay(args) => suture::replay::replay(&args).map(ok),
+        Command::Explain(args) => suture::explain::explain(&args).map(ok),
         Command::Keys(args) => suture::keys::keys(&args).map(ok),
         Command::Ledger(args) => suture::ledger::ledger(&args),
         Command::People(word) => suture::people::say(&word).map(ok),

@@ -115,11 +115,13 @@ impl Replay {
         if args.scores {
             telemetry = telemetry.with_scores();
         }
+        let mut decide = Decide::new(pipeline.clone(), loaded.edges.clone());
+        decide.explain();
         Ok(Self {
             telemetry,
-            changes: Observe::new(pipeline.clone(), roster[1].clone(), deploys)?,
+            changes: Observe::new(pipeline, roster[1].clone(), deploys)?,
             roster,
-            decide: Decide::new(pipeline, loaded.edges.clone()),
+            decide,
             observed: ObserveOut::default(),
             decided: DecideOut::default(),
             report: Report::create(&args.out, args.scores, args.facts)?,

@@ -44,6 +44,7 @@ pub(crate) struct Report {
     scores: Option<Out>,
     remediations: Out,
     ledger: Out,
+    verdicts: Out,
     rejected: Out,
     suppressed: Out,
     facts: Option<Out>,
@@ -95,6 +96,7 @@ impl Report {
             scores: scores.then(|| Out::create(folder, "scores.ndjson")).transpose()?,
             remediations: Out::create(folder, "remediations.ndjson")?,
             ledger: Out::create(folder, "ledger.ndjson")?,
+            verdicts: Out::create(folder, "verdicts.ndjson")?,
             rejected: Out::create(folder, "rejected.ndjson")?,
             suppressed: Out::create(folder, "suppressed.ndjson")?,
             facts: facts.then(|| Out::create(folder, "facts.ndjson")).transpose()?,
@@ -170,6 +172,9 @@ impl Report {
         for record in decided.ledger.drain(..) {
             self.ledger.write(&record)?;
         }
+        for verdict in decided.verdicts.drain(..) {
+            self.verdicts.write(&verdict)?;
+        }
         Ok(())
     }
 
@@ -191,6 +196,7 @@ impl Report {
             facts.finish()?;
         }
         self.ledger.finish()?;
+        self.verdicts.finish()?;
         Ok(Summary {
             suppressed: self.suppressed.finish()?,
             anomalies: self.anomalies.len(),
