@@ -77,7 +77,7 @@ pub(crate) fn climb(options: &Options, playbook: &Playbook, brief: &Brief, targe
             verb.class.highest(),
             format!("{action} {}", verb.class.words()),
         ),
-        Some(verb) if playbook.reversal.is_none() && !verb.leaves_nothing => cap(
+        Some(verb) if playbook.undo().is_none() && !verb.leaves_nothing => cap(
             Limit::Reversibility,
             Rung::Supervised,
             "nothing undoes the action".to_owned(),

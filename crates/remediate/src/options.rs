@@ -215,10 +215,11 @@ impl Options {
                 ));
             }
             let verb = Verb::of(&playbook.action.action);
+            warnings.extend(undoes_nothing(index, playbook, verb));
             if let Some(warning) = asks_too_much(index, playbook, verb) {
                 warnings.push(warning);
             } else if playbook.rung == Rung::Autonomous
-                && playbook.reversal.is_none()
+                && playbook.undo().is_none()
                 && !verb.is_some_and(|verb| verb.leaves_nothing)
             {
                 warnings.push(Problem::new(
@@ -255,7 +256,6 @@ impl Options {
         step(problems, &format!("{path}.action"), &playbook.action, playbook);
         if let Some(reversal) = &playbook.reversal {
             step(problems, &format!("{path}.reversal"), reversal, playbook);
-            undoes(problems, &format!("{path}.reversal.action"), &playbook.action, reversal);
         }
         if playbook.executor.as_ref().is_some_and(|name| name.trim().is_empty()) {
             let help = "write the name that the executor was started with, or leave it out";
@@ -345,13 +345,16 @@ fn asks_too_much(index: usize, playbook: &Playbook, verb: Option<&Verb>) -> Opti
     })
 }
 
-/// A reversal must be a verb that undoes the action; where the action is no verb, nothing can.
-fn undoes(problems: &mut Vec<Problem>, path: &str, action: &ActionStep, reversal: &ActionStep) {
-    let Some(verb) = Verb::of(&action.action) else { return };
-    if Verb::of(&reversal.action).is_some_and(|undo| undo.undoes(verb)) {
-        return;
+/// A reversal that is no verb which undoes the action; where the action is no verb, nothing can.
+fn undoes_nothing(index: usize, playbook: &Playbook, verb: Option<&Verb>) -> Option<Problem> {
+    let (verb, reversal) = (verb?, playbook.reversal.as_ref()?);
+    if playbook.undo().is_some() {
+        return None;
     }
-    let message = format!("{:?} does not undo {}", reversal.action, verb.name);
+    let message = format!(
+        "{:?} does not undo {}, so it counts as no reversal",
+        reversal.action, verb.name
+    );
     let help = match verb.undo {
         [] if verb.class == Reversibility::Reversible => {
             format!("leave `reversal` out: {} leaves nothing to undo", verb.name)
@@ -359,7 +362,11 @@ fn undoes(problems: &mut Vec<Problem>, path: &str, action: &ActionStep, reversal
         [] => format!("leave `reversal` out: nothing undoes {}", verb.name),
         undo => format!("write {}", undo.join(" or ")),
     };
-    problems.push(Problem::new(path, message, help));
+    Some(Problem::new(
+        format!("playbooks[{index}].reversal.action"),
+        message,
+        help,
+    ))
 }
 
 fn nearest_verb(name: &str) -> Option<&'static str> {
@@ -488,7 +495,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reversal_must_undo_the_action() {
+    fn a_reversal_that_does_not_undo_the_action_counts_as_none() {
         for (action, reversal, good) in [
             ("rollback", Some("redeploy"), true),
             ("rollback", Some("rollback"), false),
@@ -498,12 +505,15 @@ mod tests {
             ("flush_cache", Some("restart"), false),
             ("raise_pool", Some("lower_pool"), true),
         ] {
-            let problems = playbook(action, reversal).validate();
-            assert_eq!(problems.is_empty(), good, "{action} by {reversal:?}: {problems:?}");
-            assert!(
-                problems.iter().all(|p| p.path == "playbooks[0].reversal.action"),
-                "{problems:?}"
-            );
+            let options = playbook(action, reversal);
+            assert_eq!(options.validate(), [], "{action} by {reversal:?}");
+            let told = options.warnings();
+            let told = told
+                .iter()
+                .any(|problem| problem.path == "playbooks[0].reversal.action");
+            assert_eq!(told, !good, "{action} by {reversal:?}");
+            let undone = options.playbooks[0].undo().is_some();
+            assert_eq!(undone, good && reversal.is_some(), "{action} by {reversal:?}");
         }
     }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use suture_event::{ActionStep, HypothesisKind, Rung, Severity, Shape, SignalKind, Span};
+use suture_event::{ActionStep, HypothesisKind, Rung, Severity, Shape, SignalKind, Span, Verb};
 
 use crate::Budget;
 
@@ -35,7 +35,8 @@ pub struct Playbook {
     /// The executor that it is for, by name; the pipeline's by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub executor: Option<String>,
-    /// What undoes it: a verb that does. Without one the playbook is supervised at most, unless its verb leaves nothing to undo.
+    /// What undoes it: a verb that does; any other counts as none. Without one the playbook is supervised at most, unless its
+    /// verb leaves nothing to undo.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reversal: Option<ActionStep>,
     /// The highest rung it asks for.
@@ -162,6 +163,14 @@ impl Playbook {
         }
     }
 
+    /// What undoes the action; `None` where nothing is given, or what is given does not.
+    #[must_use]
+    pub fn undo(&self) -> Option<&ActionStep> {
+        let verb = Verb::of(&self.action.action)?;
+        let undoes = |step: &&ActionStep| Verb::of(&step.action).is_some_and(|undo| undo.undoes(verb));
+        self.reversal.as_ref().filter(undoes)
+    }
+
     /// The fields that the safety case still lacks, as they are called in the file; empty where it is complete.
     #[must_use]
     pub fn missing_from_safety_case(&self) -> Vec<&'static str> {
@@ -174,7 +183,7 @@ impl Playbook {
             ("safety.blast_radius", blank(&self.safety.blast_radius)),
             (
                 "safety.reversal_time",
-                self.reversal.is_some() && self.safety.reversal_time.is_none(),
+                self.undo().is_some() && self.safety.reversal_time.is_none(),
             ),
             ("safety.budget", self.safety.budget.is_none()),
             ("safety.telemetry", all_blank(&self.safety.telemetry)),

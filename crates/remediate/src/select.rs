@@ -147,8 +147,7 @@ fn fill(index: usize, playbook: &Playbook, values: &Values) -> Result<Chosen, St
     let target = template::fill(&playbook.target, values).map_err(no_value)?;
     let step = template::fill_step(&playbook.action, values).map_err(no_value)?;
     let reversal = playbook
-        .reversal
-        .as_ref()
+        .undo()
         .map(|step| template::fill_step(step, values))
         .transpose()
         .map_err(no_value)?;
@@ -174,7 +173,7 @@ fn fill(index: usize, playbook: &Playbook, values: &Values) -> Result<Chosen, St
 
 /// The names of parameters, and `target`, whose texts have a placeholder that is filled from telemetry or changes.
 fn outside(playbook: &Playbook) -> BTreeSet<Arc<str>> {
-    let steps = std::iter::once(&playbook.action).chain(&playbook.reversal);
+    let steps = std::iter::once(&playbook.action).chain(playbook.undo());
     let texts = steps.flat_map(|step| {
         step.parameters
             .iter()

@@ -105,6 +105,7 @@ fn incident() -> Incident {
             since: START,
         }],
         signals_left_out: 0,
+        judged_without: Vec::new(),
     }
 }
 
