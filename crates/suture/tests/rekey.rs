@@ -32,6 +32,7 @@ fn loaded(text: &str) -> Loaded {
         pipeline: Arc::new(checked.pipeline.expect("a pipeline that can be")),
         edges: Vec::new(),
         model: None,
+        key: None,
         expressions: load::expressions(),
     }
 }
