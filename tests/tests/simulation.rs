@@ -110,6 +110,7 @@ fn world() -> &'static World {
             pipeline: Arc::new(checked.pipeline.expect("a pipeline that can be")),
             edges: Vec::new(),
             model: None,
+            key: None,
             expressions: load::expressions(),
         };
         let mut telemetry = vec![Vec::new(); PARTITIONS];

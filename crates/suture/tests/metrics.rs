@@ -37,6 +37,7 @@ fn loaded() -> Loaded {
         pipeline: Arc::new(checked.pipeline.expect("a pipeline that can be")),
         edges: Vec::new(),
         model: None,
+        key: None,
         expressions: load::expressions(),
     }
 }
