@@ -217,7 +217,7 @@ impl Diagnoser {
         self.loose = stay;
     }
 
-    /// Gives loose anomalies to the open incidents whose cause would show as them.
+    /// Gives loose anomalies to the open incidents whose cause would show as them, unless a new change may be why they do.
     fn join(&mut self) {
         if self.cases.is_empty() || self.loose.is_empty() {
             return;
@@ -228,7 +228,8 @@ impl Diagnoser {
             let home = self
                 .cases
                 .iter()
-                .rposition(|case| signal.at >= case.opened_at && self.shows(case, &found) >= BELONGS);
+                .rposition(|case| signal.at >= case.opened_at && self.shows(case, &found) >= BELONGS)
+                .filter(|_| self.news_of(signal.target).is_none());
             match home.and_then(|index| self.cases.get_mut(index)) {
                 Some(case) => case.take(signal, self.options.limits.signals, self.now),
                 None => stay.push_back(signal),
@@ -561,7 +562,19 @@ impl Diagnoser {
             };
             lost(&gains, &forth.gains).min(back)
         };
-        let cases = self.cases.iter().enumerate();
+        // what has passed and comes again right after a change of its own is that change's
+        let changed = self.is_fresh(account).then(|| self.news_of(account.seat)).flatten();
+        let has_passed = |case: &Case| {
+            let mut symptoms = case.signals.iter().filter(|signal| signal.kind.is_symptom());
+            let any = case
+                .signals
+                .iter()
+                .any(|signal| signal.opening && signal.kind.is_symptom());
+            let new = |signal: &Signal| signal.onset.plus(self.within()) >= account.onset;
+            any && symptoms.all(|signal| new(signal) || !signal.is_active() && signal.since <= account.onset)
+        };
+        let apart = |case: &Case| changed.is_some_and(|change| change.at >= case.opened_at) && has_passed(case);
+        let cases = self.cases.iter().enumerate().filter(|(_, case)| !apart(case));
         let best = cases
             .map(|(index, case)| (index, loss(case)))
             .min_by(|a, b| a.1.total_cmp(&b.1))?;

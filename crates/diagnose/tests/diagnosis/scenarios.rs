@@ -363,6 +363,29 @@ fn a_series_that_is_outside_and_goes_a_step_further_is_another_fault() {
 }
 
 #[test]
+fn what_passed_and_comes_again_right_after_a_change_is_that_changes_though_the_incident_is_open() {
+    let open = Story::calm_shop()
+        .at(1)
+        .off("db", &["disk_used", "latency_p99"], 80.0)
+        .at(10)
+        .ends_of("db", "latency_p99", EndReason::Recovered)
+        .at(30);
+    assert_eq!(
+        open.incidents()[0].status,
+        IncidentStatus::Open,
+        "the disk is still full"
+    );
+    let told = open
+        .deploy("db")
+        .at(34)
+        .off("db", &["latency_p99"], 80.0)
+        .at(38)
+        .incidents();
+    assert_eq!(told.len(), 2, "{told:#?}");
+    assert_eq!(blamed(&told[1]), "deploy-db-30");
+}
+
+#[test]
 fn what_began_in_an_incident_that_is_over_and_is_told_only_now_opens_no_other() {
     let over = Story::calm_shop()
         .at(1)

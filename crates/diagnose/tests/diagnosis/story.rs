@@ -219,8 +219,14 @@ impl Story {
     }
 
     /// What is off in a service comes to its end.
-    pub(crate) fn ends(mut self, service: &str, reason: EndReason) -> Self {
-        let keys: Vec<_> = self.open.keys().filter(|key| key.0 == service).cloned().collect();
+    pub(crate) fn ends(self, service: &str, reason: EndReason) -> Self {
+        self.ends_of(service, "", reason)
+    }
+
+    /// As [`Self::ends`], of one metric alone.
+    pub(crate) fn ends_of(mut self, service: &str, metric: &str, reason: EndReason) -> Self {
+        let of = |key: &&(String, String)| key.0 == service && key.1.starts_with(metric);
+        let keys: Vec<_> = self.open.keys().filter(of).cloned().collect();
         for key in keys {
             let Some(mut anomaly) = self.open.remove(&key) else {
                 continue;
