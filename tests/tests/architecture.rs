@@ -22,7 +22,7 @@ const ARROWS: [(&str, &[&str]); 16] = [
     ("remediate", &["event", "permit"]),
     (
         "config",
-        &["event", "codec", "window", "detect", "diagnose", "permit", "remediate"],
+        &["event", "codec", "window", "detect", "diagnose", "remediate"],
     ),
     (
         "engine",

@@ -511,7 +511,7 @@ fn marks_name_the_live_series_with_the_smallest_hashes_once_a_minute() {
     assert_eq!(first.iter().map(|(hash, _)| *hash).collect::<Vec<_>>(), hashes[..10]);
     // in the windows that have closed
     assert!(first.iter().all(|(_, last)| *last == at(58 * 60)), "{first:?}");
-    assert_eq!(named(&mut observe, at(59)), None);
+    assert_eq!(named(&mut observe, at(55)), None);
     assert_eq!(named(&mut observe, at(60)), Some(first));
     assert_eq!(named(&mut observe, Timestamp::MIN), None, "a replay has no wall clock");
     assert_eq!(
