@@ -79,6 +79,14 @@ impl Disk {
             .status()
             .expect("dd starts");
         assert!(!done.success(), "the disk is not full");
+        // the rest too, which a small file would find room in
+        let rest = self
+            .command("dd")
+            .args(["if=/dev/zero", &filler, "bs=512", "oflag=append", "conv=notrunc"])
+            .stderr(Stdio::null())
+            .status()
+            .expect("dd starts");
+        assert!(!rest.success(), "the disk is not full");
     }
 
     /// Takes away what [`Self::fill`] wrote.

@@ -188,6 +188,8 @@ fn a_full_disk_under_the_snapshot_store() {
     });
     // what comes after it starts from what the store has, full as it is
     run.kill();
+    // what the first life had begun to write went with it
+    disk.fill();
     let second = shop.run_on(&disk);
     shop.feed(20);
     wait::until("a second life", LONG, || {

@@ -1,6 +1,9 @@
 //! The topics that a pipeline needs: what they must be like, making them, and saying what is wrong with them.
 
-use std::fmt;
+use std::{
+    fmt,
+    time::{Duration, Instant},
+};
 
 use suture_config::Pipeline;
 use suture_event::Span;
@@ -75,13 +78,24 @@ fn compare_partitions(pipeline: &Pipeline, spec: &TopicSpec, found: &TopicInfo) 
 pub fn create(log: &dyn Log, pipeline: &Pipeline) -> anyhow::Result<Vec<String>> {
     let specs = owned(pipeline);
     let created = log.create_topics(&specs)?;
-    Ok(specs
+    let new: Vec<String> = specs
         .into_iter()
         .zip(created)
         .filter(|(_, what)| *what == Created::New)
         .map(|(spec, _)| spec.name)
-        .collect())
+        .collect();
+    // a broker knows of a topic some time after the controller has made it
+    let until = Instant::now() + KNOWN_WITHIN;
+    for topic in &new {
+        while log.topic(topic)?.is_none() && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+    Ok(new)
 }
+
+/// How long a broker is given to know of the topics that were made.
+const KNOWN_WITHIN: Duration = Duration::from_secs(15);
 
 /// Says what is wrong with the topics that the pipeline reads and writes.
 pub fn examine(log: &dyn Log, pipeline: &Pipeline) -> anyhow::Result<Vec<TopicProblem>> {
