@@ -373,7 +373,7 @@ impl Decide {
             }
             let reached = self.reorder.reach(state.shards.as_ref()).unwrap_or(before);
             state.reached = Some(reached.max(before));
-            state.missing = self.reorder.missing(state.shards.as_ref(), reached.max(before));
+            state.missing = self.reorder.missing(state.shards.as_ref());
             furthest = furthest.max(reached.max(before));
         }
         let (scopes, frontier) = (&self.scopes, self.reorder.frontier());
