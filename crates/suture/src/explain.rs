@@ -202,7 +202,7 @@ fn timeline(incident: &Incident, folder: &Folder, text: &mut String) {
         let why = why.map_or_else(String::new, |why| format!(": {why}"));
         events.push((record.at, format!("ledger {} {}{why}", record.seq, record.kind)));
     }
-    events.sort_by(|a, b| a.0.cmp(&b.0));
+    events.sort_by_key(|event| event.0);
     for (at, what) in events {
         let _ = writeln!(text, "  {at}  {what}");
     }
