@@ -33,6 +33,8 @@ const LEAST: f32 = 0.25;
 const AT_FIRST: [(f32, f32); 2] = [(0.5, 2.0), (0.25, 6.0)];
 /// Back is what is within this part of the range of what was seen.
 const BACK: f32 = 0.25;
+/// Standard deviations that the range says at most.
+const MOST_BY_RANGE: f32 = 60.0;
 const DAY: i64 = 1_440;
 const MINUTE: i64 = 60_000;
 const LARGEST: f64 = 1e30;
@@ -102,8 +104,10 @@ impl Watcher for Record {
             };
             let level = (block.judged.origin[i] + f64::from(block.judged.slow[i])) as f32;
             let off = (value - level).abs() / most(block.judged.slow_scale[i], f32::MIN_POSITIVE);
-            // of that many values the range spans so many standard deviations, about
+            // of that many values the range spans so many standard deviations, about: where the climb has widened every other
+            // scale that says at least how far it is, and no more than that
             let by_range = beyond / most(range, f32::MIN_POSITIVE) * 2.0 * (2.0 * ln(most(known, 2.0))).sqrt();
+            let by_range = least(by_range, MOST_BY_RANGE);
             let far = if tells {
                 most(most(off, by_range), block.judged.distance[i].abs())
             } else {
