@@ -528,7 +528,16 @@ impl Observe {
         rows.map(|series| (&series.key, self.judge.explain(series).unwrap_or_default()))
     }
 
+    /// Says a fact. Marks have promised that nothing more comes of the time up to the watermark: what a sample shows that came
+    /// later than others, but not too late, is said of the time after it.
     fn say(&mut self, scope: Arc<str>, at: Timestamp, body: FactBody, out: &mut ObserveOut) {
+        let of_telemetry = matches!(self.source.kind, SourceKind::Telemetry(_) | SourceKind::Rekeyed);
+        let at = match body {
+            FactBody::Change(_) | FactBody::Edge(_) | FactBody::Watched(_) if of_telemetry => {
+                at.max(self.watermark().plus(TICK))
+            }
+            _ => at,
+        };
         self.said_digest = stable_hash([
             self.said_digest.to_le_bytes().as_slice(),
             &self.seq.to_le_bytes(),

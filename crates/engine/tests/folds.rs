@@ -102,6 +102,37 @@ fn bad_telemetry_goes_to_the_dead_letters_with_the_reason_and_nothing_else_is_lo
     }
 }
 
+#[test]
+fn nothing_is_said_of_a_time_that_a_mark_has_closed_though_a_new_series_comes_late() {
+    let text = PIPELINE.replace("window: {size: 1m}", "window: {size: 1m, lateness: 10m}")
+        + "topology: {from_labels: [{from: service, to: peer}]}\n";
+    let pipeline = Arc::new(Pipeline::parse("test.yaml", &text, &|_| None).unwrap_or_else(|p| panic!("{p}")));
+    let mut observe = observe(&pipeline, "telemetry");
+    let mut closed = Timestamp::MIN;
+    let mut said = 0;
+    for minute in 0..30_i64 {
+        // each service is new, and every third sample is of four minutes ago
+        let at = 1_780_270_000_000 + (minute - if minute % 3 == 2 { 4 } else { 0 }) * 60_000;
+        let line = format!(
+            r#"{{"ts": {at}, "metric": "requests", "value": 1, "labels": {{"service": "s{minute}", "peer": "db"}}}}"#
+        );
+        let out = take(&mut observe, minute, line.as_bytes(), &[]);
+        assert_eq!(out.dead_letters, []);
+        for fact in &out.facts {
+            assert!(fact.at > closed, "{} is closed, and {fact:?} comes of it", closed);
+            said += usize::from(matches!(fact.body, FactBody::Watched(_) | FactBody::Edge(_)));
+        }
+        let mut mark = ObserveOut::default();
+        observe.tick(Timestamp::from_millis(at), false, &[], &mut mark);
+        for fact in mark.facts {
+            if let FactBody::Progress(progress) = fact.body {
+                closed = closed.max(progress.watermark);
+            }
+        }
+    }
+    assert_eq!(said, 60, "each service is watched, and calls another");
+}
+
 /// Three series that jump every ten minutes: the first two draw on the pipeline's budget, the third has its own.
 #[test]
 fn a_budget_holds_over_banks_and_over_a_snapshot_and_tells_what_it_suppressed() {

@@ -328,7 +328,6 @@ fn as_undisturbed(loaded: &Loaded, log: &MemoryLog, rekeyed: &[Vec<Vec<u8>>]) ->
 }
 
 #[test]
-#[ignore = "behind rekey, incidents of some seeds differ by the order in which facts of one time come: seeds 12 and 23"]
 fn nothing_is_lost_or_doubled_from_telemetry_to_decisions() {
     let again = "cargo test -p suture-tests --test rekey simulated";
     let (seeds, all) = seeds(25, again, || Box::new(Spread::default()));
@@ -422,7 +421,6 @@ fn late(loaded: &Loaded, rekeyed: &[Vec<Vec<u8>>]) -> u64 {
 }
 
 #[test]
-#[ignore = "behind rekey, incidents of some seeds differ by the order in which facts of one time come: seeds 12 and 23"]
 fn after_an_outage_nothing_is_late_whatever_happens_to_processes() {
     let again = "cargo test -p suture-tests --test rekey after_an_outage";
     let (seeds, all) = seeds(25, again, || Box::new(Outage::new(true)));

@@ -469,7 +469,7 @@ impl Observe {
         if !self.pipeline.topology.from_labels.is_empty() {
             let keys: Vec<_> = self.table.iter().map(|series| series.key.clone()).collect();
             for key in keys {
-                self.edge(&key, at, out);
+                self.edge(&key, || at, out);
             }
         }
         Some(counts)

@@ -93,6 +93,11 @@ impl Taken {
         self.values.push(value);
     }
 
+    /// How far time is with a sample of this time after those taken.
+    fn reached(&self, ts: Timestamp) -> Timestamp {
+        self.ts.iter().copied().fold(ts, Timestamp::max)
+    }
+
     /// Applies what the pipeline file says of the samples' values, and tells how many it leaves out. `key` is the series of
     /// a row. An error is that of an expression.
     pub(crate) fn express<'a>(
@@ -428,7 +433,7 @@ impl Observe {
         match seated {
             Ok(row) => {
                 if let Some(key) = self.table.get(row).map(|series| series.key.clone()) {
-                    self.edge(&key, sample.ts, out);
+                    self.edge(&key, || taken.reached(sample.ts), out);
                 }
                 Slot::Row(row)
             }
@@ -559,7 +564,7 @@ impl Observe {
         } else {
             self.table.add(series);
         }
-        self.watch(&place.0, place.1.as_ref(), kind, sample.ts, out);
+        self.watch(&place.0, place.1.as_ref(), kind, || taken.reached(sample.ts), out);
         Ok(row)
     }
 
@@ -576,7 +581,7 @@ impl Observe {
         scope: &Arc<str>,
         service: Option<&Arc<str>>,
         kind: SignalKind,
-        at: Timestamp,
+        at: impl FnOnce() -> Timestamp,
         out: &mut ObserveOut,
     ) {
         let watched = Watched {
@@ -590,11 +595,11 @@ impl Observe {
         self.watched.insert(entry.clone());
         // as with edges
         self.flush(out);
-        self.say(entry.0, at, FactBody::Watched(entry.1), out);
+        self.say(entry.0, at(), FactBody::Watched(entry.1), out);
     }
 
     /// Says an edge of the call graph where a series' labels name both ends.
-    pub(super) fn edge(&mut self, key: &SeriesKey, at: Timestamp, out: &mut ObserveOut) {
+    pub(super) fn edge(&mut self, key: &SeriesKey, at: impl Fn() -> Timestamp, out: &mut ObserveOut) {
         for pair in 0..self.pipeline.topology.from_labels.len() {
             let Some(ends) = self.pipeline.topology.from_labels.get(pair) else {
                 continue;
@@ -619,7 +624,7 @@ impl Observe {
                 to: ends.1,
                 source: EdgeSource::Telemetry,
             };
-            self.say(scope, at, FactBody::Edge(edge), out);
+            self.say(scope, at(), FactBody::Edge(edge), out);
         }
     }
 
