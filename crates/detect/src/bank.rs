@@ -785,7 +785,7 @@ impl Bank {
         (s.state[row], s.outs[row]) = (SILENT, 0);
         let open = s.open_mut(row);
         (open.detector, open.onset, open.told, open.until) = (SILENCE, onset, gone / bound, 0);
-        open.step.close();
+        open.step.end(EndReason::Silent);
         self.given.held[row] = 1;
         let mut episode = self.episode(row, column, AnomalyPhase::Opened, None);
         episode.score = score;

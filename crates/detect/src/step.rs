@@ -73,6 +73,9 @@ pub(crate) enum Stepped {
     Nothing,
     Opened,
     Grown,
+    /// It is near the level again, not yet for long enough to be over.
+    Eased,
+    /// It is over: to be [closed](Step::end) once that is told.
     Ended(EndReason),
 }
 
@@ -136,16 +139,14 @@ impl Step {
     fn go_on(&mut self, window: &Window, off: f64, expected: f64, options: &EpisodeOptions) -> Stepped {
         if off <= (BACK * self.sigma()).max(0.5 * SHARE * (self.level - expected).abs()) {
             self.back += 1;
-            if self.back >= options.close {
-                self.close();
-                return Stepped::Ended(EndReason::Recovered);
-            }
-            return Stepped::Nothing;
+            return match self.back {
+                back if back >= options.close => Stepped::Ended(EndReason::Recovered),
+                1 => Stepped::Eased,
+                _ => Stepped::Nothing,
+            };
         }
-        self.back = 0;
+        let was_back = std::mem::take(&mut self.back) > 0;
         if window.end.saturating_sub(self.onset) >= options.accept_after.as_millis() {
-            self.close();
-            (self.settled, self.spread) = (0, 0.0);
             return Stepped::Ended(EndReason::Adapted);
         }
         let deviation = off / self.sigma();
@@ -154,12 +155,15 @@ impl Step {
             self.told = deviation;
             return Stepped::Grown;
         }
-        Stepped::Nothing
+        if was_back { Stepped::Grown } else { Stepped::Nothing }
     }
 
-    /// Forgets the step that is open.
-    pub(crate) fn close(&mut self) {
+    /// Forgets the step that is open; where it has become usual, it is the level from here on.
+    pub(crate) fn end(&mut self, reason: EndReason) {
         (self.onset, self.away, self.back) = (NONE, 0, 0);
+        if reason == EndReason::Adapted {
+            (self.settled, self.spread) = (0, 0.0);
+        }
     }
 
     fn follow(&mut self, value: f64) {
@@ -231,6 +235,10 @@ mod tests {
                 inside: false,
             };
             let stepped = step.take(&window, expected, side, &EpisodeOptions::default(), |_, _| true);
+            if let Stepped::Ended(reason) = stepped {
+                assert_ne!(step.onset, NONE, "its beginning is told with its end");
+                step.end(reason);
+            }
             step = Step::from_numbers(&step.numbers());
             (minute, stepped)
         });
@@ -250,10 +258,24 @@ mod tests {
         let told = run(&values, 100.0, 1);
         assert_eq!(
             told,
-            [(41, Stepped::Opened), (52, Stepped::Ended(EndReason::Recovered))]
+            [
+                (41, Stepped::Opened),
+                (50, Stepped::Eased),
+                (52, Stepped::Ended(EndReason::Recovered))
+            ]
         );
         let values = [level(50.0, 40), level(5.0, 10), level(50.0, 10)].concat();
-        assert_eq!(run(&values, 100.0, 2).len(), 2);
+        assert_eq!(run(&values, 100.0, 2).len(), 3);
+    }
+
+    #[test]
+    fn one_that_is_near_the_level_for_a_window_has_eased_and_not_ended() {
+        let values = [level(200.0, 40), level(900.0, 5), level(200.0, 1), level(900.0, 5)].concat();
+        let told = run(&values, 100.0, 1);
+        assert_eq!(
+            told,
+            [(41, Stepped::Opened), (45, Stepped::Eased), (46, Stepped::Grown)]
+        );
     }
 
     #[test]

@@ -55,11 +55,15 @@ impl Bank {
             Stepped::Nothing => return,
             Stepped::Opened => (AnomalyPhase::Opened, None),
             Stepped::Grown => (AnomalyPhase::Grown, None),
+            Stepped::Eased => (AnomalyPhase::Eased, None),
             Stepped::Ended(reason) => (AnomalyPhase::Ended, Some(reason)),
         };
         let mut episode = self.step_episode(row, column, phase, Some(window.value));
         episode.end = end;
         episode.score = 1.0 - window.probability;
+        if let Some(reason) = end {
+            self.standing.open_mut(row).step.end(reason);
+        }
         episodes.push(episode);
     }
 
@@ -75,7 +79,7 @@ impl Bank {
         is_open.then(|| {
             let mut episode = self.step_episode(row, column, AnomalyPhase::Ended, value);
             episode.end = Some(reason);
-            self.standing.open_mut(row).step.close();
+            self.standing.open_mut(row).step.end(reason);
             episode
         })
     }
