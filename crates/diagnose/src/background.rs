@@ -34,6 +34,14 @@ const FEW: f64 = 4.0;
 /// The part of the blocks whose maxima make the tail.
 const TAIL_SHARE: f64 = 0.1;
 
+/// Anomalies are told apart by whether they last for more windows than each of these, with the part that is taken to
+/// beforehand, which counts for so many anomalies.
+const LASTS: [(f64, f64); 4] = [(1.0, 0.7), (2.0, 0.6), (4.0, 0.5), (8.0, 0.4)];
+const LASTS_DOUBT: f64 = 10.0;
+
+/// Anomalies after which one counts a third as long a time in how long they last.
+const REMEMBERED: f64 = 500.0;
+
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct Counts {
     by_octave: Vec<f64>,
@@ -101,6 +109,9 @@ pub(crate) struct Background {
     highest: f64,
     /// An incident was open in it, so that it tells nothing of calm times.
     disturbed: bool,
+    /// Anomalies, and of these the ones that lasted for more windows than each of [`LASTS`].
+    #[serde(default)]
+    lasted: [f64; 1 + LASTS.len()],
 }
 
 impl Background {
@@ -115,6 +126,7 @@ impl Background {
             block: 0,
             highest: 0.0,
             disturbed: false,
+            lasted: [0.0; 1 + LASTS.len()],
         }
     }
 
@@ -157,6 +169,25 @@ impl Background {
                 .or_insert_with(|| Counts::new(at))
                 .add(octave, weights.own, at, half_life);
         }
+    }
+
+    /// Counts an anomaly by how many windows it was outside before it first came back.
+    pub(crate) fn learn_lasting(&mut self, windows: f64, weight: f64) {
+        // as it counts anomalies rather than time, what is long past weighs less by how many came since
+        self.lasted.iter_mut().for_each(|n| *n *= 1.0 - weight / REMEMBERED);
+        let longer = LASTS.iter().filter(|(edge, _)| windows > *edge).count();
+        for n in self.lasted.iter_mut().take(1 + longer) {
+            *n += weight;
+        }
+    }
+
+    /// Minus the logarithm of the part of chance anomalies that are still outside after so many windows.
+    pub(crate) fn lasting(&self, windows: f64) -> f64 {
+        let [all, lasted @ ..] = &self.lasted;
+        let longest = LASTS.iter().zip(lasted).rev().find(|((edge, _), _)| windows >= *edge);
+        longest.map_or(0.0, |((_, share), lasted)| {
+            -((lasted + LASTS_DOUBT * share) / (all + LASTS_DOUBT)).ln()
+        })
     }
 
     /// Minus the logarithm of the chance that a series shows an anomaly this large within `span` of calm time: 0 and up.

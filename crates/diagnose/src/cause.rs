@@ -35,7 +35,7 @@ const SURE: f64 = 0.98;
 const MOST_AGAINST: f64 = -3.0;
 
 /// That others are further off speaks against a seat by at most this much.
-const LEAST_SIZE: f64 = -3.0;
+const LEAST_SIZE: f64 = -4.0;
 
 /// That it is off by next to nothing beside them, by this much.
 const NEXT_TO_NOTHING: f64 = -6.0;
@@ -276,7 +276,7 @@ impl View<'_> {
             }
         };
         // what fills up or leaks hurts nobody until it is full
-        if matches!(fault, Fault::Memory | Fault::Disk) {
+        if matches!(fault, Fault::Memory | Fault::Disk | Fault::Saturation) {
             return Vec::new();
         }
         for kind in SignalKind::ALL {

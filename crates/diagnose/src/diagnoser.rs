@@ -3,7 +3,7 @@
 use std::{collections::VecDeque, sync::Arc};
 
 use serde::{Deserialize, Serialize};
-use suture_event::{Anomaly, AnomalyPhase, Change, Edge, Incident, Span, Timestamp, Watched};
+use suture_event::{Anomaly, AnomalyPhase, Change, Edge, Incident, SeriesKey, SignalState, Span, Timestamp, Watched};
 
 use crate::{
     Options,
@@ -242,6 +242,7 @@ impl Diagnoser {
             is_known = true;
             signal.tell(anomaly);
         }
+        self.revive(anomaly);
         match anomaly.phase {
             AnomalyPhase::Opened | AnomalyPhase::Grown if !is_known => self.on_new(anomaly),
             AnomalyPhase::Ended | AnomalyPhase::Eased if !is_known => return,
@@ -251,6 +252,26 @@ impl Diagnoser {
             if case.signals.iter().any(|signal| signal.id == anomaly.id) {
                 case.dirty = true;
                 case.news = now;
+            }
+        }
+    }
+
+    /// A series that was silent has values again: whatever its signals were before, they are so no longer.
+    fn revive(&mut self, anomaly: &Anomaly) {
+        if anomaly.value.is_none() {
+            return;
+        }
+        let key = SeriesKey {
+            metric: Arc::clone(&anomaly.metric),
+            labels: anomaly.labels.clone(),
+        };
+        let series = key.hash64();
+        for case in &mut self.cases {
+            for signal in case.signals.iter_mut() {
+                if signal.series == series && signal.state == SignalState::Silent {
+                    (signal.state, signal.since) = (SignalState::Recovered, anomaly.at);
+                    case.dirty = true;
+                }
             }
         }
     }

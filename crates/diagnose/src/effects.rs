@@ -295,7 +295,7 @@ impl Fault {
             (Self::Node, SignalKind::Node | SignalKind::Cpu | SignalKind::Latency, _) => 0.3,
             (Self::Surge | Self::Ebb, _, _) => 0.8 * self.below(kind, way),
             // a caller that is held up by one service sends less to the others
-            (_, SignalKind::Traffic | SignalKind::Network, Way::Down) => 0.15,
+            (_, SignalKind::Traffic | SignalKind::Network, Way::Down) => 0.6,
             (_, SignalKind::Cpu, Way::Down) => 0.1,
             _ => 0.01,
         }

@@ -97,7 +97,7 @@ impl Diagnoser {
     /// Lets go of loose anomalies that are over, learning from them how often such things come by.
     fn forget_ended(&mut self) {
         let linger = self.options.group.linger;
-        let now = self.now;
+        let (now, window) = (self.now, self.window());
         let mut stay = VecDeque::new();
         for signal in std::mem::take(&mut self.loose) {
             if signal.is_active() || signal.since.plus(linger) >= now && !self.is_excused(&signal) {
@@ -106,6 +106,7 @@ impl Diagnoser {
                 // what was held and passed was the change, and says nothing about calm times
                 self.background
                     .learn(signal.series, signal.sort(), signal.deviation, Weights::WHOLE, now);
+                self.background.learn_lasting(signal.windows(window, now), 1.0);
             }
         }
         self.loose = stay;
@@ -172,7 +173,8 @@ impl Diagnoser {
     }
 
     fn nats(&self, signal: &Signal, census: &Census, span: Span) -> f64 {
-        let nats = surprise(signal, &self.background, census.about(signal.kind), span, self.now);
+        let spans = (span, self.window());
+        let nats = surprise(signal, &self.background, census.about(signal.kind), spans, self.now);
         if signal.eased || !signal.is_active() {
             EASED * nats
         } else {
@@ -352,8 +354,13 @@ impl Diagnoser {
             let found = self.cells_of_loose();
             let accounts = self.accounts(&found);
             let highest = accounts.iter().map(|account| account.height).fold(0.0, f64::max);
+            let waits = self.waits(&found);
+            let may_open =
+                |account: &Account| !waits || account.gains.iter().filter(|gain| gain.1 >= SUPPORTS).count() > 1;
+            // what may not open yet has not reached anything yet, and what lingers was counted when it came
             let newest = accounts
                 .iter()
+                .filter(|account| may_open(account))
                 .filter(|account| {
                     self.shows_any(account, &found, |cell| {
                         cell.onset.plus(self.options.background.block) >= self.now
@@ -361,7 +368,6 @@ impl Diagnoser {
                 })
                 .map(|account| account.height)
                 .fold(0.0, f64::max);
-            let waits = self.waits(&found);
             let best = accounts
                 .into_iter()
                 .filter(|account| {
@@ -373,7 +379,7 @@ impl Diagnoser {
                         })
                     })
                 })
-                .filter(|account| !waits || account.gains.iter().filter(|gain| gain.1 >= SUPPORTS).count() > 1)
+                .filter(|account| may_open(account))
                 .filter(|account| {
                     let height = account.height;
                     let near_top = height + FOREMOST >= highest;
@@ -387,7 +393,6 @@ impl Diagnoser {
                 .map(|account| (account.total + self.prior_of(&account), account))
                 .max_by(|a, b| a.0.total_cmp(&b.0).then(b.1.seat.cmp(&a.1.seat)));
             let Some((_, account)) = best else {
-                // what lingers was counted when it came
                 self.background.reached(newest);
                 self.say_why_not(&found, &bars, waits);
                 return;
@@ -582,9 +587,9 @@ impl Diagnoser {
     }
 
     fn cells_of(&self, case: &Case) -> Vec<Cell> {
-        let (within, census) = (self.within(), self.topology.census());
+        let (spans, census) = ((self.within(), self.window()), self.topology.census());
         let weighed = case.signals.iter().enumerate().map(|(index, signal)| {
-            let nats = surprise(signal, &self.background, census.about(signal.kind), within, self.now);
+            let nats = surprise(signal, &self.background, census.about(signal.kind), spans, self.now);
             (index, signal, nats)
         });
         cells(weighed, self.apart())
@@ -714,7 +719,7 @@ impl Diagnoser {
             // what is next to it and began together with it is most likely of it, even if it is not known how
             let together =
                 signal.onset.plus(spread) >= account.onset && signal.onset <= account.onset.plus(spread).plus(until);
-            if near.contains(&signal.target) && together && signal.is_active() {
+            if near.contains(&signal.target) && together && signal.is_active() && self.held_until(signal).is_none() {
                 belongs.insert(index);
             }
         }
@@ -793,6 +798,7 @@ impl Diagnoser {
     /// Closes the incidents whose time has come.
     fn resolve(&mut self, out: &mut Vec<Incident>) {
         let enough = self.bars().others;
+        let window = self.window();
         let options = &self.options.resolve;
         let due = |since: Timestamp, span: Span| since.plus(span) <= self.now;
         let mut kept = Vec::new();
@@ -829,6 +835,8 @@ impl Diagnoser {
             for signal in &case.signals {
                 self.background
                     .learn(signal.series, signal.sort(), signal.deviation, weights, self.now);
+                self.background
+                    .learn_lasting(signal.windows(window, self.now), weights.pooled);
             }
             let most = enough + REGRET;
             self.background.regret(case.height.min(most), case.none_of_these);

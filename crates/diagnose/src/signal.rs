@@ -39,6 +39,9 @@ pub(crate) struct Signal {
     /// Inside its band again, if not yet for long enough to be over.
     #[serde(default)]
     pub(crate) eased: bool,
+    /// For how long it was outside before it first came back.
+    #[serde(default)]
+    pub(crate) lasted: Option<Span>,
     /// Whether it was there when its incident opened.
     pub(crate) opening: bool,
     /// Whether its series was outside before, and went a step further.
@@ -92,6 +95,7 @@ impl Signal {
             state: SignalState::Active,
             since: anomaly.at,
             eased: false,
+            lasted: None,
             opening: false,
             step: &*anomaly.detector == STEP,
         }
@@ -106,6 +110,9 @@ impl Signal {
 
     /// Takes in how its anomaly goes on.
     pub(crate) fn tell(&mut self, anomaly: &Anomaly) {
+        if matches!(anomaly.phase, AnomalyPhase::Eased | AnomalyPhase::Ended) {
+            self.lasted.get_or_insert(anomaly.at.since(self.at));
+        }
         match anomaly.phase {
             AnomalyPhase::Eased => self.eased = true,
             AnomalyPhase::Opened | AnomalyPhase::Grown => {
@@ -127,6 +134,12 @@ impl Signal {
                 self.since = anomaly.at;
             }
         }
+    }
+
+    /// For how many windows of this width it was outside, from the one that raised it until it first came back.
+    pub(crate) fn windows(&self, window: Span, now: Timestamp) -> f64 {
+        let lasted = self.lasted.unwrap_or_else(|| now.since(self.at));
+        (lasted.as_secs_f64() / window.as_secs_f64().max(1e-3)).max(0.0)
     }
 
     /// The metric and its service.
@@ -156,9 +169,16 @@ const SPARED: f64 = 0.6;
 /// Work comes and goes: a change of traffic counts in full from this share on, and less the smaller it is.
 const TIDE: f64 = 2.0;
 
-/// How surprising a signal is, in nats, if it came up within `span` of calm time.
-pub(crate) fn surprise(signal: &Signal, background: &Background, watched: Watched, span: Span, now: Timestamp) -> f64 {
-    let nats = background.surprise(signal.series, signal.sort(), signal.deviation, watched, span, now);
+/// How surprising a signal is, in nats, if it came up within `span` of calm time and is still there.
+pub(crate) fn surprise(
+    signal: &Signal,
+    background: &Background,
+    watched: Watched,
+    (span, window): (Span, Span),
+    now: Timestamp,
+) -> f64 {
+    let nats = background.surprise(signal.series, signal.sort(), signal.deviation, watched, span, now)
+        + background.lasting(signal.windows(window, now));
     let relief = matches!(
         (signal.kind, signal.direction),
         (SignalKind::Latency | SignalKind::Errors, Direction::Down) | (SignalKind::Availability, Direction::Up)
