@@ -36,7 +36,7 @@ const TAIL_SHARE: f64 = 0.1;
 
 /// Anomalies are told apart by whether they last for more windows than each of these, with the part that is taken to
 /// beforehand, which counts for so many anomalies.
-const LASTS: [(f64, f64); 4] = [(1.0, 0.7), (2.0, 0.6), (4.0, 0.5), (8.0, 0.4)];
+const LASTS: [(f64, f64); 4] = [(1.0, 0.8), (2.0, 0.7), (4.0, 0.6), (8.0, 0.5)];
 const LASTS_DOUBT: f64 = 10.0;
 
 /// Anomalies after which one counts a third as long a time in how long they last.

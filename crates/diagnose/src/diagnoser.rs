@@ -3,7 +3,9 @@
 use std::{collections::VecDeque, sync::Arc};
 
 use serde::{Deserialize, Serialize};
-use suture_event::{Anomaly, AnomalyPhase, Change, Edge, Incident, SeriesKey, SignalState, Span, Timestamp, Watched};
+use suture_event::{
+    Anomaly, AnomalyPhase, Change, Edge, EndReason, Incident, SeriesKey, SignalState, Span, Timestamp, Watched,
+};
 
 use crate::{
     Options,
@@ -258,7 +260,7 @@ impl Diagnoser {
 
     /// A series that was silent has values again: whatever its signals were before, they are so no longer.
     fn revive(&mut self, anomaly: &Anomaly) {
-        if anomaly.value.is_none() {
+        if anomaly.value.is_none() || anomaly.end == Some(EndReason::Silent) {
             return;
         }
         let key = SeriesKey {

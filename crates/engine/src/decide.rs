@@ -308,6 +308,14 @@ impl Decide {
         Ok(())
     }
 
+    /// Judges what came in last as of when it came, where nothing more comes: time otherwise passes in beats.
+    pub fn end(&mut self, out: &mut DecideOut) {
+        let (clock, frontier) = (self.pipeline.clock, self.reorder.frontier());
+        for state in self.scopes.values_mut() {
+            state.pass_to(state.reached.unwrap_or(frontier), true, clock, out);
+        }
+    }
+
     /// Takes the facts that waited for time to come as far as it does now, as after a long stop, and gives those up that it has
     /// gone on without.
     fn catch_up(&mut self, reached: Timestamp, out: &mut DecideOut) -> Result<(), EngineError> {

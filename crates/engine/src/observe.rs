@@ -444,6 +444,34 @@ impl Observe {
         });
     }
 
+    /// Says that nothing more comes, so that what the newest samples show is judged as well: for what has an end, as a file.
+    pub fn end(&mut self, out: &mut ObserveOut) {
+        self.flush(out);
+        let watermark = match self.source.kind {
+            SourceKind::Telemetry(_) | SourceKind::Rekeyed => self.windows.newest(),
+            _ => self.newest,
+        };
+        if watermark == Timestamp::MIN {
+            return;
+        }
+        let watermark = watermark.plus(TICK);
+        out.facts.push(Fact {
+            scope: "".into(),
+            at: watermark,
+            shard: self.shard.clone(),
+            seq: self.seq,
+            body: FactBody::Progress(Progress {
+                watermark,
+                wall: Timestamp::MIN,
+                idle: true,
+                silent: None,
+                stopped: false,
+                roster: Vec::new(),
+                series: None,
+            }),
+        });
+    }
+
     /// How long the clock on the wall alone goes on until a mark tells of it: nobody waits for what executors and humans say.
     fn pause(&self) -> Span {
         let half = Span::from_millis(self.pipeline.kafka.patience.as_millis() / 2);

@@ -611,3 +611,50 @@ fn a_fact_from_long_ago_costs_no_more_than_the_month_before_today() {
         assert_eq!(decide.now(), Timestamp::from_millis(today));
     }
 }
+
+#[test]
+fn what_the_last_samples_show_is_judged_where_nothing_more_comes() {
+    let pipeline = pipeline();
+    let shard = |topic: &str| ShardId {
+        topic: topic.into(),
+        partition: 0,
+    };
+    let roster = [shard("telemetry"), shard("changes")];
+    let (mut telemetry, mut changes) = (observe(&pipeline, "telemetry"), observe(&pipeline, "changes"));
+    let mut decide = Decide::new(pipeline.clone(), Vec::new());
+    let (mut observed, mut decided) = (ObserveOut::default(), DecideOut::default());
+    changes.tick(Timestamp::MIN, true, &roster, &mut observed);
+    // six hours of calm, and errors and latency that begin in the last windows there are
+    for minute in 0..360_i64 {
+        let (wave, bad) = ((minute * 7 % 11) as f64 - 5.0, minute >= 358);
+        for (metric, usual, broken) in [("http_error_ratio", 0.01, 0.6), ("request_latency", 0.2, 4.0)] {
+            let value = if bad { broken } else { usual } * (1.0 + 0.01 * wave);
+            let ts = 1_780_272_000_000 + minute * 60_000;
+            let line =
+                format!(r#"{{"ts": {ts}, "metric": "{metric}", "value": {value}, "labels": {{"service": "cart"}}}}"#);
+            let record = RecordRef {
+                offset: minute,
+                timestamp: None,
+                key: None,
+                headers: Headers::default(),
+                value: Some(line.as_bytes()),
+            };
+            telemetry.record(record, &mut observed);
+        }
+        telemetry.tick(Timestamp::MIN, false, &roster, &mut observed);
+    }
+    telemetry.tick(Timestamp::MIN, true, &roster, &mut observed);
+    telemetry.end(&mut observed);
+    for fact in observed.facts.drain(..) {
+        decide.fact(fact, &mut decided).unwrap();
+    }
+    let before = decided.incidents.len();
+    decide.end(&mut decided);
+    assert_eq!(
+        (before, decided.incidents.len()),
+        (0, 1),
+        "{:?} {:?}",
+        decided.incidents,
+        decided.verdicts
+    );
+}

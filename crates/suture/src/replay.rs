@@ -156,7 +156,10 @@ impl Replay {
         }
         self.telemetry
             .tick(Timestamp::MIN, true, &self.roster, &mut self.observed);
+        self.telemetry.end(&mut self.observed);
         self.hand_on(&lines)?;
+        self.decide.end(&mut self.decided);
+        self.report.decided(&mut self.decided)?;
         progress.finish_and_clear();
         lines.require_some_good(self.report.refused_in(&lines))
     }
