@@ -16,8 +16,8 @@ use rdkafka::{
     consumer::BaseConsumer,
     producer::{BaseProducer, BaseRecord},
 };
-use suture::{load, run, run::PlaneChoice, run::Planes};
 use suture_runtime::{Metrics, Shutdown, SystemClock};
+use suture_service::{load, run, run::PlaneChoice, run::Planes};
 
 use crate::{Args, kafka::create_topic, reader};
 

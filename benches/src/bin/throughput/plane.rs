@@ -7,9 +7,9 @@ use std::{
 };
 
 use anyhow::Context;
-use suture::{load, run, run::PlaneChoice, run::Planes};
 use suture_log::TopicPartition;
 use suture_runtime::{Metrics, ShardMetrics, Shutdown, SystemClock};
+use suture_service::{load, run, run::PlaneChoice, run::Planes};
 
 use crate::{
     Args, Encoding,
