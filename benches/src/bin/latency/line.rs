@@ -163,6 +163,7 @@ pub(crate) fn measure(brokers: &str, args: &Args) -> anyhow::Result<Times> {
     );
     let planes = Planes {
         log,
+        rekey_log: None,
         clock: Arc::new(SystemClock::default()),
         shutdown: shutdown.clone(),
         rekey: Arc::default(),

@@ -212,6 +212,7 @@ fn child(pipeline: &Path) -> anyhow::Result<()> {
         run::prepare(log.as_ref(), &loaded.pipeline, true)?;
         let planes = Planes {
             log,
+            rekey_log: None,
             clock: Arc::new(SystemClock::default()),
             shutdown,
             rekey: Arc::default(),

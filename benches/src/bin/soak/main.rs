@@ -98,6 +98,7 @@ fn main() -> anyhow::Result<()> {
     );
     let planes = Planes {
         log: Arc::new(log.clone()),
+        rekey_log: None,
         clock: Arc::new(SystemClock::default()),
         shutdown: shutdown.clone(),
         rekey: Arc::default(),

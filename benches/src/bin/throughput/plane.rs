@@ -62,6 +62,7 @@ pub(crate) fn measure(
     let (metrics, shutdown) = (Arc::new(Metrics::default()), Shutdown::new());
     let planes = Planes {
         log,
+        rekey_log: None,
         clock: Arc::new(SystemClock::default()),
         shutdown: shutdown.clone(),
         rekey: Arc::default(),
