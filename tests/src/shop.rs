@@ -2,9 +2,9 @@
 
 use std::{fs, path::PathBuf, sync::OnceLock, time::Duration};
 
-use suture::load;
 use suture_codec::records;
 use suture_event::{Fact, FactBody, LedgerRecord, ShardId, Span, Timestamp, verify_chain};
+use suture_service::load;
 use suture_simulate::{FaultKind, Options, Recording, record};
 
 use crate::{

@@ -1,15 +1,15 @@
 //! What the program's folds say to given input without brokers, processes, ticks, commits and restarts: what every run
 //! must come to.
 
-use suture::{
-    load::Loaded,
-    planes::{DecideFolds, ObserveFolds, Topics},
-};
 use suture_codec::records;
 use suture_engine::Source;
 use suture_event::{Fact, ShardId, Timestamp};
 use suture_log::{Headers, OutRecord, RecordRef};
 use suture_runtime::{Folds, Outputs, Tick};
+use suture_service::{
+    load::Loaded,
+    planes::{DecideFolds, ObserveFolds, Topics},
+};
 
 /// What was said.
 #[derive(Debug)]

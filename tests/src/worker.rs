@@ -70,9 +70,9 @@ fn main() {
 }
 
 fn pipeline(path: &Path, clock: Arc<OffClock>, shutdown: Shutdown) {
-    let loaded = suture::load::load(path, None).expect("a pipeline that can be");
-    let planes = suture::run::Planes {
-        log: suture::run::connect(&loaded.pipeline).expect("settings that are right"),
+    let loaded = suture_service::load::load(path, None).expect("a pipeline that can be");
+    let planes = suture_service::run::Planes {
+        log: suture_service::run::connect(&loaded.pipeline).expect("settings that are right"),
         rekey_log: None,
         clock,
         shutdown: shutdown.clone(),
@@ -86,9 +86,9 @@ fn pipeline(path: &Path, clock: Arc<OffClock>, shutdown: Shutdown) {
         .build()
         .expect("a runtime");
     runtime.block_on(async {
-        suture::run::listen_for_signals(shutdown).expect("signals can be listened for");
+        suture_service::run::listen_for_signals(shutdown).expect("signals can be listened for");
         planes
-            .run(&loaded, suture::run::PlaneChoice::Both)
+            .run(&loaded, suture_service::run::PlaneChoice::Both)
             .await
             .expect("the planes run until they are told to end");
     });

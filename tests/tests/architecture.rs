@@ -12,7 +12,7 @@ use std::{
 };
 
 /// Which crates of the workspace each crate stands on: those and no others.
-const ARROWS: [(&str, &[&str]); 16] = [
+const ARROWS: [(&str, &[&str]); 18] = [
     ("event", &[]),
     ("codec", &["event"]),
     ("window", &["event"]),
@@ -35,6 +35,18 @@ const ARROWS: [(&str, &[&str]); 16] = [
     ("history", &["event", "engine"]),
     ("executor", &["event", "codec", "log", "permit"]),
     ("simulate", &["event"]),
+    (
+        "service",
+        &[
+            "event", "codec", "config", "engine", "log", "permit", "runtime", "kafka", "store", "history",
+        ],
+    ),
+    (
+        "demo",
+        &[
+            "event", "codec", "config", "engine", "log", "permit", "runtime", "executor", "simulate", "service",
+        ],
+    ),
 ];
 
 /// The crates that decide: no clock, entropy, input, output or concurrency in them.

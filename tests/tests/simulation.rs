@@ -11,11 +11,6 @@
 use std::sync::{Arc, OnceLock};
 
 use rand::RngExt;
-use suture::{
-    load::{self, Loaded},
-    planes::Topics,
-    topics,
-};
 use suture_codec::records;
 use suture_config::Pipeline;
 use suture_event::{Fact, FactBody, LedgerRecord, ShardId, Span, stable_hash, verify_chain};
@@ -26,6 +21,11 @@ use suture_log::{
 use suture_runtime::{
     Clock, Options,
     simulation::{ChaCha8Rng, HandClock, Scenario, SimulatedPlane, seeds},
+};
+use suture_service::{
+    load::{self, Loaded},
+    planes::Topics,
+    topics,
 };
 use suture_tests::{
     memory,

@@ -4,43 +4,43 @@ use std::{fmt::Write as _, path::PathBuf};
 
 use suture_config::Pipeline;
 
-use crate::{load, planes::Topics};
+use suture_service::{load, planes::Topics};
 
 /// Prints the lines of `kafka-acls.sh` that let each role do what it has to with the pipeline's topics, and no more. What keeps
 /// others out is a broker with an authorizer that denies what nothing allows.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub(crate) struct Args {
     /// The pipeline file.
     #[arg(value_name = "PIPELINE.yaml")]
-    pub pipeline: PathBuf,
+    pipeline: PathBuf,
     /// Whom the planes run as.
     #[arg(long, value_name = "PRINCIPAL", default_value = "User:suture")]
-    pub run: String,
+    run: String,
     /// Whom executors run as.
     #[arg(long, value_name = "PRINCIPAL", default_value = "User:suture-execute")]
-    pub execute: String,
+    execute: String,
     /// The executors' consumer group, as `suture execute --name` has it.
     #[arg(long, value_name = "NAME", default_value = "suture-execute")]
-    pub execute_name: String,
+    execute_name: String,
     /// Whom those are known as who approve, freeze and acknowledge.
     #[arg(long, value_name = "PRINCIPAL", default_value = "User:suture-operator")]
-    pub operate: String,
+    operate: String,
     /// Whom those are known as who read incidents and the ledger.
     #[arg(long, value_name = "PRINCIPAL", default_value = "User:suture-reader")]
-    pub read: String,
+    read: String,
     /// Whom the producers of telemetry and changes are known as. May be given several times; absent, theirs are not printed.
     #[arg(long, value_name = "PRINCIPAL")]
-    pub produce: Vec<String>,
+    produce: Vec<String>,
     /// A file of settings for the tool's own connection, passed on as `--command-config`.
     #[arg(long, value_name = "FILE")]
-    pub command_config: Option<String>,
+    command_config: Option<String>,
     /// Whether the planes may make topics that are missing.
     #[arg(long)]
-    pub create_topics: bool,
+    create_topics: bool,
 }
 
 /// Prints the lines.
-pub fn acl(args: &Args) -> anyhow::Result<()> {
+pub(crate) fn acl(args: &Args) -> anyhow::Result<()> {
     let pipeline = load::parse(&args.pipeline)?;
     print!("{}", lines(&pipeline, args));
     Ok(())

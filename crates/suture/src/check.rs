@@ -6,41 +6,44 @@ use std::{
     process::ExitCode,
 };
 
-use anyhow::Context;
-use suture_config::{Look, Pipeline, Problems, SqlProblem, SqlUse};
+use suture_config::{Look, Problems};
+use suture_service::{
+    load::{self, examine},
+    run,
+};
 
-use crate::load::EXIT_CONFIG;
+use crate::EXIT_CONFIG;
 
 /// Tells every problem of pipeline files, each with its place.
 ///
 /// Exit code 0 where there is none, 78 where a file can't be right, 1 where a file or (with --connect) the broker can't be
 /// read.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub(crate) struct Args {
     /// The pipeline files.
     #[arg(required = true, value_name = "PIPELINE.yaml")]
-    pub pipelines: Vec<PathBuf>,
+    pipelines: Vec<PathBuf>,
     /// How problems are written.
     #[arg(long, value_enum, default_value_t)]
-    pub format: Format,
+    format: Format,
     /// Count warnings as errors.
     #[arg(long)]
-    pub strict: bool,
+    strict: bool,
     /// Print each file as it was understood: defaults and variables filled in, secrets masked.
     #[arg(long)]
-    pub explain: bool,
+    explain: bool,
     /// Print how much memory each pipeline may need.
     #[arg(long)]
-    pub estimate: bool,
+    estimate: bool,
     /// Also ask the broker: that it is there, that the topics are as they must be, and that they may be used.
     #[cfg(feature = "kafka")]
     #[arg(long)]
-    pub connect: bool,
+    connect: bool,
 }
 
 /// How problems are written.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
-pub enum Format {
+pub(crate) enum Format {
     /// For eyes, with the place underlined.
     #[default]
     Text,
@@ -49,7 +52,7 @@ pub enum Format {
 }
 
 /// Checks the files and prints what was found.
-pub fn check(args: &Args) -> anyhow::Result<ExitCode> {
+pub(crate) fn check(args: &Args) -> anyhow::Result<ExitCode> {
     let mut bad = false;
     let mut all = Vec::new();
     for path in &args.pipelines {
@@ -68,12 +71,12 @@ pub fn check(args: &Args) -> anyhow::Result<ExitCode> {
         let Some(pipeline) = pipeline else { continue };
         if let Some(file) = &pipeline.model {
             let file = path.parent().unwrap_or(Path::new(".")).join(file);
-            if let Err(error) = crate::load::read_model(&file, &pipeline) {
+            if let Err(error) = load::read_model(&file, &pipeline) {
                 bad = true;
                 crate::tell(format_args!("{}: model: {error:#}\n", path.display()));
             }
         }
-        if let Err(error) = crate::run::can_store(&pipeline) {
+        if let Err(error) = run::can_store(&pipeline) {
             // the file may well be right, and be meant for another build
             bad |= args.strict;
             crate::tell(format_args!("{}: {error:#}\n", path.display()));
@@ -89,7 +92,7 @@ pub fn check(args: &Args) -> anyhow::Result<ExitCode> {
             let brokers = pipeline.kafka.client.get("bootstrap.servers");
             let brokers = brokers.map_or("the default broker", String::as_str);
             crate::tell(format_args!("{}: asking {brokers}\n", path.display()));
-            for problem in crate::topics::connect(&pipeline)? {
+            for problem in suture_service::topics::connect(&pipeline)? {
                 bad = true;
                 println!("{}: {problem}", path.display());
             }
@@ -108,31 +111,14 @@ pub fn check(args: &Args) -> anyhow::Result<ExitCode> {
 }
 
 /// Prints the JSON Schema of pipeline files, from which editors complete.
-pub fn schema() -> anyhow::Result<()> {
+pub(crate) fn schema() -> anyhow::Result<()> {
     println!("{}", serde_json::to_string_pretty(&suture_config::schema())?);
     Ok(())
 }
 
-/// Reads a pipeline file and tells everything about it.
-pub fn examine(path: &Path) -> anyhow::Result<(Option<Pipeline>, Problems)> {
-    let bytes = std::fs::read(path).with_context(|| format!("cannot read the pipeline file {}", path.display()))?;
-    Ok(examine_bytes(&path.display().to_string(), &bytes))
-}
-
-/// The same of a file's bytes.
-#[must_use]
-pub fn examine_bytes(name: &str, bytes: &[u8]) -> (Option<Pipeline>, Problems) {
-    let text = match suture_config::decode(name, bytes) {
-        Ok(text) => text,
-        Err(problems) => return (None, problems),
-    };
-    let checked = Pipeline::check(name, text, &|name| std::env::var(name).ok(), &check_sql);
-    (checked.pipeline, checked.problems)
-}
-
 /// Problems as they are shown on standard error or output, whichever the terminal is.
 #[must_use]
-pub fn render(problems: &Problems) -> String {
+pub(crate) fn render(problems: &Problems) -> String {
     let terminal = std::io::stdout().is_terminal() || std::io::stderr().is_terminal();
     let look = if terminal {
         let width = ratatui::crossterm::terminal::size().map_or(100, |(columns, _)| usize::from(columns));
@@ -141,52 +127,4 @@ pub fn render(problems: &Problems) -> String {
         Look::Plain
     };
     problems.render(look)
-}
-
-#[cfg(feature = "history")]
-fn check_sql(place: SqlUse, expression: &str) -> Result<(), SqlProblem> {
-    use suture_history::sql::{SqlError, SqlExpressions};
-
-    let sql = SqlExpressions::new();
-    let compiled = match place {
-        SqlUse::Where => sql.compile_filter(expression).map(|_| ()),
-        SqlUse::Value => sql.compile_value(expression).map(|_| ()),
-    };
-    compiled.map_err(|error| match error {
-        SqlError::Compile {
-            line,
-            column,
-            reason,
-            help,
-            ..
-        } => {
-            let start: usize = expression.split_inclusive('\n').take(line - 1).map(str::len).sum();
-            let rest = expression.get(start..).unwrap_or_default();
-            let at = start + rest.char_indices().nth(column - 1).map_or(rest.len(), |(at, _)| at);
-            let end = expression.get(at..).unwrap_or_default();
-            let word = end
-                .find(|c: char| !c.is_alphanumeric() && c != '_')
-                .unwrap_or(end.len())
-                .max(1);
-            SqlProblem {
-                message: reason,
-                help: help.unwrap_or_default(),
-                at: Some(at.min(expression.len())..(at + word).min(expression.len())),
-            }
-        }
-        SqlError::Evaluate { reason, .. } => SqlProblem {
-            message: reason,
-            help: String::new(),
-            at: None,
-        },
-    })
-}
-
-#[cfg(not(feature = "history"))]
-fn check_sql(_: SqlUse, _: &str) -> Result<(), SqlProblem> {
-    Err(SqlProblem {
-        message: "this build of the program has no SQL".to_owned(),
-        help: "use a build with the feature `history`, which is there by default".to_owned(),
-        at: None,
-    })
 }

@@ -16,65 +16,64 @@ use suture_executor::{DryRun, Executor, Kit, Options, Unlisted, Webhook, Webhook
 use suture_log::Log;
 use suture_permit::{Role, SecretKey};
 
-use crate::{load, planes::Topics};
+use suture_service::{load, planes::Topics};
 
 /// Reads action requests of a pipeline, acts on those that may be acted on, once each, and writes what became of them.
 #[derive(Debug, clap::Args)]
 #[command(group(clap::ArgGroup::new("executor").required(true).args(["dry_run", "webhook"])))]
-pub struct Args {
+pub(crate) struct Args {
     /// The pipeline file, for the broker and the names of the topics.
     #[arg(value_name = "PIPELINE.yaml")]
-    pub pipeline: PathBuf,
+    pipeline: PathBuf,
     /// Touch nothing: say what would be done.
     #[arg(long)]
-    pub dry_run: bool,
+    dry_run: bool,
     /// Post each request to this address as JSON, with the header Idempotency-Key.
     #[arg(long, value_name = "URL")]
-    pub webhook: Option<String>,
+    webhook: Option<String>,
     /// A header to send along, such as "X-Team: shop". May be given several times. What is secret does not belong on a command
     /// line, which every process can read: see --header-file and --header-env.
     #[arg(long, value_name = "NAME: VALUE", requires = "webhook")]
-    pub header: Vec<String>,
+    header: Vec<String>,
     /// A file of headers to send along, one a line as NAME: VALUE.
     #[arg(long, value_name = "FILE", requires = "webhook")]
-    pub header_file: Option<PathBuf>,
+    header_file: Option<PathBuf>,
     /// A header whose value is in a variable of the environment. May be given several times.
     #[arg(long, value_name = "NAME=VARIABLE", requires = "webhook")]
-    pub header_env: Vec<String>,
+    header_env: Vec<String>,
     /// Post to an address of plain HTTP on another machine all the same.
     #[arg(long, requires = "webhook")]
-    pub plain_http: bool,
+    plain_http: bool,
     /// The key that outcomes are signed with, of role executor and this executor's name, as `suture keys new` wrote it.
     #[arg(long, value_name = "FILE.key", env = "SUTURE_KEY")]
-    pub key: Option<PathBuf>,
+    key: Option<PathBuf>,
     /// How long one call may take.
     #[arg(long, value_name = "SPAN", default_value = "30s", requires = "webhook")]
-    pub timeout: Span,
+    timeout: Span,
     /// How often a call that failed for the moment is made again.
     #[arg(long, value_name = "N", default_value_t = 3, requires = "webhook")]
-    pub retries: u32,
+    retries: u32,
     /// Actions it may do, as globs. May be given several times; all by default.
     #[arg(long = "action", value_name = "GLOB", default_value = "*")]
-    pub actions: Vec<String>,
+    actions: Vec<String>,
     /// Services it may touch, as globs. May be given several times; all by default.
     #[arg(long = "target", value_name = "GLOB", default_value = "*")]
-    pub targets: Vec<String>,
+    targets: Vec<String>,
     /// Leave requests for other actions to other executors, rather than refuse them.
     #[arg(long)]
-    pub leave_others: bool,
+    leave_others: bool,
     /// Who it is in outcomes, and its consumer group. Processes of one name share the work.
     #[arg(long, value_name = "NAME", default_value = "suture-execute")]
-    pub name: String,
+    name: String,
 }
 
 /// How long what is under way may take to end, on top of what the kit itself allows.
 const DRAIN: Duration = Duration::from_secs(1);
 
 /// Runs the executor until SIGTERM or Ctrl-C.
-#[cfg(feature = "kafka")]
-pub fn execute(args: &Args) -> anyhow::Result<()> {
+pub(crate) fn execute(args: &Args) -> anyhow::Result<()> {
     let pipeline = load::parse(&args.pipeline)?;
-    let log = crate::run::connect(&pipeline)?;
+    let log = suture_service::run::connect(&pipeline)?;
     let topics = Topics::of(&pipeline);
     let options = Options {
         name: args.name.clone(),
@@ -97,8 +96,8 @@ pub fn execute(args: &Args) -> anyhow::Result<()> {
     };
     let key = match &args.key {
         Some(path) => {
-            let key = crate::keys::read(path, Role::Executor)?;
-            crate::keys::require_listed(&options.keys, &key, path)?;
+            let key = suture_service::keys::read(path, Role::Executor)?;
+            suture_service::keys::require_listed(&options.keys, &key, path)?;
             anyhow::ensure!(
                 *key.who == *options.name,
                 "{}: the key is {}'s, and this executor is called {}: see --name",
@@ -182,7 +181,7 @@ fn work<E: Executor>(log: Arc<dyn Log>, executor: E, options: Options, key: Opti
     let handle = runtime.handle().clone();
     let done = runtime.block_on(async {
         let shutdown = suture_runtime::Shutdown::new();
-        crate::run::listen_for_signals(shutdown.clone())?;
+        suture_service::run::listen_for_signals(shutdown.clone())?;
         let stop = Arc::new(AtomicBool::new(false));
         let clock = suture_runtime::SystemClock::default();
         let wall = move || -> Timestamp { suture_runtime::Clock::wall(&clock) };

@@ -23,7 +23,7 @@ use suture_event::{Direction, EvidenceKind, Hypothesis, Incident, LedgerRecord, 
 #[command(
     after_help = "Example:\n  suture explain --from out\n  suture explain --from out 3f9c\n  suture explain --from out --near 2026-03-01T10:05:00Z"
 )]
-pub struct Args {
+pub(crate) struct Args {
     /// The incident's id, or how it begins.
     incident: Option<String>,
     /// The folder of the replay.
@@ -88,7 +88,7 @@ fn lines<T: DeserializeOwned>(folder: &Path, name: &str) -> anyhow::Result<Vec<T
 ///
 /// # Errors
 /// Where the folder is none of a replay, or there is no such incident.
-pub fn explain(args: &Args) -> anyhow::Result<()> {
+pub(crate) fn explain(args: &Args) -> anyhow::Result<()> {
     let folder = Folder::read(&args.from)?;
     let text = match (&args.incident, &args.near) {
         (Some(id), _) => {

@@ -15,7 +15,7 @@ use suture_permit::{Checkpoint, Keyring, Role};
 
 /// Looks after the ledger.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub(crate) struct Args {
     #[command(subcommand)]
     command: Sub,
 }
@@ -50,21 +50,21 @@ fn end(text: &str) -> Result<(Arc<str>, (u64, String)), String> {
 
 /// What was found.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Verdict {
+pub(crate) struct Verdict {
     /// One line for each thing that is wrong.
-    pub wrong: Vec<String>,
+    wrong: Vec<String>,
     /// How many records were looked at.
-    pub records: usize,
+    records: usize,
     /// How many of them are signed by a key that counts.
-    pub signed: usize,
+    signed: usize,
     /// The end of each chain.
-    pub ends: BTreeMap<Arc<str>, (u64, String)>,
+    ends: BTreeMap<Arc<str>, (u64, String)>,
 }
 
 /// Does what is asked with the ledger.
-pub fn ledger(args: &Args) -> anyhow::Result<ExitCode> {
+pub(crate) fn ledger(args: &Args) -> anyhow::Result<ExitCode> {
     let Sub::Verify { file, pipeline, end } = &args.command;
-    let pipeline = pipeline.as_deref().map(crate::load::parse).transpose()?;
+    let pipeline = pipeline.as_deref().map(suture_service::load::parse).transpose()?;
     let keys = pipeline.as_ref().map(|pipeline| &pipeline.remediate.keys);
     let (records, unreadable) = match (file, &pipeline) {
         (Some(file), _) => of_file(file)?,
@@ -90,7 +90,11 @@ pub fn ledger(args: &Args) -> anyhow::Result<ExitCode> {
 
 /// Checks records in the order in which they are kept. Where decide has keys in the ring, each record must be signed with one.
 #[must_use]
-pub fn verify(records: &[LedgerRecord], keys: Option<&Keyring>, ends: &BTreeMap<Arc<str>, (u64, String)>) -> Verdict {
+pub(crate) fn verify(
+    records: &[LedgerRecord],
+    keys: Option<&Keyring>,
+    ends: &BTreeMap<Arc<str>, (u64, String)>,
+) -> Verdict {
     let mut verdict = Verdict {
         records: records.len(),
         ..Verdict::default()
@@ -151,8 +155,8 @@ fn of_topic(pipeline: &Pipeline) -> anyhow::Result<Read> {
     use std::time::{Duration, Instant};
 
     use suture_log::{Isolation, TopicPartition};
-    let log = crate::run::connect(pipeline)?;
-    let topic = crate::planes::Topics::of(pipeline).ledger;
+    let log = suture_service::run::connect(pipeline)?;
+    let topic = suture_service::planes::Topics::of(pipeline).ledger;
     let partitions = log
         .topic(&topic)?
         .with_context(|| format!("topic {topic} is not there"))?

@@ -4,7 +4,7 @@ use tracing_subscriber::EnvFilter;
 
 /// How logs are written.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
-pub enum Format {
+pub(crate) enum Format {
     /// For eyes.
     #[default]
     Text,
@@ -13,7 +13,7 @@ pub enum Format {
 }
 
 /// Starts logging. What is logged is set by `RUST_LOG`; `usual` where that is absent or can't be read.
-pub fn start(format: Format, usual: &str) {
+pub(crate) fn start(format: Format, usual: &str) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(usual));
     let logs = tracing_subscriber::fmt()
         .with_env_filter(filter)

@@ -1,8 +1,30 @@
 //! The program: its commands.
 
+mod acl;
+mod check;
+mod demo;
+#[cfg(feature = "kafka")]
+mod execute;
+mod explain;
+mod keys;
+mod ledger;
+mod logs;
+mod people;
+mod plot;
+#[cfg(feature = "history")]
+mod query;
+mod replay;
+#[cfg(feature = "kafka")]
+mod run;
+mod train;
+
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use suture_service::load::BadPipeline;
+
+/// Exit code of a pipeline file that can't be right, as `sysexits.h` has it for configuration errors.
+const EXIT_CONFIG: u8 = 78;
 
 /// Telemetry and deploys in, diagnosed incidents and action requests out.
 #[derive(Debug, Parser)]
@@ -10,7 +32,7 @@ use clap::{Parser, Subcommand};
 struct Cli {
     /// How logs are written, to standard error. What is logged is set by RUST_LOG (info by default).
     #[arg(long, global = true, value_enum, default_value_t, env = "SUTURE_LOG_FORMAT")]
-    log_format: suture::logs::Format,
+    log_format: logs::Format,
     #[command(subcommand)]
     command: Command,
 }
@@ -18,24 +40,24 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     #[cfg(feature = "kafka")]
-    Run(suture::run::Args),
-    Replay(suture::replay::Args),
-    Explain(suture::explain::Args),
-    Keys(suture::keys::Args),
-    Ledger(suture::ledger::Args),
+    Run(run::Args),
+    Replay(replay::Args),
+    Explain(explain::Args),
+    Keys(keys::Args),
+    Ledger(ledger::Args),
     #[command(flatten)]
-    People(suture::people::Word),
-    Train(suture::train::Args),
-    Plot(suture::plot::Args),
-    Demo(suture::demo::Args),
-    Check(suture::check::Args),
-    Acl(suture::acl::Args),
+    People(people::Word),
+    Train(train::Args),
+    Plot(plot::Args),
+    Demo(demo::Args),
+    Check(check::Args),
+    Acl(acl::Args),
     /// Print the JSON Schema of pipeline files, for editors to complete from.
     Schema,
     #[cfg(feature = "history")]
-    Query(suture::query::Args),
+    Query(query::Args),
     #[cfg(feature = "kafka")]
-    Execute(suture::execute::Args),
+    Execute(execute::Args),
 }
 
 fn main() -> ExitCode {
@@ -46,25 +68,46 @@ fn main() -> ExitCode {
     } else {
         "info"
     };
-    suture::logs::start(cli.log_format, usual);
+    logs::start(cli.log_format, usual);
     let ok = |()| ExitCode::SUCCESS;
-    suture::exit(match cli.command {
+    exit(match cli.command {
         #[cfg(feature = "kafka")]
-        Command::Run(args) => suture::run::run(&args).map(ok),
-        Command::Replay(args) => suture::replay::replay(&args).map(ok),
-        Command::Explain(args) => suture::explain::explain(&args).map(ok),
-        Command::Keys(args) => suture::keys::keys(&args).map(ok),
-        Command::Ledger(args) => suture::ledger::ledger(&args),
-        Command::People(word) => suture::people::say(&word).map(ok),
-        Command::Train(args) => suture::train::train(&args).map(ok),
-        Command::Plot(args) => suture::plot::plot(&args).map(ok),
-        Command::Demo(args) => suture::demo::demo(&args),
-        Command::Check(args) => suture::check::check(&args),
-        Command::Acl(args) => suture::acl::acl(&args).map(ok),
-        Command::Schema => suture::check::schema().map(ok),
+        Command::Run(args) => run::run(&args).map(ok),
+        Command::Replay(args) => replay::replay(&args).map(ok),
+        Command::Explain(args) => explain::explain(&args).map(ok),
+        Command::Keys(args) => keys::keys(&args).map(ok),
+        Command::Ledger(args) => ledger::ledger(&args),
+        Command::People(word) => people::say(&word).map(ok),
+        Command::Train(args) => train::train(&args).map(ok),
+        Command::Plot(args) => plot::plot(&args).map(ok),
+        Command::Demo(args) => demo::demo(&args),
+        Command::Check(args) => check::check(&args),
+        Command::Acl(args) => acl::acl(&args).map(ok),
+        Command::Schema => check::schema().map(ok),
         #[cfg(feature = "history")]
-        Command::Query(args) => suture::query::query(&args).map(ok),
+        Command::Query(args) => query::query(&args).map(ok),
         #[cfg(feature = "kafka")]
-        Command::Execute(args) => suture::execute::execute(&args).map(ok),
+        Command::Execute(args) => execute::execute(&args).map(ok),
     })
+}
+
+/// Says what went wrong, if anything, and with which exit code to leave: 78 for a pipeline file that can't be right, 1 for
+/// anything else.
+fn exit(done: anyhow::Result<ExitCode>) -> ExitCode {
+    let error = match done {
+        Ok(code) => return code,
+        Err(error) => error,
+    };
+    if let Some(BadPipeline(problems)) = error.downcast_ref() {
+        tell(format_args!("{}", check::render(problems)));
+        return ExitCode::from(EXIT_CONFIG);
+    }
+    tell(format_args!("suture: {error:#}\n"));
+    ExitCode::FAILURE
+}
+
+/// Writes to standard error, if it is open.
+fn tell(what: std::fmt::Arguments<'_>) {
+    use std::io::Write as _;
+    let _ = std::io::stderr().write_fmt(what);
 }

@@ -14,7 +14,7 @@ use suture_permit::{Role, SecretKey};
 
 /// A word of a human's.
 #[derive(Debug, clap::Subcommand)]
-pub enum Word {
+pub(crate) enum Word {
     /// Let a supervised action go ahead. Two people must where `remediate.two_people` names its service.
     Approve {
         /// The action request's id.
@@ -74,7 +74,7 @@ pub enum Word {
 
 /// Who says it, why, and where to.
 #[derive(Debug, clap::Args)]
-pub struct To {
+pub(crate) struct To {
     /// The pipeline file, for the broker and the name of the topic.
     #[arg(long, value_name = "PIPELINE.yaml", env = "SUTURE_PIPELINE")]
     pipeline: PathBuf,
@@ -115,11 +115,11 @@ impl Word {
 }
 
 /// Signs a word and writes it.
-pub fn say(word: &Word) -> anyhow::Result<()> {
+pub(crate) fn say(word: &Word) -> anyhow::Result<()> {
     let (kind, to) = word.parts();
-    let pipeline = crate::load::parse(&to.pipeline)?;
-    let key = crate::keys::read(&to.key, Role::Person)?;
-    crate::keys::require_listed(&pipeline.remediate.keys, &key, &to.key)?;
+    let pipeline = suture_service::load::parse(&to.pipeline)?;
+    let key = suture_service::keys::read(&to.key, Role::Person)?;
+    suture_service::keys::require_listed(&pipeline.remediate.keys, &key, &to.key)?;
     let clock = suture_runtime::SystemClock::default();
     let command = signed(&pipeline, &key, kind, to, suture_runtime::Clock::wall(&clock))?;
     let value = records::encode(&command)?;
@@ -162,8 +162,8 @@ fn append(path: &Path, value: &[u8]) -> anyhow::Result<()> {
 
 #[cfg(feature = "kafka")]
 fn send(pipeline: &Pipeline, command: &Command, value: Vec<u8>) -> anyhow::Result<()> {
-    let log = crate::run::connect(pipeline)?;
-    let topics = crate::planes::Topics::of(pipeline);
+    let log = suture_service::run::connect(pipeline)?;
+    let topics = suture_service::planes::Topics::of(pipeline);
     let record = suture_log::OutRecord::new(topics.commands, command.scope.as_bytes(), value);
     log.appender()?.append(&[record])?;
     Ok(())

@@ -29,23 +29,23 @@ const ALARM: RGBColor = RGBColor(200, 40, 40);
 
 /// Draws a series of a replay: its values, the band they were expected in, and its anomalies.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub(crate) struct Args {
     /// Folder of a replay that ran with `--scores`.
     #[arg(long, value_name = "DIR")]
-    pub replay: PathBuf,
+    replay: PathBuf,
     /// The series' metric. May be left out where there is only one.
     #[arg(long)]
-    pub metric: Option<String>,
+    metric: Option<String>,
     /// A label of the series, as often as it takes to tell it from others.
     #[arg(long = "label", value_name = "NAME=VALUE")]
-    pub labels: Vec<String>,
+    labels: Vec<String>,
     /// The picture to write.
     #[arg(long, value_name = "FILE.svg")]
-    pub out: PathBuf,
+    out: PathBuf,
 }
 
 /// Runs the command.
-pub fn plot(args: &Args) -> anyhow::Result<()> {
+pub(crate) fn plot(args: &Args) -> anyhow::Result<()> {
     let mut labels = Vec::new();
     for label in &args.labels {
         labels.push(
@@ -89,14 +89,14 @@ pub fn plot(args: &Args) -> anyhow::Result<()> {
 
 /// What is drawn of an anomaly.
 #[derive(Debug, Clone, Deserialize)]
-pub struct Span {
+pub(crate) struct Span {
     /// When it was told.
-    pub at: Timestamp,
+    at: Timestamp,
     /// Start of the first window outside.
-    pub onset: Timestamp,
+    onset: Timestamp,
     /// When it ended.
     #[serde(default)]
-    pub ended_at: Option<Timestamp>,
+    ended_at: Option<Timestamp>,
     metric: String,
     labels: suture_event::Labels,
 }
@@ -124,7 +124,7 @@ fn x(at: Timestamp) -> f64 {
 ///
 /// # Errors
 /// Where there are no rows.
-pub fn picture(name: &str, rows: &[ScoreRow], spans: &[Span]) -> anyhow::Result<String> {
+pub(crate) fn picture(name: &str, rows: &[ScoreRow], spans: &[Span]) -> anyhow::Result<String> {
     let (Some(first), Some(last)) = (rows.first(), rows.last()) else {
         bail!("{name} has no windows to draw");
     };

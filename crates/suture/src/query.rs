@@ -6,23 +6,23 @@ use suture_history::query::{Format, Query};
 
 /// Answers a question in SQL about the files of a replay: anomalies, incidents, remediations, ledger, scores.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub(crate) struct Args {
     /// The question, such as "SELECT metric, count(*) FROM anomalies GROUP BY metric". SHOW TABLES lists the tables.
     #[arg(value_name = "SQL")]
-    pub sql: String,
+    sql: String,
     /// The folder that a replay wrote, or one of Parquet or NDJSON files.
     #[arg(long, value_name = "DIR")]
-    pub dir: PathBuf,
+    dir: PathBuf,
     /// One JSON object a row, rather than a table.
     #[arg(long)]
-    pub ndjson: bool,
+    ndjson: bool,
     /// Rows shown of a table.
     #[arg(long, value_name = "N", default_value_t = 100, conflicts_with = "ndjson")]
-    pub rows: usize,
+    rows: usize,
 }
 
 /// Runs the query and prints its rows.
-pub fn query(args: &Args) -> anyhow::Result<()> {
+pub(crate) fn query(args: &Args) -> anyhow::Result<()> {
     let format = if args.ndjson {
         Format::Ndjson
     } else {

@@ -15,45 +15,45 @@ use self::{
     lines::{Line, Lines},
     report::Report,
 };
-use crate::load::{self, Loaded};
+use suture_service::load::{self, Loaded};
 
 /// Feeds files through a pipeline and writes what it finds.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub(crate) struct Args {
     /// The pipeline file.
     #[arg(long, value_name = "FILE.yaml")]
-    pub pipeline: PathBuf,
+    pipeline: PathBuf,
     /// Samples, one JSON object a line.
     #[arg(long, value_name = "FILE.ndjson")]
-    pub telemetry: PathBuf,
+    telemetry: PathBuf,
     /// CDEvents, one a line.
     #[arg(long, value_name = "FILE.ndjson")]
-    pub changes: Option<PathBuf>,
+    changes: Option<PathBuf>,
     /// The call graph, in place of the one that the pipeline names.
     #[arg(long, value_name = "FILE.json")]
-    pub topology: Option<PathBuf>,
+    topology: Option<PathBuf>,
     /// What series begin with, as `suture train` wrote it, in place of the model that the pipeline names.
     #[arg(long, value_name = "FILE.model")]
-    pub model: Option<PathBuf>,
+    model: Option<PathBuf>,
     /// Folder for what is found; made where it is missing.
     #[arg(long, value_name = "DIR")]
-    pub out: PathBuf,
+    out: PathBuf,
     /// Also write the score of every window of every series.
     #[arg(long)]
-    pub scores: bool,
+    scores: bool,
     /// Also write the facts: everything that the decisions rest on, in order.
     #[arg(long)]
-    pub facts: bool,
+    facts: bool,
     /// Also write what each series looks like and which detectors watch it.
     #[arg(long)]
-    pub explain: bool,
+    explain: bool,
     /// Lines fed at a time. The results do not depend on it.
     #[arg(long, value_name = "N", default_value_t = 4_096, value_parser = clap::value_parser!(u64).range(1..))]
-    pub batch: u64,
+    batch: u64,
 }
 
 /// Runs the replay and prints what it found.
-pub fn replay(args: &Args) -> anyhow::Result<()> {
+pub(crate) fn replay(args: &Args) -> anyhow::Result<()> {
     let loaded = load::load(&args.pipeline, args.topology.as_deref())?.with_model(args.model.as_deref())?;
     let mut replay = Replay::new(args, &loaded)?;
     if let Some(changes) = &args.changes {

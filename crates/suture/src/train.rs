@@ -10,10 +10,9 @@ use suture_codec::TelemetryFormat;
 use suture_engine::{Headers, Model, Observe, ObserveOut, RecordRef, Source, SourceKind};
 use suture_event::ShardId;
 
-use crate::{
-    load::{self, Loaded},
-    replay::lines::Lines,
-};
+use suture_service::load::{self, Loaded};
+
+use crate::replay::lines::Lines;
 
 /// Reasons that are printed of what was refused.
 const REASONS: usize = 5;
@@ -24,21 +23,21 @@ const BATCH: u64 = 4_096;
 ///
 /// Writes a model file, which `run` and `replay` take with --model, or the pipeline file names under `model`.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub(crate) struct Args {
     /// The pipeline file: its windows and signals are what is learned.
     #[arg(long, value_name = "FILE.yaml")]
-    pub pipeline: PathBuf,
+    pipeline: PathBuf,
     /// Samples: NDJSON, one JSON object a line in the order of time, or Parquet, a file or a folder, with the columns of
     /// `format: arrow_ipc`. More than one is learned from in the order given, which must be that of time.
     #[arg(long, value_name = "FILE", required = true, num_args = 1..)]
-    pub telemetry: Vec<PathBuf>,
+    telemetry: Vec<PathBuf>,
     /// The model file to write.
     #[arg(long, value_name = "FILE.model")]
-    pub out: PathBuf,
+    out: PathBuf,
 }
 
 /// Learns and writes.
-pub fn train(args: &Args) -> anyhow::Result<()> {
+pub(crate) fn train(args: &Args) -> anyhow::Result<()> {
     let loaded = load::load(&args.pipeline, None)?;
     let parquet = args.telemetry.iter().filter(|path| is_parquet(path)).count();
     if parquet > 0 && parquet < args.telemetry.len() {

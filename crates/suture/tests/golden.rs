@@ -6,7 +6,7 @@
 // what goes wrong here is a failed test
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::cast_possible_wrap)]
 
-use std::{fmt::Write as _, fs, path::Path};
+use std::{fmt::Write as _, fs, path::Path, process::Command};
 
 const START: i64 = 1_700_006_400_000;
 
@@ -20,6 +20,12 @@ fn noise(i: i64) -> f64 {
         ((x ^ (x >> 31)) >> 11) as f64 / (1_u64 << 53) as f64
     };
     ((0..6).map(unit).sum::<f64>() - 3.0) * std::f64::consts::SQRT_2
+}
+
+/// Runs the program as a user does.
+fn program(args: &[&str]) {
+    let run = Command::new(env!("CARGO_BIN_EXE_suture")).args(args).output().unwrap();
+    assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
 }
 
 /// Replays one series and compares what was found, and its picture, with what stands in `tests/golden`.
@@ -40,27 +46,21 @@ fn case(name: &str, minutes: i64, windows: i64, value: impl Fn(i64) -> Option<f6
     let (pipeline_file, telemetry_file) = (folder.join("pipeline.yaml"), folder.join("telemetry.ndjson"));
     fs::write(&pipeline_file, pipeline).unwrap();
     fs::write(&telemetry_file, telemetry).unwrap();
-    suture::replay::replay(&suture::replay::Args {
-        pipeline: pipeline_file,
-        telemetry: telemetry_file,
-        changes: None,
-        topology: None,
-        out: folder.clone(),
-        model: None,
-        scores: true,
-        explain: true,
-        facts: false,
-        batch: 4_096,
-    })
-    .unwrap();
+    let text = |path: &Path| path.to_str().unwrap().to_owned();
+    let (pipeline, telemetry, out) = (text(&pipeline_file), text(&telemetry_file), text(&folder));
+    program(&[
+        "replay",
+        "--pipeline",
+        &pipeline,
+        "--telemetry",
+        &telemetry,
+        "--out",
+        &out,
+        "--scores",
+        "--explain",
+    ]);
     let picture = folder.join("picture.svg");
-    suture::plot::plot(&suture::plot::Args {
-        replay: folder.clone(),
-        metric: Some("cpu".to_owned()),
-        labels: Vec::new(),
-        out: picture.clone(),
-    })
-    .unwrap();
+    program(&["plot", "--replay", &out, "--metric", "cpu", "--out", &text(&picture)]);
     let mut found = String::new();
     for line in fs::read_to_string(folder.join("anomalies.ndjson")).unwrap().lines() {
         let anomaly: serde_json::Value = serde_json::from_str(line).unwrap();

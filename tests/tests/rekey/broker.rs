@@ -4,11 +4,11 @@ use std::{collections::BTreeMap, fs, time::Duration};
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use suture::load;
 use suture_codec::records;
 use suture_event::{Anomaly, Fact, FactBody, Sample, ShardId, Span, Timestamp};
 use suture_kafka::{KafkaLog, Protocol};
 use suture_log::{Log, OutRecord};
+use suture_service::load;
 use suture_simulate::{FaultKind, Options, record};
 use suture_tests::{
     broker::{self, Broker},

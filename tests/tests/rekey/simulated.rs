@@ -8,11 +8,6 @@ use std::{
 };
 
 use rand::RngExt;
-use suture::{
-    load::{self, Loaded},
-    planes::{RekeyFolds, Topics, count},
-    topics,
-};
 use suture_codec::records;
 use suture_config::Pipeline;
 use suture_engine::Source;
@@ -24,6 +19,11 @@ use suture_log::{
 use suture_runtime::{
     Clock, Folds, Options, Outputs,
     simulation::{ChaCha8Rng, HandClock, Scenario, SimulatedPlane, seeds, simulate},
+};
+use suture_service::{
+    load::{self, Loaded},
+    planes::{RekeyFolds, Topics, count},
+    topics,
 };
 use suture_tests::{
     memory,

@@ -16,8 +16,8 @@ use rdkafka::{
     consumer::BaseConsumer,
     producer::{BaseProducer, BaseRecord},
 };
-use suture::{load, run, run::PlaneChoice, run::Planes};
 use suture_runtime::{Metrics, Shutdown, SystemClock};
+use suture_service::{load, run, run::PlaneChoice, run::Planes};
 
 use crate::{Args, kafka::create_topic, reader};
 
@@ -163,6 +163,7 @@ pub(crate) fn measure(brokers: &str, args: &Args) -> anyhow::Result<Times> {
     );
     let planes = Planes {
         log,
+        rekey_log: None,
         clock: Arc::new(SystemClock::default()),
         shutdown: shutdown.clone(),
         rekey: Arc::default(),

@@ -46,9 +46,9 @@ use rdkafka::{
     error::KafkaError,
     message::BorrowedMessage,
 };
-use suture::{run, run::PlaneChoice, run::Planes};
 use suture_log::{Log, TopicPartition};
 use suture_runtime::{Clock as _, Shutdown, SystemClock};
+use suture_service::{run, run::PlaneChoice, run::Planes};
 
 use crate::broker::Broker;
 
@@ -124,7 +124,7 @@ fn main() -> anyhow::Result<()> {
     let folder = tempfile::tempdir()?;
     let pipeline = folder.path().join("pipeline.yaml");
     fs::write(&pipeline, pipeline_text(&brokers, &name))?;
-    let log = run::connect(&suture::load::load(&pipeline, None)?.pipeline)?;
+    let log = run::connect(&suture_service::load::load(&pipeline, None)?.pipeline)?;
     let group = format!("{name}-restore-observe");
     let first = Running::start(&pipeline, folder.path(), "first")?;
     wait_for_snapshots(log.as_ref(), &group, &telemetry, &args)?;
@@ -200,7 +200,7 @@ fn child(pipeline: &Path) -> anyhow::Result<()> {
         .with_ansi(false)
         .with_max_level(tracing::Level::INFO)
         .init();
-    let loaded = suture::load::load(pipeline, None)?;
+    let loaded = suture_service::load::load(pipeline, None)?;
     let log = run::connect(&loaded.pipeline)?;
     let shutdown = Shutdown::new();
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -212,6 +212,7 @@ fn child(pipeline: &Path) -> anyhow::Result<()> {
         run::prepare(log.as_ref(), &loaded.pipeline, true)?;
         let planes = Planes {
             log,
+            rekey_log: None,
             clock: Arc::new(SystemClock::default()),
             shutdown,
             rekey: Arc::default(),

@@ -31,12 +31,12 @@ use arrow_array::{
 };
 use arrow_ipc::writer::StreamWriter;
 use clap::Parser;
-use suture::{load, run, run::PlaneChoice, run::Planes};
 use suture_log::{
     Appender, Log, OutRecord, TopicPartition, TopicSpec,
     memory::{MemoryLog, MemoryOptions},
 };
 use suture_runtime::{Metrics, Shutdown, SystemClock};
+use suture_service::{load, run, run::PlaneChoice, run::Planes};
 
 const START: i64 = 1_767_225_600_000;
 const HOUR: i64 = 3_600_000;
@@ -98,6 +98,7 @@ fn main() -> anyhow::Result<()> {
     );
     let planes = Planes {
         log: Arc::new(log.clone()),
+        rekey_log: None,
         clock: Arc::new(SystemClock::default()),
         shutdown: shutdown.clone(),
         rekey: Arc::default(),

@@ -7,9 +7,9 @@ use std::{
 };
 
 use anyhow::Context;
-use suture::{load, run, run::PlaneChoice, run::Planes};
 use suture_log::TopicPartition;
 use suture_runtime::{Metrics, ShardMetrics, Shutdown, SystemClock};
+use suture_service::{load, run, run::PlaneChoice, run::Planes};
 
 use crate::{
     Args, Encoding,
@@ -62,6 +62,7 @@ pub(crate) fn measure(
     let (metrics, shutdown) = (Arc::new(Metrics::default()), Shutdown::new());
     let planes = Planes {
         log,
+        rekey_log: None,
         clock: Arc::new(SystemClock::default()),
         shutdown: shutdown.clone(),
         rekey: Arc::default(),

@@ -11,7 +11,7 @@ use ratatui::{
     style::Color,
 };
 
-use super::{
+use crate::{
     DemoEvent, Screen,
     draw::colour,
     lines::{Told, Tone},

@@ -1,29 +1,19 @@
 //! The demo from end to end: the log in memory, both planes, the executor and the shop, in this process.
 
-use clap::Parser;
-use suture::demo::{Args, perform};
-
-#[derive(Parser)]
-struct Cli {
-    #[command(flatten)]
-    args: Args,
-}
+use suture_demo::{Mode, Options, perform};
 
 #[test]
 fn what_breaks_is_found_blamed_and_healed() {
-    let cli = Cli::parse_from([
-        "demo",
-        "--json",
-        "--seed",
-        "3",
-        "--faults",
-        "2",
-        "--learn",
-        "1",
-        "--svg",
-        "unwritten",
-    ]);
-    let performance = perform(&cli.args).unwrap();
+    let performance = perform(&Options {
+        seed: 3,
+        faults: 2,
+        keep: false,
+        mode: Mode::Quiet,
+        speed: None,
+        learn: 1,
+        picture: true,
+    })
+    .unwrap();
     let table = performance.table;
     assert!(performance.over);
     assert_eq!(

@@ -13,13 +13,13 @@ use crate::planes::Topics;
 
 /// Something about a topic that keeps the pipeline from running as it should.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TopicProblem {
+pub(crate) struct TopicProblem {
     /// The topic.
-    pub topic: String,
+    pub(crate) topic: String,
     /// What is wrong and what to do.
-    pub problem: String,
+    pub(crate) problem: String,
     /// Whether the pipeline cannot run at all.
-    pub fatal: bool,
+    pub(crate) fatal: bool,
 }
 
 impl fmt::Display for TopicProblem {
@@ -98,7 +98,7 @@ pub fn create(log: &dyn Log, pipeline: &Pipeline) -> anyhow::Result<Vec<String>>
 const KNOWN_WITHIN: Duration = Duration::from_secs(15);
 
 /// Says what is wrong with the topics that the pipeline reads and writes.
-pub fn examine(log: &dyn Log, pipeline: &Pipeline) -> anyhow::Result<Vec<TopicProblem>> {
+pub(crate) fn examine(log: &dyn Log, pipeline: &Pipeline) -> anyhow::Result<Vec<TopicProblem>> {
     let mut problems = Vec::new();
     for topic in pipeline.input_topics() {
         if log.topic(topic)?.is_none() {

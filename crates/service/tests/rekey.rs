@@ -8,14 +8,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use suture::{
-    load::{self, Loaded},
-    run::{PlaneChoice, Planes, prepare},
-};
 use suture_config::Pipeline;
 use suture_event::Timestamp;
 use suture_log::{Log, OutRecord, TopicSpec, memory::MemoryLog};
 use suture_runtime::{Clock, Metrics, Shutdown, SystemClock};
+use suture_service::{
+    load::{self, Loaded},
+    run::{PlaneChoice, Planes, prepare},
+};
 
 const PIPELINE: &str = "
 version: 1

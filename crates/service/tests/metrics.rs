@@ -10,14 +10,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use suture::{
+use suture_config::Pipeline;
+use suture_log::{Log, OutRecord, TopicSpec, memory::MemoryLog};
+use suture_runtime::{Shutdown, SystemClock};
+use suture_service::{
     load::{self, Loaded},
     metrics,
     run::{PlaneChoice, Planes, prepare},
 };
-use suture_config::Pipeline;
-use suture_log::{Log, OutRecord, TopicSpec, memory::MemoryLog};
-use suture_runtime::{Shutdown, SystemClock};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,

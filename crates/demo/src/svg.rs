@@ -9,7 +9,7 @@ use ratatui::{
     widgets::Widget,
 };
 
-use super::Screen;
+use crate::Screen;
 
 /// Width and height of a cell in pixels, of a font of [`FONT`] pixels.
 const CELL: (f64, f64) = (8.4, 17.0);

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use suture_event::{ChangeKind, CommandKind, Hypothesis, Incident, IncidentStatus, OutcomeStatus, Rung, Timestamp};
 
-use super::DemoEvent;
+use crate::DemoEvent;
 
 /// What a line is about, which gives its colour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,9 +1,7 @@
-//! `suture demo`: the shop's time passes step by step, and the planes follow.
+//! The demo itself: the shop's time passes step by step, and the planes follow.
 
 use std::{
     collections::VecDeque,
-    path::PathBuf,
-    process::ExitCode,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -16,41 +14,31 @@ use anyhow::Context as _;
 use suture_config::Pipeline;
 use suture_event::{ActionRequest, Command, CommandKind, Rung, Span, Timestamp};
 use suture_permit::Role;
-use suture_simulate::{Healer, Options, Shop, Tick};
+use suture_service::{keys, load};
+use suture_simulate::{Healer, Shop, Tick};
 
-use super::{DemoEvent, Flow, Mode, Story, Table, View, model::SHOWN, operator::Operator, picture, world::World};
-use crate::{check, keys, load};
+use crate::{DemoEvent, Flow, Mode, Story, Table, View, model::SHOWN, operator::Operator, picture, world::World};
 
-/// Shows the whole line at work on a simulated shop that keeps breaking: no broker, no set-up.
-#[derive(Debug, clap::Args)]
-pub struct Args {
+/// What to play, and how.
+#[derive(Debug, Clone)]
+pub struct Options {
     /// Fixes everything that happens in the shop.
-    #[arg(long, value_name = "N", default_value_t = 1)]
     pub seed: u64,
     /// How many things break.
-    #[arg(long, value_name = "N", default_value_t = 5)]
     pub faults: usize,
     /// Go on breaking things until told to stop.
-    #[arg(long)]
     pub keep: bool,
-    /// Write plain lines, also on a terminal.
-    #[arg(long)]
-    pub plain: bool,
-    /// Write nothing but the closing table, as JSON.
-    #[arg(long)]
-    pub json: bool,
-    /// Simulated seconds a second. 450 by default on a live screen; otherwise as fast as it goes.
-    #[arg(long, value_name = "X")]
+    /// What the reader sees of it.
+    pub mode: Mode,
+    /// Simulated seconds a second; absent: 450 on a live screen, and otherwise as fast as it goes.
     pub speed: Option<f64>,
     /// How many days the shop is watched before anything breaks.
-    #[arg(long, value_name = "DAYS", default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=28))]
     pub learn: u8,
-    /// Also write the screen as a picture, as it is two minutes after the first thing was healed.
-    #[arg(long, value_name = "FILE.svg")]
-    pub svg: Option<PathBuf>,
+    /// Whether to draw the screen as it is two minutes after the first thing was healed.
+    pub picture: bool,
 }
 
-const PIPELINE: &str = include_str!("../../../../pipelines/demo.yaml");
+const PIPELINE: &str = include_str!("../../../pipelines/demo.yaml");
 /// With `--keep`, so many things break at most: two months.
 const KEPT_FAULTS: usize = 2_000;
 const LIVE_SPEED: f64 = 450.0;
@@ -62,7 +50,7 @@ const ON_CALL: Span = Span::from_secs(45);
 /// When the picture is taken, after the first healing.
 const PICTURE: Span = Span::from_mins(2);
 /// Exit code of a story that was left before its end, as shells have it for Ctrl-C.
-const INTERRUPTED: u8 = 130;
+pub const INTERRUPTED: u8 = 130;
 /// Columns and rows of the picture.
 const FRAME: (u16, u16) = (120, 36);
 
@@ -76,44 +64,18 @@ pub struct Performance {
     pub picture: Option<String>,
 }
 
-/// Runs the demo and ends with its table.
-///
-/// # Errors
-/// Where a part of it fails, or the picture cannot be written.
-pub fn demo(args: &Args) -> anyhow::Result<ExitCode> {
-    let performance = perform(args)?;
-    if args.json {
-        println!("{}", serde_json::to_string_pretty(&performance.table.json())?);
-    } else {
-        println!("\n{}", performance.table.text());
-    }
-    if let (Some(path), Some(picture)) = (&args.svg, performance.picture) {
-        std::fs::write(path, picture).with_context(|| format!("cannot write {}", path.display()))?;
-    }
-    Ok(if performance.over {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::from(INTERRUPTED)
-    })
-}
-
 /// Plays the story from the first step to the last, or until the reader leaves.
 ///
 /// # Errors
 /// Where a part of it fails.
-pub fn perform(args: &Args) -> anyhow::Result<Performance> {
-    let (pipeline, problems) = check::examine_bytes("the demo's pipeline", PIPELINE.as_bytes());
-    let mut pipeline = pipeline.ok_or_else(|| load::BadPipeline(check::render(&problems)))?;
+pub fn perform(options: &Options) -> anyhow::Result<Performance> {
+    let (pipeline, problems) = load::examine_bytes("the demo's pipeline", PIPELINE.as_bytes());
+    let mut pipeline = pipeline.ok_or_else(|| load::BadPipeline(problems))?;
     // nobody but this process can write to its log
     pipeline.remediate.keys = keys::embedded_ring();
     pipeline.remediate.executor = "shop".to_owned();
     let pipeline = Arc::new(pipeline);
-    let mode = match (args.json, args.plain) {
-        (true, _) => Mode::Quiet,
-        (_, true) => Mode::Plain,
-        _ => Mode::Auto,
-    };
-    let mut demo = Demo::start(args, &pipeline, mode)?;
+    let mut demo = Demo::start(options, &pipeline)?;
     let ended = demo.play();
     let Demo {
         world, view, picture, ..
@@ -122,8 +84,8 @@ pub fn perform(args: &Args) -> anyhow::Result<Performance> {
     let drained = world.end();
     let over = ended?;
     drained?;
-    let last = || super::picture(&screen, FRAME.0, FRAME.1);
-    let picture = args.svg.is_some().then(|| picture.unwrap_or_else(last));
+    let last = || crate::picture(&screen, FRAME.0, FRAME.1);
+    let picture = options.picture.then(|| picture.unwrap_or_else(last));
     Ok(Performance {
         table: screen.story().table(),
         over,
@@ -132,7 +94,7 @@ pub fn perform(args: &Args) -> anyhow::Result<Performance> {
 }
 
 struct Demo<'a> {
-    args: &'a Args,
+    options: &'a Options,
     operator: Operator,
     world: World,
     view: View,
@@ -149,27 +111,27 @@ struct Demo<'a> {
 }
 
 impl<'a> Demo<'a> {
-    fn start(args: &'a Args, pipeline: &Arc<Pipeline>, mode: Mode) -> anyhow::Result<Self> {
-        let shop = Shop::new(Options {
-            seed: args.seed,
+    fn start(options: &'a Options, pipeline: &Arc<Pipeline>) -> anyhow::Result<Self> {
+        let shop = Shop::new(suture_simulate::Options {
+            seed: options.seed,
             step: STEP,
-            warmup: Span::from_hours(24 * i64::from(args.learn)),
-            faults: if args.keep {
-                KEPT_FAULTS.max(args.faults)
+            warmup: Span::from_hours(24 * i64::from(options.learn)),
+            faults: if options.keep {
+                KEPT_FAULTS.max(options.faults)
             } else {
-                args.faults
+                options.faults
             },
-            ..Options::default()
+            ..suture_simulate::Options::default()
         })?;
         let (edges, now) = (shop.topology(), shop.now());
         let operator = Operator::new(shop);
         let world = World::start(pipeline, edges.clone(), operator.clone())?;
         let interrupted = Arc::new(AtomicBool::new(false));
         listen(&interrupted)?;
-        let view = View::open(mode, Story::new(&edges)).context("setting up the terminal")?;
+        let view = View::open(options.mode, Story::new(&edges)).context("setting up the terminal")?;
         let default = if view.is_live() { LIVE_SPEED } else { f64::INFINITY };
         Ok(Self {
-            args,
+            options,
             operator,
             world,
             view,
@@ -179,7 +141,7 @@ impl<'a> Demo<'a> {
             picture_at: None,
             picture: None,
             began: (Instant::now(), now),
-            speed: args.speed.filter(|speed| *speed > 0.0).unwrap_or(default),
+            speed: options.speed.filter(|speed| *speed > 0.0).unwrap_or(default),
         })
     }
 
@@ -205,7 +167,7 @@ impl<'a> Demo<'a> {
             let left = self.view.refresh()? == Flow::Quit || self.interrupted.load(Ordering::SeqCst);
             if left {
                 // what is kept running has no end of its own
-                return Ok(self.args.keep);
+                return Ok(self.options.keep);
             }
             if !learning && self.speed.is_finite() {
                 let due = Duration::from_secs_f64(tick.at.since(self.began.1).as_secs_f64() / self.speed);
@@ -254,7 +216,7 @@ impl<'a> Demo<'a> {
         }
         self.tell(events)?;
         self.hand_over()?;
-        if self.args.svg.is_some() && self.picture.is_none() && self.picture_at.is_some_and(|due| tick.at >= due) {
+        if self.options.picture && self.picture.is_none() && self.picture_at.is_some_and(|due| tick.at >= due) {
             self.picture = Some(picture(self.view.screen(), FRAME.0, FRAME.1));
         }
         Ok(())

@@ -22,13 +22,13 @@ use suture_log::{
 };
 use suture_permit::Role;
 use suture_runtime::{Folds, Metrics, Options, Plane, Shutdown, SystemClock};
-
-use super::{DemoEvent, operator::Operator};
-use crate::{
+use suture_service::{
     keys, load,
     planes::{DecideFolds, ObserveFolds, Topics},
     topics,
 };
+
+use crate::{DemoEvent, operator::Operator};
 
 /// Budgets that hold nothing back.
 const UNBOUNDED: Budget = Budget {

@@ -15,7 +15,7 @@ mod world;
 pub use event::DemoEvent;
 pub use lines::{Narrator, Told, Tone};
 pub use model::Screen;
-pub use run::{Args, Performance, demo, perform};
+pub use run::{INTERRUPTED, Options, Performance, perform};
 pub use story::{Row, Story, Table};
 pub use svg::{picture, svg};
 pub use view::{Flow, Mode, View};

@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::Context;
 use serde::Deserialize;
-use suture_config::Pipeline;
+use suture_config::{Look, Pipeline, Problems, SqlProblem, SqlUse};
 use suture_engine::{Expressions, Model};
 use suture_event::{Edge, EdgeSource, Rung};
 use suture_permit::{Role, SecretKey};
@@ -26,13 +26,10 @@ pub struct Loaded {
     pub expressions: Arc<dyn Expressions>,
 }
 
-/// Exit code of a pipeline file that can't be right, as `sysexits.h` has it for configuration errors.
-pub const EXIT_CONFIG: u8 = 78;
-
-/// A pipeline file that can't be right: already rendered, with every problem in it.
+/// A pipeline file that can't be right, with every problem in it.
 #[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct BadPipeline(pub String);
+#[error("{}", .0.render(Look::Plain))]
+pub struct BadPipeline(pub Problems);
 
 #[derive(Deserialize)]
 struct TopologyFile {
@@ -136,14 +133,31 @@ pub fn expressions() -> Arc<dyn Expressions> {
 
 /// Reads a pipeline file. Warnings go to the log.
 pub fn parse(path: &Path) -> anyhow::Result<Pipeline> {
-    let (pipeline, problems) = crate::check::examine(path)?;
+    let (pipeline, problems) = examine(path)?;
     let Some(pipeline) = pipeline else {
-        return Err(BadPipeline(crate::check::render(&problems)).into());
+        return Err(BadPipeline(problems).into());
     };
     for problem in &problems {
         tracing::warn!(file = %path.display(), line = problem.line, "{}", problem.message);
     }
     Ok(pipeline)
+}
+
+/// Reads a pipeline file and tells everything about it.
+pub fn examine(path: &Path) -> anyhow::Result<(Option<Pipeline>, Problems)> {
+    let bytes = std::fs::read(path).with_context(|| format!("cannot read the pipeline file {}", path.display()))?;
+    Ok(examine_bytes(&path.display().to_string(), &bytes))
+}
+
+/// The same of a file's bytes.
+#[must_use]
+pub fn examine_bytes(name: &str, bytes: &[u8]) -> (Option<Pipeline>, Problems) {
+    let text = match suture_config::decode(name, bytes) {
+        Ok(text) => text,
+        Err(problems) => return (None, problems),
+    };
+    let checked = Pipeline::check(name, text, &|name| std::env::var(name).ok(), &check_sql);
+    (checked.pipeline, checked.problems)
 }
 
 fn read_topology(path: &Path) -> anyhow::Result<Vec<Edge>> {
@@ -164,4 +178,52 @@ fn read_topology(path: &Path) -> anyhow::Result<Vec<Edge>> {
             source: EdgeSource::File,
         })
         .collect())
+}
+
+#[cfg(feature = "history")]
+fn check_sql(place: SqlUse, expression: &str) -> Result<(), SqlProblem> {
+    use suture_history::sql::{SqlError, SqlExpressions};
+
+    let sql = SqlExpressions::new();
+    let compiled = match place {
+        SqlUse::Where => sql.compile_filter(expression).map(|_| ()),
+        SqlUse::Value => sql.compile_value(expression).map(|_| ()),
+    };
+    compiled.map_err(|error| match error {
+        SqlError::Compile {
+            line,
+            column,
+            reason,
+            help,
+            ..
+        } => {
+            let start: usize = expression.split_inclusive('\n').take(line - 1).map(str::len).sum();
+            let rest = expression.get(start..).unwrap_or_default();
+            let at = start + rest.char_indices().nth(column - 1).map_or(rest.len(), |(at, _)| at);
+            let end = expression.get(at..).unwrap_or_default();
+            let word = end
+                .find(|c: char| !c.is_alphanumeric() && c != '_')
+                .unwrap_or(end.len())
+                .max(1);
+            SqlProblem {
+                message: reason,
+                help: help.unwrap_or_default(),
+                at: Some(at.min(expression.len())..(at + word).min(expression.len())),
+            }
+        }
+        SqlError::Evaluate { reason, .. } => SqlProblem {
+            message: reason,
+            help: String::new(),
+            at: None,
+        },
+    })
+}
+
+#[cfg(not(feature = "history"))]
+fn check_sql(_: SqlUse, _: &str) -> Result<(), SqlProblem> {
+    Err(SqlProblem {
+        message: "this build of the program has no SQL".to_owned(),
+        help: "use a build with the feature `history`, which is there by default".to_owned(),
+        at: None,
+    })
 }

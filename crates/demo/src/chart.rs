@@ -12,7 +12,7 @@ use ratatui::{
 };
 use suture_event::{SeriesKey, Timestamp};
 
-use super::model::{Mark, SHOWN, Trace};
+use crate::model::{Mark, SHOWN, Trace};
 
 /// A series, its band, and what was changed meanwhile.
 pub(super) struct Chart<'a> {

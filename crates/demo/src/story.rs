@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use suture_event::{ActionRequest, Edge, Incident, Outcome, OutcomeStatus, Span, Timestamp};
 use suture_simulate::{Fault, Healer};
 
-use super::DemoEvent;
+use crate::DemoEvent;
 
 /// An incident may open this long before its fault shows, by the width of a window.
 const EARLY: Span = Span::from_mins(1);

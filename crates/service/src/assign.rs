@@ -41,7 +41,7 @@ impl FromStr for Assign {
 
 /// What of `assigned` belongs to a plane that reads these topics; `None` where nothing was assigned at all, so that the
 /// plane joins its group.
-pub fn of_plane(assigned: &[Assign], topics: &[String]) -> Option<Vec<TopicPartition>> {
+pub(crate) fn of_plane(assigned: &[Assign], topics: &[String]) -> Option<Vec<TopicPartition>> {
     if assigned.is_empty() {
         return None;
     }
@@ -55,7 +55,7 @@ pub fn of_plane(assigned: &[Assign], topics: &[String]) -> Option<Vec<TopicParti
 
 /// Refuses what cannot be meant: a topic that no plane of this process reads, a partition that is not there, one named
 /// twice, a plane with nothing to do.
-pub fn examine(log: &dyn Log, assigned: &[Assign], planes: &[(&str, &[String])]) -> anyhow::Result<()> {
+pub(crate) fn examine(log: &dyn Log, assigned: &[Assign], planes: &[(&str, &[String])]) -> anyhow::Result<()> {
     for (at, assign) in assigned.iter().enumerate() {
         let topic = &assign.topic;
         if !planes.iter().any(|(_, topics)| topics.contains(topic)) {

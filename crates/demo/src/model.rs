@@ -7,7 +7,7 @@ use std::{
 
 use suture_event::{Anomaly, AnomalyPhase, ChangeKind, Incident, IncidentStatus, SeriesKey, Span, Timestamp};
 
-use super::{
+use crate::{
     DemoEvent,
     lines::{Narrator, Told},
     story::Story,

@@ -9,7 +9,7 @@ use ratatui::{
 };
 use suture_event::{Incident, IncidentStatus, Severity, SignalState};
 
-use super::{
+use crate::{
     chart::Chart,
     lines::{Told, Tone, named},
     model::Screen,

@@ -1,0 +1,74 @@
+//! `suture demo`: what to play is asked for here, and what came of it is written.
+
+use std::{path::PathBuf, process::ExitCode};
+
+use anyhow::Context as _;
+use suture_demo::{INTERRUPTED, Mode, Options, perform};
+
+/// Shows the whole line at work on a simulated shop that keeps breaking: no broker, no set-up.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Fixes everything that happens in the shop.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    seed: u64,
+    /// How many things break.
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    faults: usize,
+    /// Go on breaking things until told to stop.
+    #[arg(long)]
+    keep: bool,
+    /// Write plain lines, also on a terminal.
+    #[arg(long)]
+    plain: bool,
+    /// Write nothing but the closing table, as JSON.
+    #[arg(long)]
+    json: bool,
+    /// Simulated seconds a second. 450 by default on a live screen; otherwise as fast as it goes.
+    #[arg(long, value_name = "X")]
+    speed: Option<f64>,
+    /// How many days the shop is watched before anything breaks.
+    #[arg(long, value_name = "DAYS", default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=28))]
+    learn: u8,
+    /// Also write the screen as a picture, as it is two minutes after the first thing was healed.
+    #[arg(long, value_name = "FILE.svg")]
+    svg: Option<PathBuf>,
+}
+
+/// Runs the demo and ends with its table.
+///
+/// # Errors
+/// Where a part of it fails, or the picture cannot be written.
+pub(crate) fn demo(args: &Args) -> anyhow::Result<ExitCode> {
+    let performance = perform(&args.options())?;
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&performance.table.json())?);
+    } else {
+        println!("\n{}", performance.table.text());
+    }
+    if let (Some(path), Some(picture)) = (&args.svg, performance.picture) {
+        std::fs::write(path, picture).with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    Ok(if performance.over {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(INTERRUPTED)
+    })
+}
+
+impl Args {
+    fn options(&self) -> Options {
+        Options {
+            seed: self.seed,
+            faults: self.faults,
+            keep: self.keep,
+            mode: match (self.json, self.plain) {
+                (true, _) => Mode::Quiet,
+                (_, true) => Mode::Plain,
+                _ => Mode::Auto,
+            },
+            speed: self.speed,
+            learn: self.learn,
+            picture: self.svg.is_some(),
+        }
+    }
+}
