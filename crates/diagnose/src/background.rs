@@ -3,7 +3,9 @@
 //! Two levels. For each series, how many anomalies of at least a given deviation come by in calm times, shrunk towards
 //! what its kind of signal does (a gamma prior on a Poisson rate). Above that, how high the scope's strongest group of
 //! anomalies reaches in each block of time, whose upper tail is taken to be exponential (the peaks-over-threshold method
-//! of extreme value theory, with shape 0); from it follows what a group must show to be due to chance no more often than was asked for.
+//! of extreme value theory, with shape 0); from it follows what a group must show to be due to chance no more often than was
+//! asked for. Beside them it is learned for how many windows such anomalies last: what is still there when most of chance would
+//! have passed gains by it.
 
 use std::collections::BTreeMap;
 
