@@ -31,6 +31,7 @@ pub fn folds(loaded: &Loaded, fact_partitions: i32) -> (ObserveFolds, DecideFold
         topics: topics.clone(),
         model: loaded.model.clone(),
         fact_partitions,
+        onlooker: None,
     };
     let decide = DecideFolds {
         pipeline: loaded.pipeline.clone(),

@@ -80,6 +80,7 @@ fn pipeline(path: &Path, clock: Arc<OffClock>, shutdown: Shutdown) {
         observe: Arc::default(),
         decide: Arc::default(),
         assign: Vec::new(),
+        onlooker: None,
     };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()

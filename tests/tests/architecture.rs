@@ -12,7 +12,7 @@ use std::{
 };
 
 /// Which crates of the workspace each crate stands on: those and no others.
-const ARROWS: [(&str, &[&str]); 18] = [
+const ARROWS: [(&str, &[&str]); 19] = [
     ("event", &[]),
     ("codec", &["event"]),
     ("window", &["event"]),
@@ -38,15 +38,17 @@ const ARROWS: [(&str, &[&str]); 18] = [
     (
         "service",
         &[
-            "event", "codec", "config", "engine", "log", "permit", "runtime", "kafka", "store", "history",
+            "event", "codec", "config", "engine", "log", "permit", "runtime", "console", "kafka", "store", "history",
         ],
     ),
     (
         "demo",
         &[
-            "event", "codec", "config", "engine", "log", "permit", "runtime", "executor", "simulate", "service",
+            "event", "codec", "config", "engine", "log", "permit", "runtime", "executor", "simulate", "console",
+            "service",
         ],
     ),
+    ("console", &["event", "engine"]),
 ];
 
 /// The crates that decide: no clock, entropy, input, output or concurrency in them.

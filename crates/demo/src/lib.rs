@@ -10,6 +10,7 @@ mod run;
 mod story;
 mod svg;
 mod view;
+mod web;
 mod world;
 
 pub use event::DemoEvent;

@@ -1,7 +1,9 @@
 //! The demo itself: the shop's time passes step by step, and the planes follow.
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeSet, VecDeque},
+    net::SocketAddr,
+    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -17,7 +19,9 @@ use suture_permit::Role;
 use suture_service::{keys, load};
 use suture_simulate::{Healer, Shop, Tick};
 
-use crate::{DemoEvent, Flow, Mode, Story, Table, View, model::SHOWN, operator::Operator, picture, world::World};
+use crate::{
+    DemoEvent, Flow, Mode, Story, Table, View, model::SHOWN, operator::Operator, picture, web::Web, world::World,
+};
 
 /// What to play, and how.
 #[derive(Debug, Clone)]
@@ -36,12 +40,23 @@ pub struct Options {
     pub learn: u8,
     /// Whether to draw the screen as it is two minutes after the first thing was healed.
     pub picture: bool,
+    /// Where to show it in a browser: the shop then goes slowly enough to be watched, waits a while for whoever watches where an
+    /// action needs approval, and what there was stays until the reader leaves.
+    pub web: Option<SocketAddr>,
+    /// Who may look on there.
+    pub tokens: Option<PathBuf>,
 }
 
-const PIPELINE: &str = include_str!("../../../pipelines/demo.yaml");
+pub(crate) const PIPELINE: &str = include_str!("../../../pipelines/demo.yaml");
 /// With `--keep`, so many things break at most: two months.
 const KEPT_FAULTS: usize = 2_000;
 const LIVE_SPEED: f64 = 450.0;
+/// In a browser a minute of the shop's passes in a second.
+const WEB_SPEED: f64 = 60.0;
+/// The shop stands still for so long where whoever watches is asked; then somebody on call answers.
+const ASKED: Duration = Duration::from_secs(90);
+/// How often it is looked whether they have answered.
+const GLANCE: Duration = Duration::from_millis(50);
 const STEP: Span = Span::from_secs(10);
 /// While learning, the planes may be so far behind.
 const BEHIND: Span = Span::from_mins(60);
@@ -74,9 +89,19 @@ pub fn perform(options: &Options) -> anyhow::Result<Performance> {
     // nobody but this process can write to its log
     pipeline.remediate.keys = keys::embedded_ring();
     pipeline.remediate.executor = "shop".to_owned();
+    let web = options
+        .web
+        .map(|listen| Web::new(listen, options.tokens.as_deref()))
+        .transpose()?;
+    if let Some(web) = &web {
+        web.admit(&mut pipeline);
+    }
     let pipeline = Arc::new(pipeline);
-    let mut demo = Demo::start(options, &pipeline)?;
+    let mut demo = Demo::start(options, &pipeline, web)?;
     let ended = demo.play();
+    if matches!(ended, Ok(true)) {
+        demo.stay();
+    }
     let Demo {
         world, view, picture, ..
     } = demo;
@@ -108,10 +133,13 @@ struct Demo<'a> {
     /// When the present part began, learning or the story, by either clock.
     began: (Instant, Timestamp),
     speed: f64,
+    web: Option<Web>,
+    /// Requests that whoever watches was asked about.
+    asked: BTreeSet<Arc<str>>,
 }
 
 impl<'a> Demo<'a> {
-    fn start(options: &'a Options, pipeline: &Arc<Pipeline>) -> anyhow::Result<Self> {
+    fn start(options: &'a Options, pipeline: &Arc<Pipeline>, mut web: Option<Web>) -> anyhow::Result<Self> {
         let shop = Shop::new(suture_simulate::Options {
             seed: options.seed,
             step: STEP,
@@ -125,11 +153,25 @@ impl<'a> Demo<'a> {
         })?;
         let (edges, now) = (shop.topology(), shop.now());
         let operator = Operator::new(shop);
-        let world = World::start(pipeline, edges.clone(), operator.clone())?;
+        let store = web.as_ref().map(|web| web.store.clone());
+        let world = World::start(pipeline, edges.clone(), operator.clone(), store)?;
+        if let Some(web) = &mut web {
+            // where the table is for a program, the address is not
+            let url = web.open(&edges)?;
+            if options.mode == Mode::Quiet {
+                eprintln!("{url}");
+            } else {
+                println!("{url}\n");
+            }
+        }
         let interrupted = Arc::new(AtomicBool::new(false));
         listen(&interrupted)?;
         let view = View::open(options.mode, Story::new(&edges)).context("setting up the terminal")?;
-        let default = if view.is_live() { LIVE_SPEED } else { f64::INFINITY };
+        let default = match (view.is_live(), &web) {
+            (true, _) => LIVE_SPEED,
+            (false, Some(_)) => WEB_SPEED,
+            (false, None) => f64::INFINITY,
+        };
         Ok(Self {
             options,
             operator,
@@ -142,7 +184,19 @@ impl<'a> Demo<'a> {
             picture: None,
             began: (Instant::now(), now),
             speed: options.speed.filter(|speed| *speed > 0.0).unwrap_or(default),
+            web,
+            asked: BTreeSet::new(),
         })
+    }
+
+    /// Goes on showing in the browser what there was.
+    fn stay(&self) {
+        if self.web.is_some() {
+            eprintln!("The story is over; the page stays until Ctrl-C.");
+            while !self.interrupted.load(Ordering::SeqCst) {
+                thread::sleep(GLANCE);
+            }
+        }
     }
 
     /// Plays to the end; `false` where the reader left before.
@@ -164,6 +218,7 @@ impl<'a> Demo<'a> {
                 self.view.show(&DemoEvent::Samples(tick.samples.clone()))?;
             }
             self.step(&tick, learning)?;
+            self.look_on(&tick, learning)?;
             let left = self.view.refresh()? == Flow::Quit || self.interrupted.load(Ordering::SeqCst);
             if left {
                 // what is kept running has no end of its own
@@ -175,6 +230,38 @@ impl<'a> Demo<'a> {
             }
         }
         Ok(true)
+    }
+
+    /// Shows the browser where the shop is, takes the words that were said there, and waits for whoever watches where an action
+    /// needs approval.
+    fn look_on(&mut self, tick: &Tick, learning: bool) -> anyhow::Result<()> {
+        let Some(web) = &self.web else { return Ok(()) };
+        web.set_now(tick.at);
+        if tick.at.as_millis() % Span::from_mins(1).as_millis() == 0 {
+            web.store.set_stages(self.world.stages());
+        }
+        web.store.set_note(
+            learning.then(|| "The shop is watched to learn what is usual; then things begin to break.".to_owned()),
+        );
+        let began = Instant::now();
+        loop {
+            for command in self.web.as_ref().map(Web::words).unwrap_or_default() {
+                self.to_approve.retain(|request| !answers(&command, request));
+                self.world.command(&command)?;
+            }
+            let open = |request: &&ActionRequest| !self.asked.contains(&request.id);
+            let waits = self.to_approve.iter().any(|request| open(&request));
+            let over = began.elapsed() >= ASKED || self.interrupted.load(Ordering::SeqCst);
+            if !waits || over {
+                break;
+            }
+            thread::sleep(GLANCE);
+        }
+        self.asked
+            .extend(self.to_approve.iter().map(|request| request.id.clone()));
+        // the shop stood still meanwhile
+        self.began.0 += began.elapsed();
+        Ok(())
     }
 
     fn clock(&mut self, at: Timestamp, learning: Option<f64>) -> anyhow::Result<()> {
@@ -256,6 +343,16 @@ impl<'a> Demo<'a> {
             self.view.show(event)?;
         }
         Ok(())
+    }
+}
+
+/// Whether a command leaves nothing to wait for of a request.
+fn answers(command: &Command, request: &ActionRequest) -> bool {
+    match &command.kind {
+        CommandKind::Approve { action } | CommandKind::Deny { action } => *action == request.id,
+        CommandKind::Acknowledge { incident } | CommandKind::Label { incident, .. } => *incident == request.incident,
+        CommandKind::Freeze => command.scope == request.scope,
+        CommandKind::Undo { .. } | CommandKind::Thaw => false,
     }
 }
 

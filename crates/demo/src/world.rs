@@ -13,8 +13,9 @@ use std::{
 use anyhow::{Context, bail};
 use suture_codec::{cdevents, records};
 use suture_config::Pipeline;
+use suture_console::{Said, Stage, Store};
 use suture_engine::Source;
-use suture_event::{Command, Edge, Fact, FactBody, Outcome, OutcomeStatus, Sample, Span, Timestamp};
+use suture_event::{Command, Edge, Fact, FactBody, LedgerRecord, Outcome, OutcomeStatus, Sample, Span, Timestamp};
 use suture_executor::{Budget, Kit};
 use suture_log::{
     Appender, Isolation, Log, OutRecord, Reader, RecordRef, TopicPartition, TopicSpec,
@@ -24,7 +25,8 @@ use suture_permit::Role;
 use suture_runtime::{Folds, Metrics, Options, Plane, Shutdown, SystemClock};
 use suture_service::{
     keys, load,
-    planes::{DecideFolds, ObserveFolds, Topics},
+    metrics::stages,
+    planes::{DecideFolds, ObserveFolds, Onlooker, Topics},
     topics,
 };
 
@@ -78,6 +80,10 @@ pub(super) struct World {
     incidents: Tail,
     requests: Tail,
     outcomes: Tail,
+    ledger: Tail,
+    /// Who looks on from a browser.
+    store: Option<Arc<Store>>,
+    observe: Arc<Metrics>,
     inbox: Vec<DemoEvent>,
     /// Facts that somebody waits for, by what tells them apart.
     seen: BTreeSet<String>,
@@ -93,7 +99,12 @@ pub(super) struct World {
 
 impl World {
     /// Starts everything, with nothing in the log yet.
-    pub(super) fn start(pipeline: &Arc<Pipeline>, edges: Vec<Edge>, operator: Operator) -> anyhow::Result<Self> {
+    pub(super) fn start(
+        pipeline: &Arc<Pipeline>,
+        edges: Vec<Edge>,
+        operator: Operator,
+        store: Option<Arc<Store>>,
+    ) -> anyhow::Result<Self> {
         let now = Arc::new(AtomicI64::new(operator.look(|shop| shop.now().as_millis())));
         let clock = now.clone();
         let wall = move || Timestamp::from_millis(clock.load(Ordering::SeqCst));
@@ -111,12 +122,16 @@ impl World {
 
         let sources = Source::all(pipeline, load::expressions().as_ref())?;
         let inputs = sources.iter().map(|source| source.topic.clone()).collect();
+        let onlooker = store
+            .clone()
+            .map(|store| -> Onlooker { Arc::new(move |rows| store.take(rows.into_iter().map(Said::Score))) });
         let folds = ObserveFolds {
             pipeline: pipeline.clone(),
             sources,
             topics: names.clone(),
             model: None,
             fact_partitions: 1,
+            onlooker,
         };
         let group = (pipeline.observe_group(), inputs, true);
         let observe = Arc::new(Metrics::default());
@@ -175,6 +190,9 @@ impl World {
             incidents: Tail::open(log.as_ref(), &names.incidents)?,
             requests: Tail::open(log.as_ref(), &names.remediations)?,
             outcomes: Tail::open(log.as_ref(), &names.outcomes)?,
+            ledger: Tail::open(log.as_ref(), &names.ledger)?,
+            store,
+            observe,
             log,
             topics: names,
             inbox: Vec::new(),
@@ -296,11 +314,27 @@ impl World {
     /// Reads what is there; waits for a fact up to the timeout.
     fn pump(&mut self, timeout: Duration) -> anyhow::Result<()> {
         let (inbox, seen, next) = (&mut self.inbox, &mut self.seen, &mut self.facts_read);
+        let mut said = Vec::new();
+        let looked_at = self.store.is_some();
+        let mut tell = |what: &dyn Fn() -> Said| {
+            if looked_at {
+                said.push(what());
+            }
+        };
         let mut failed = None;
         self.facts.read(timeout, &mut |record| {
             *next = record.offset + 1;
             match records::decode::<Fact>(record.value.unwrap_or_default()) {
-                Ok(fact) => take_fact(fact.body, inbox, seen),
+                Ok(fact) => {
+                    match &fact.body {
+                        FactBody::Edge(edge) => tell(&|| Said::Edge(edge.clone())),
+                        FactBody::Watched(watched) => tell(&|| Said::Watched(watched.clone())),
+                        FactBody::Change(change) => tell(&|| Said::Change(change.clone())),
+                        FactBody::Anomaly(anomaly) => tell(&|| Said::Anomaly(anomaly.clone())),
+                        _ => {}
+                    }
+                    take_fact(fact.body, inbox, seen);
+                }
                 Err(error) => failed = Some(error),
             }
         })?;
@@ -308,7 +342,10 @@ impl World {
             .read(
                 Duration::ZERO,
                 &mut |record| match cdevents::read_incident(record.value.unwrap_or_default()) {
-                    Ok(incident) => inbox.push(DemoEvent::Incident(incident)),
+                    Ok(incident) => {
+                        tell(&|| Said::Incident(incident.clone()));
+                        inbox.push(DemoEvent::Incident(incident));
+                    }
                     Err(error) => failed = Some(error),
                 },
             )?;
@@ -316,7 +353,10 @@ impl World {
             .read(
                 Duration::ZERO,
                 &mut |record| match cdevents::read_remediation(record.value.unwrap_or_default()) {
-                    Ok(request) => inbox.push(DemoEvent::Remediation(request)),
+                    Ok(request) => {
+                        tell(&|| Said::Request(request.clone()));
+                        inbox.push(DemoEvent::Remediation(request));
+                    }
                     Err(error) => failed = Some(error),
                 },
             )?;
@@ -324,11 +364,31 @@ impl World {
             .read(
                 Duration::ZERO,
                 &mut |record| match records::decode::<Outcome>(record.value.unwrap_or_default()) {
-                    Ok(outcome) => inbox.push(DemoEvent::Outcome(outcome)),
+                    Ok(outcome) => {
+                        tell(&|| Said::Outcome(outcome.clone()));
+                        inbox.push(DemoEvent::Outcome(outcome));
+                    }
                     Err(error) => failed = Some(error),
                 },
             )?;
+        if looked_at {
+            self.ledger
+                .read(Duration::ZERO, &mut |record| match records::decode::<LedgerRecord>(
+                    record.value.unwrap_or_default(),
+                ) {
+                    Ok(record) => tell(&|| Said::Record(record.clone())),
+                    Err(error) => failed = Some(error),
+                })?;
+        }
+        if let Some(store) = &self.store {
+            store.take(said);
+        }
         failed.map_or(Ok(()), |error| Err(error).context("reading what the planes wrote"))
+    }
+
+    /// What both planes have counted, as a console shows it.
+    pub(super) fn stages(&self) -> Vec<Stage> {
+        stages(&[("observe", &self.observe), ("decide", &self.decide)])
     }
 
     /// What came out of the topics since the last time; in order for each kind.

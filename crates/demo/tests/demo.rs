@@ -12,6 +12,8 @@ fn what_breaks_is_found_blamed_and_healed() {
         speed: None,
         learn: 1,
         picture: true,
+        web: None,
+        tokens: None,
     })
     .unwrap();
     let table = performance.table;

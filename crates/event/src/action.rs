@@ -35,7 +35,7 @@ pub struct ActionStep {
 }
 
 /// One request on the remediation topic. Everything an executor needs to act, and to refuse.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ActionRequest {
     /// Stable identity, an RFC 4122 UUID: the idempotency key.
     pub id: Arc<str>,

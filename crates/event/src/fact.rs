@@ -2,12 +2,13 @@
 
 use std::{fmt, sync::Arc};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{Anomaly, Change, Command, Edge, Outcome, Timestamp, Watched};
 
 /// One input partition, which is one shard of observe.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 pub struct ShardId {
     /// The topic; a file's name in a replay.
     pub topic: Arc<str>,

@@ -20,7 +20,7 @@ pub enum Severity {
 }
 
 /// Where in its life an incident is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum IncidentStatus {
     /// Signals are outside their bands.
@@ -30,7 +30,7 @@ pub enum IncidentStatus {
 }
 
 /// How an incident ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Resolution {
     /// The signals that opened it came back inside the bands they had before.
@@ -44,7 +44,7 @@ pub enum Resolution {
 }
 
 /// What one of an incident's signals does now.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum SignalState {
     /// Outside its band.
@@ -58,7 +58,7 @@ pub enum SignalState {
 }
 
 /// One anomaly as its incident sees it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct IncidentSignal {
     /// The anomaly's id.
     pub anomaly: Arc<str>,
@@ -121,7 +121,7 @@ pub enum EvidenceKind {
 }
 
 /// One reason for or against a hypothesis.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Evidence {
     /// What it is about.
     pub kind: EvidenceKind,
@@ -134,7 +134,7 @@ pub struct Evidence {
 }
 
 /// A possible cause.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Hypothesis {
     /// From 1, by falling probability.
     pub rank: u32,
@@ -154,7 +154,7 @@ pub struct Hypothesis {
 }
 
 /// Anomalies of one scope that touch in time and topology, and what most likely caused them.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Incident {
     /// Stable identity: the anomaly that opened it and its scope.
     pub id: Arc<str>,

@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::{Seal, ShardId, Timestamp};
 
 /// One decision. `hash` is the SHA-256 of this record's JSON with `hash` empty; `previous` is that of the record before.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct LedgerRecord {
     /// Counts a scope's records, from 0.
     pub seq: u64,
@@ -34,7 +35,7 @@ pub struct LedgerRecord {
 }
 
 /// A fact, by the shard that said it and its number.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Cause {
     /// The shard.
     pub shard: ShardId,

@@ -5,6 +5,7 @@
 //! nor screens. Without its features it has no Kafka client, no object store and no SQL.
 
 pub mod assign;
+pub mod beside;
 pub mod keys;
 pub mod load;
 pub mod metrics;

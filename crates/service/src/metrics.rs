@@ -443,6 +443,32 @@ impl Planes {
     }
 }
 
+/// What planes have counted, over all of their shards, as a console shows it.
+#[must_use]
+pub fn stages(planes: &[(&'static str, &Arc<Metrics>)]) -> Vec<suture_console::Stage> {
+    let stage = |(name, metrics): &(&'static str, &Arc<Metrics>)| {
+        let shards = metrics.shards();
+        let live = shards.iter().filter(|(_, shard)| shard.phase() == Phase::Live).count();
+        let mut counts: std::collections::BTreeMap<String, f64> = std::collections::BTreeMap::new();
+        let mut add = |name: &str, value: u64| *counts.entry(name.to_owned()).or_default() += value as f64;
+        for (_, shard) in &shards {
+            add("records", shard.records.get());
+            add("bytes", shard.bytes.get());
+            add("outputs", shard.outputs.get());
+            add("dead_letters", shard.dead_letters.get());
+            for (name, value) in shard.counts().iter().filter(|(_, value)| *value > 0) {
+                add(name, *value);
+            }
+        }
+        suture_console::Stage {
+            name: (*name).to_owned(),
+            detail: format!("{live} of {} shards live", shards.len()),
+            counts,
+        }
+    };
+    planes.iter().map(stage).collect()
+}
+
 const TEXT: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 async fn metrics(State(planes): State<Planes>) -> impl IntoResponse {

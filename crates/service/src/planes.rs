@@ -11,7 +11,8 @@ use std::{
 use suture_codec::{Message, cdevents, records};
 use suture_config::Pipeline;
 use suture_engine::{
-    Decide, DecideCounters, DecideOut, ENGINE_VERSION, EngineError, Model, Observe, ObserveOut, RecordRef, Seal, Source,
+    Decide, DecideCounters, DecideOut, ENGINE_VERSION, EngineError, Model, Observe, ObserveOut, RecordRef, ScoreRow,
+    Seal, Source,
 };
 use suture_event::{Carried, Edge, Fact, FactBody, ShardId, Timestamp};
 use suture_log::{Batch, HeadersBuf, OutRecord};
@@ -140,7 +141,12 @@ pub struct ObserveFolds {
     pub model: Option<Arc<Model>>,
     /// Partitions of the facts topic, each of which gets every progress mark.
     pub fact_partitions: i32,
+    /// Who looks on at what series measure; nothing rests on it.
+    pub onlooker: Option<Onlooker>,
 }
+
+/// Takes what series measured, window by window. It must not wait: a shard's thread calls it.
+pub type Onlooker = Arc<dyn Fn(Vec<ScoreRow>) + Send + Sync>;
 
 impl Folds for ObserveFolds {
     fn create(&self, shard: &ShardId) -> Result<Box<dyn Fold>, FoldError> {
@@ -153,8 +159,12 @@ impl Folds for ObserveFolds {
         if let Some(model) = &self.model {
             observe = observe.with_model(model.clone()).map_err(error)?;
         }
+        if self.onlooker.is_some() {
+            observe = observe.with_scores();
+        }
         Ok(Box::new(ObserveFold {
             observe,
+            onlooker: self.onlooker.clone(),
             topics: self.topics.clone(),
             one: self
                 .pipeline
@@ -223,6 +233,7 @@ fn error(error: EngineError) -> FoldError {
 
 struct ObserveFold {
     observe: Observe,
+    onlooker: Option<Onlooker>,
     topics: Topics,
     /// The one scope, where the pipeline names none: all of its facts belong in one partition.
     one: Option<Arc<str>>,
@@ -319,6 +330,11 @@ impl ObserveFold {
     }
 
     fn say(&mut self, outputs: &mut Outputs) {
+        if let Some(onlooker) = &self.onlooker
+            && !self.out.scores.is_empty()
+        {
+            onlooker(std::mem::take(&mut self.out.scores));
+        }
         for alarm in self.out.suppressed.drain(..) {
             tracing::info!(
                 at = %alarm.at,

@@ -133,6 +133,8 @@ pub struct Planes {
     pub decide: Arc<Metrics>,
     /// Partitions to take without a group; empty to join it.
     pub assign: Vec<Assign>,
+    /// Who looks on at what series measure.
+    pub onlooker: Option<crate::planes::Onlooker>,
 }
 
 impl Planes {
@@ -248,6 +250,7 @@ impl Planes {
             topics: names,
             model: loaded.model.clone(),
             fact_partitions,
+            onlooker: self.onlooker.clone(),
         };
         Ok(self.plane(Arc::new(folds), options, &self.observe))
     }

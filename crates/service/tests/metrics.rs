@@ -103,6 +103,7 @@ async fn a_scrape_during_a_run_shows_what_happens() {
         observe: Arc::default(),
         decide: Arc::default(),
         assign: Vec::new(),
+        onlooker: None,
     };
     let seen = planes.seen(&loaded.pipeline, PlaneChoice::Both);
     let address = metrics::serve("127.0.0.1:0".parse().unwrap(), seen).await.unwrap();

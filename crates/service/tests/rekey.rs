@@ -47,6 +47,7 @@ fn planes(log: &MemoryLog, shutdown: &Shutdown, assign: &[&str]) -> Planes {
         observe: Arc::default(),
         decide: Arc::default(),
         assign: assign.iter().map(|text| text.parse().unwrap()).collect(),
+        onlooker: None,
     }
 }
 

@@ -1,6 +1,6 @@
 //! `suture demo`: what to play is asked for here, and what came of it is written.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
 
 use anyhow::Context as _;
 use suture_demo::{INTERRUPTED, Mode, Options, perform};
@@ -32,6 +32,13 @@ pub(crate) struct Args {
     /// Also write the screen as a picture, as it is two minutes after the first thing was healed.
     #[arg(long, value_name = "FILE.svg")]
     svg: Option<PathBuf>,
+    /// Show it in a browser: prints an address, slows the shop down to be watched, waits a while for you where an action needs
+    /// approval, and goes on showing what there was until told to end.
+    #[arg(long, value_name = "ADDRESS", num_args = 0..=1, default_missing_value = "127.0.0.1:0")]
+    web: Option<SocketAddr>,
+    /// Who may look on there, and what they may do. On the loopback a token is made and printed without it.
+    #[arg(long, value_name = "TOKENS.yaml", requires = "web")]
+    tokens: Option<PathBuf>,
 }
 
 /// Runs the demo and ends with its table.
@@ -64,11 +71,15 @@ impl Args {
             mode: match (self.json, self.plain) {
                 (true, _) => Mode::Quiet,
                 (_, true) => Mode::Plain,
+                // the browser has the picture, and the terminal the address
+                _ if self.web.is_some() => Mode::Plain,
                 _ => Mode::Auto,
             },
             speed: self.speed,
             learn: self.learn,
             picture: self.svg.is_some(),
+            web: self.web,
+            tokens: self.tokens.clone(),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 mod acl;
 mod check;
+mod console;
 mod demo;
 #[cfg(feature = "kafka")]
 mod execute;
@@ -43,6 +44,7 @@ enum Command {
     Run(run::Args),
     Replay(replay::Args),
     Explain(explain::Args),
+    Console(console::Args),
     Keys(keys::Args),
     Ledger(ledger::Args),
     #[command(flatten)]
@@ -75,6 +77,7 @@ fn main() -> ExitCode {
         Command::Run(args) => run::run(&args).map(ok),
         Command::Replay(args) => replay::replay(&args).map(ok),
         Command::Explain(args) => explain::explain(&args).map(ok),
+        Command::Console(args) => console::console(&args).map(ok),
         Command::Keys(args) => keys::keys(&args).map(ok),
         Command::Ledger(args) => ledger::ledger(&args),
         Command::People(word) => people::say(&word).map(ok),

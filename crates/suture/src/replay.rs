@@ -9,7 +9,7 @@ use anyhow::{Context, bail};
 use indicatif::{ProgressBar, ProgressStyle};
 use suture_codec::{ChangeFormat, TelemetryFormat};
 use suture_engine::{Decide, DecideOut, Headers, Observe, ObserveOut, RecordRef, Source, SourceKind};
-use suture_event::{ShardId, Timestamp};
+use suture_event::{FactBody, ShardId, Timestamp};
 
 use self::{
     lines::{Line, Lines},
@@ -117,6 +117,10 @@ impl Replay {
         }
         let mut decide = Decide::new(pipeline.clone(), loaded.edges.clone());
         decide.explain();
+        let mut report = Report::create(&args.out, args.scores, args.facts)?;
+        for edge in &loaded.edges {
+            report.graph(&FactBody::Edge(edge.clone()))?;
+        }
         Ok(Self {
             telemetry,
             changes: Observe::new(pipeline, roster[1].clone(), deploys)?,
@@ -124,7 +128,7 @@ impl Replay {
             decide,
             observed: ObserveOut::default(),
             decided: DecideOut::default(),
-            report: Report::create(&args.out, args.scores, args.facts)?,
+            report,
             batch: args.batch,
             explain: args.explain,
         })

@@ -3,10 +3,11 @@
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::Context;
+use suture_console::{Bounds, Door, Said, Store, access::Role};
 use suture_runtime::{Metrics, Shutdown, SystemClock};
 use suture_service::{
     assign::Assign,
-    load, metrics,
+    beside, load, metrics,
     run::{PlaneChoice, Planes, connect, connect_rekey, listen_for_signals, prepare},
 };
 
@@ -37,6 +38,16 @@ pub(crate) struct Args {
     /// Serve /metrics, /healthz and /readyz here, such as `127.0.0.1:9464`. Absent: nowhere.
     #[arg(long, value_name = "ADDRESS", env = "SUTURE_METRICS")]
     metrics: Option<SocketAddr>,
+    /// Serve the console and its API here, such as `127.0.0.1:8080`. Absent: nowhere.
+    #[arg(long, value_name = "ADDRESS", env = "SUTURE_HTTP")]
+    http: Option<SocketAddr>,
+    /// Who may use it and what they may do: a list of `{who: NAME, role: viewer|operator|approver|admin, sha256: HEX, key: FILE.key}`.
+    /// Without it, and on the loopback alone, a token that may look is made and logged.
+    #[arg(long, value_name = "TOKENS.yaml", env = "SUTURE_TOKENS", requires = "http")]
+    tokens: Option<PathBuf>,
+    /// Other bounds of the console than the usual: how much is kept, what requests are held to, what it may be called.
+    #[arg(long, value_name = "BOUNDS.yaml", requires = "http")]
+    bounds: Option<PathBuf>,
 }
 
 /// Which planes a process runs.
@@ -85,7 +96,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
             // nothing has been begun that there is to finish, and a broker that is not there answers late
             () = asked(&shutdown) => return Ok(()),
         }
-        let planes = Planes {
+        let mut planes = Planes {
             log,
             rekey_log: connect_rekey(&loaded.pipeline)?,
             clock: Arc::new(SystemClock::default()),
@@ -94,9 +105,13 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
             observe: Arc::new(Metrics::default()),
             decide: Arc::new(Metrics::default()),
             assign: args.assign.clone(),
+            onlooker: None,
         };
         if let Some(address) = args.metrics {
             metrics::serve(address, planes.seen(&loaded.pipeline, plane)).await?;
+        }
+        if args.http.is_some() {
+            console(args, &loaded, &mut planes, plane).await?;
         }
         planes.run(&loaded, plane).await
     });
@@ -110,4 +125,32 @@ async fn asked(shutdown: &Shutdown) {
     while !shutdown.is_requested() {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
+}
+
+/// Serves the console beside the planes, from now on.
+async fn console(args: &Args, loaded: &load::Loaded, planes: &mut Planes, which: PlaneChoice) -> anyhow::Result<()> {
+    let Some(listen) = args.http else { return Ok(()) };
+    let tokens = args.tokens.as_deref();
+    let bounds = Bounds::read(args.bounds.as_deref())?;
+    let door = Door::new(listen, tokens, bounds.http, "whoever started it", Role::Viewer)?;
+    let pipeline = &loaded.pipeline;
+    let store = Arc::new(Store::new(bounds.kept, beside::setting(pipeline)));
+    let desk = beside::Desk::open(planes.log.as_ref(), pipeline, &door, tokens, planes.clock.clone())?;
+    let onto = store.clone();
+    planes.onlooker = Some(Arc::new(move |rows| onto.take(rows.into_iter().map(Said::Score))));
+    let seen = planes.seen(pipeline, which).planes;
+    let _follows = beside::follow(
+        planes.log.clone(),
+        pipeline.clone(),
+        loaded.edges.clone(),
+        store.clone(),
+        (planes.clock.clone(), planes.shutdown.clone()),
+        move |store| {
+            let planes: Vec<_> = seen.iter().map(|(name, metrics)| (*name, metrics)).collect();
+            store.set_stages(metrics::stages(&planes));
+        },
+    )?;
+    let (url, _) = door.serve(store, Ok(Arc::new(desk)), std::future::pending()).await?;
+    tracing::info!(url, "serving the console");
+    Ok(())
 }

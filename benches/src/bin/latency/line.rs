@@ -170,6 +170,7 @@ pub(crate) fn measure(brokers: &str, args: &Args) -> anyhow::Result<Times> {
         observe: Arc::clone(&observe),
         decide: Arc::clone(&decide),
         assign: Vec::new(),
+        onlooker: None,
     };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)

@@ -219,6 +219,7 @@ fn child(pipeline: &Path) -> anyhow::Result<()> {
             observe: Arc::default(),
             decide: Arc::default(),
             assign: Vec::new(),
+            onlooker: None,
         };
         planes.run(&loaded, PlaneChoice::Observe).await
     })

@@ -105,6 +105,7 @@ fn main() -> anyhow::Result<()> {
         observe: Arc::clone(&observe),
         decide: Arc::clone(&decide),
         assign: Vec::new(),
+        onlooker: None,
     };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)

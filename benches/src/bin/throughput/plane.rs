@@ -69,6 +69,7 @@ pub(crate) fn measure(
         observe: Arc::clone(&metrics),
         decide: Arc::default(),
         assign: Vec::new(),
+        onlooker: None,
     };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)

@@ -48,6 +48,8 @@ pub(crate) struct Report {
     rejected: Out,
     suppressed: Out,
     facts: Option<Out>,
+    changes: Out,
+    graph: Out,
     refused: BTreeMap<PathBuf, u64>,
 }
 
@@ -100,6 +102,8 @@ impl Report {
             rejected: Out::create(folder, "rejected.ndjson")?,
             suppressed: Out::create(folder, "suppressed.ndjson")?,
             facts: facts.then(|| Out::create(folder, "facts.ndjson")).transpose()?,
+            changes: Out::create(folder, "changes.ndjson")?,
+            graph: Out::create(folder, "graph.ndjson")?,
             refused: BTreeMap::new(),
         })
     }
@@ -136,8 +140,11 @@ impl Report {
         if let Some(facts) = &mut self.facts {
             facts.write(fact)?;
         }
-        let FactBody::Anomaly(anomaly) = &fact.body else {
-            return Ok(());
+        let anomaly = match &fact.body {
+            FactBody::Anomaly(anomaly) => anomaly,
+            FactBody::Change(change) => return self.changes.write(change),
+            FactBody::Edge(_) | FactBody::Watched(_) => return self.graph(&fact.body),
+            _ => return Ok(()),
         };
         if anomaly.phase == AnomalyPhase::Opened {
             self.by_id.insert(anomaly.id.clone(), self.anomalies.len());
@@ -159,6 +166,11 @@ impl Report {
             line.ended = anomaly.end;
         }
         Ok(())
+    }
+
+    /// A service that is watched, or who calls whom.
+    pub(crate) fn graph(&mut self, body: &FactBody) -> anyhow::Result<()> {
+        self.graph.write(body)
     }
 
     pub(crate) fn decided(&mut self, decided: &mut DecideOut) -> anyhow::Result<()> {
@@ -195,6 +207,8 @@ impl Report {
         if let Some(facts) = self.facts {
             facts.finish()?;
         }
+        self.changes.finish()?;
+        self.graph.finish()?;
         self.ledger.finish()?;
         self.verdicts.finish()?;
         Ok(Summary {
