@@ -9,7 +9,7 @@ use suture_event::{ActionRequest, Cause, Change, Command, Incident, LedgerRecord
 use crate::{
     Error, Options,
     ledger::Turn,
-    select::{self, Globs},
+    select::{self, Globs, Tiers},
     state::{Changes, State, Timer},
 };
 
@@ -95,6 +95,8 @@ pub struct Remediator {
     pub(crate) globs: Vec<Globs>,
     #[serde(skip)]
     pub(crate) two_people: globset::GlobSet,
+    #[serde(skip)]
+    pub(crate) tiers: Tiers,
 }
 
 /// What is kept of a scope that is put away: some hundred bytes, and what its budgets still count.
@@ -140,12 +142,14 @@ impl Remediator {
         }
         let globs = options.playbooks.iter().map(Globs::of).collect();
         let two_people = select::set(&options.two_people);
+        let tiers = Tiers::of(&options);
         Ok(Self {
             options,
             scope,
             state: State::default(),
             globs,
             two_people,
+            tiers,
         })
     }
 

@@ -10,6 +10,7 @@ mod keys;
 mod ledger;
 mod logs;
 mod people;
+mod playbook;
 mod plot;
 #[cfg(feature = "history")]
 mod query;
@@ -45,6 +46,7 @@ enum Command {
     Explain(explain::Args),
     Keys(keys::Args),
     Ledger(ledger::Args),
+    Playbook(playbook::Args),
     #[command(flatten)]
     People(people::Word),
     Train(train::Args),
@@ -77,6 +79,7 @@ fn main() -> ExitCode {
         Command::Explain(args) => explain::explain(&args).map(ok),
         Command::Keys(args) => keys::keys(&args).map(ok),
         Command::Ledger(args) => ledger::ledger(&args),
+        Command::Playbook(args) => playbook::playbook(&args),
         Command::People(word) => people::say(&word).map(ok),
         Command::Train(args) => train::train(&args).map(ok),
         Command::Plot(args) => plot::plot(&args).map(ok),
