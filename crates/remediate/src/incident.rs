@@ -182,7 +182,14 @@ impl Remediator {
         let Some(playbook) = self.options.playbooks.get(chosen.index) else {
             return;
         };
-        let standing = ladder::climb(&self.options, playbook, &case.brief, &chosen.target, &self.state);
+        let standing = ladder::climb(
+            &self.options,
+            &self.tiers,
+            playbook,
+            &case.brief,
+            &chosen.target,
+            &self.state,
+        );
         let name: Arc<str> = playbook.name.as_str().into();
         let wait = self.must_wait(case, &chosen, standing.rung, turn.at);
         let decision = Decision {

@@ -9,7 +9,7 @@ use suture_event::{ActionStep, Reversibility, Rung, Span, Verb, parameter_flaws}
 use suture_permit::Keyring;
 
 use crate::{
-    Playbook, Problem,
+    Playbook, Problem, TrustOptions,
     template::{self, Flaw, PLACEHOLDERS},
 };
 
@@ -36,6 +36,10 @@ pub struct Options {
     pub tiers: Vec<Tier>,
     /// The tier of services that `tiers` does not name.
     pub other_tier: u8,
+    /// What playbooks must have earned on services of a tier before they do more than advise there, by what the ledger says of
+    /// them. Absent: nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trust: Option<TrustOptions>,
     /// Services, as globs, for which two people must approve.
     pub two_people: Vec<String>,
     /// The executor that permits are for, by the name it was started with; a playbook may name another.
@@ -50,6 +54,9 @@ pub struct Options {
     /// What to do about which diagnosis; the first that fits is used.
     pub playbooks: Vec<Playbook>,
 }
+
+/// The tier of services that are named nowhere, by default.
+pub(crate) const OTHER_TIER: u8 = 2;
 
 /// Services that matter alike.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -113,7 +120,8 @@ impl Default for Options {
             budget: Budgets::default(),
             concurrent: 3,
             tiers: Vec::new(),
-            other_tier: 2,
+            other_tier: OTHER_TIER,
+            trust: None,
             two_people: Vec::new(),
             executor: "suture-execute".to_owned(),
             commands_within: Span::from_mins(15),
@@ -168,6 +176,9 @@ impl Options {
         longer_than_nothing(&mut problems, "commands_within", self.commands_within);
         for (index, tier) in self.tiers.iter().enumerate() {
             globs(&mut problems, &format!("tiers[{index}].services"), &tier.services);
+        }
+        if let Some(trust) = &self.trust {
+            trust.validate(&mut problems);
         }
         globs(&mut problems, "two_people", &self.two_people);
         if self.executor.trim().is_empty() {

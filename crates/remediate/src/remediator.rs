@@ -7,7 +7,7 @@ use serde_json::Value;
 use suture_event::{ActionRequest, Cause, Change, Command, Incident, LedgerRecord, Outcome, Span, Timestamp};
 
 use crate::{
-    Error, Options,
+    Error, Options, Trust,
     ledger::Turn,
     select::{self, Globs, Tiers},
     state::{Changes, State, Timer},
@@ -207,6 +207,12 @@ impl Remediator {
         &self.scope
     }
 
+    /// What playbooks have earned here: the same as a fold over the ledger gives.
+    #[must_use]
+    pub fn trust(&self) -> &Trust {
+        &self.state.trust
+    }
+
     /// When the next timer is due, if any. Time inputs before that change nothing.
     #[must_use]
     pub fn next_due(&self) -> Option<Timestamp> {
@@ -270,6 +276,7 @@ impl Remediator {
     }
 
     pub(crate) fn record(&mut self, kind: &str, body: Value, turn: &mut Turn) {
+        self.state.trust.take(kind, &body);
         self.state.chain.write(&self.scope, kind, body, turn);
     }
 

@@ -8,7 +8,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 use suture_event::{ActionRequest, Change, Freezes, HypothesisKind, Rung, Severity, SignalKind, Span, Timestamp};
 
-use crate::{Budget, Limit, OnFailure, ledger::Chain, precedents::Precedents};
+use crate::{Budget, Limit, OnFailure, Trust, ledger::Chain, precedents::Precedents};
 
 /// Everything between two inputs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -41,6 +41,9 @@ pub(crate) struct State {
     pub(crate) changes: Changes,
     #[serde(default, skip_serializing_if = "Precedents::is_empty")]
     pub(crate) precedents: Precedents,
+    /// What playbooks have earned here.
+    #[serde(default, skip_serializing_if = "Trust::is_empty")]
+    pub(crate) trust: Trust,
 }
 
 impl Default for State {
@@ -62,6 +65,7 @@ impl Default for State {
             full: false,
             changes: Changes::default(),
             precedents: Precedents::default(),
+            trust: Trust::default(),
         }
     }
 }
