@@ -35,6 +35,7 @@ pub struct Options {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub tiers: Vec<Tier>,
     /// The tier of services that `tiers` does not name.
+    #[serde(skip_serializing_if = "is_other_tier")]
     pub other_tier: u8,
     /// What playbooks must have earned on services of a tier before they do more than advise there, by what the ledger says of
     /// them. Absent: nothing.
@@ -57,6 +58,11 @@ pub struct Options {
 
 /// The tier of services that are named nowhere, by default.
 pub(crate) const OTHER_TIER: u8 = 2;
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde passes a reference
+fn is_other_tier(tier: &u8) -> bool {
+    *tier == OTHER_TIER
+}
 
 /// Services that matter alike.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
