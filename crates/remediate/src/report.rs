@@ -146,7 +146,7 @@ fn median(mut values: Vec<f64>) -> Option<f64> {
     values.sort_by(f64::total_cmp);
     let middle = values.len() / 2;
     let upper = *values.get(middle)?;
-    let lower = if values.len() % 2 == 0 {
+    let lower = if values.len().is_multiple_of(2) {
         values.get(middle.checked_sub(1)?)?
     } else {
         &upper
