@@ -18,6 +18,7 @@ mod instances;
 mod kafka;
 mod meaning;
 mod pipeline;
+mod playbooks;
 mod problem;
 mod read;
 mod reference;
@@ -39,6 +40,7 @@ pub use meaning::{SqlCheck, SqlProblem, SqlUse, Unchecked};
 pub use pipeline::{
     AtSeries, ChangeSource, Clock, LabelEdge, Limits, Pipeline, Scope, ServiceEdge, TelemetrySource, Topology,
 };
+pub use playbooks::{Linted, lint};
 pub use problem::{Level, Look, Problem, Problems};
 pub use read::{Checked, decode};
 pub use reference::reference;

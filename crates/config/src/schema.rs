@@ -7,7 +7,12 @@ use crate::Pipeline;
 /// The JSON Schema (draft 2020-12) of the pipeline file: what editors complete from. Descriptions are those of the types.
 #[must_use]
 pub fn schema() -> Json {
-    let mut schema = schemars::schema_for!(Pipeline).to_value();
+    of::<Pipeline>()
+}
+
+/// The same of any part of one.
+pub(crate) fn of<T: schemars::JsonSchema>() -> Json {
+    let mut schema = schemars::schema_for!(T).to_value();
     unwrap_lines(&mut schema);
     schema
 }

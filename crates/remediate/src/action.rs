@@ -118,7 +118,11 @@ impl Remediator {
     }
 
     fn say(&mut self, request: ActionRequest, turn: &mut Turn) {
-        self.record(kind::ACTION_REQUESTED, json!({"request": request}), turn);
+        let mut body = json!({"request": request});
+        if let Some(body) = body.as_object_mut().filter(|_| !self.options.tiers.is_empty()) {
+            body.insert("tier".to_owned(), self.tiers.tier(Some(&request.target)).into());
+        }
+        self.record(kind::ACTION_REQUESTED, body, turn);
         turn.out.push(Output::Request(request));
     }
 

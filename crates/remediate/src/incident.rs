@@ -10,7 +10,7 @@ use crate::{
     ladder::{self, Standing},
     ledger::Turn,
     select::{self, Chosen, word},
-    state::{Brief, Case, Decision, Ending, First, Stage, Wait},
+    state::{Brief, Case, Decision, Ending, First, Stage, Stop, Wait},
 };
 
 impl Remediator {
@@ -95,6 +95,9 @@ impl Remediator {
         }
         case.resolved = true;
         let brief = &case.brief;
+        if let Some(first) = brief.first.as_ref().filter(|_| case.stopped != Some(Stop::Labelled)) {
+            self.state.precedents.count(&first.class, first.service.as_ref());
+        }
         let body = json!({
             "incident": id, "opening": brief.opening, "recovered": brief.recovered, "not_back": brief.not_back,
         });
@@ -147,10 +150,17 @@ impl Remediator {
         }
         let (budgets, cooldowns) = self.longest_memory();
         self.state.history.prune(turn.at, budgets, cooldowns);
-        let changes = &self.state.changes;
         let first = case.brief.first.clone();
         let (candidates, chosen) = match &first {
-            Some(first) => select::choose(&self.options, &self.globs, case, first, &self.scope, changes),
+            Some(first) => select::choose(
+                &self.options,
+                &self.globs,
+                &self.tiers,
+                case,
+                first,
+                &self.scope,
+                &self.state,
+            ),
             None => (Vec::new(), None),
         };
         let Some(chosen) = chosen else {
@@ -172,7 +182,14 @@ impl Remediator {
         let Some(playbook) = self.options.playbooks.get(chosen.index) else {
             return;
         };
-        let standing = ladder::climb(&self.options, playbook, &case.brief, &chosen.target, &self.state);
+        let standing = ladder::climb(
+            &self.options,
+            &self.tiers,
+            playbook,
+            &case.brief,
+            &chosen.target,
+            &self.state,
+        );
         let name: Arc<str> = playbook.name.as_str().into();
         let wait = self.must_wait(case, &chosen, standing.rung, turn.at);
         let decision = Decision {
@@ -375,6 +392,11 @@ impl Brief {
                 })
                 .collect(),
             kinds: opening.iter().map(|signal| signal.kind).collect::<BTreeSet<_>>(),
+            metrics: opening
+                .iter()
+                .take(Self::METRICS)
+                .map(|signal| Arc::clone(&signal.metric))
+                .collect(),
         }
     }
 }

@@ -5,7 +5,8 @@ use serde::{Deserialize, Serialize};
 use suture_event::{Rung, Timestamp, Verb};
 
 use crate::{
-    Budget, Options, Playbook,
+    Budget, Options, Playbook, Tiers,
+    options::OTHER_TIER,
     state::{Brief, Past, State},
 };
 
@@ -27,6 +28,8 @@ pub enum Limit {
     Probability,
     /// The same playbook acted on the same change for another incident.
     Repeated,
+    /// The playbook has not earned more.
+    Trust,
     /// A budget is spent.
     Budget,
     /// The scope is frozen.
@@ -52,7 +55,14 @@ pub(crate) struct Standing {
 }
 
 /// The least of what every limit leaves.
-pub(crate) fn climb(options: &Options, playbook: &Playbook, brief: &Brief, target: &str, state: &State) -> Standing {
+pub(crate) fn climb(
+    options: &Options,
+    tiers: &Tiers,
+    playbook: &Playbook,
+    brief: &Brief,
+    target: &str,
+    state: &State,
+) -> Standing {
     let mut limited_by = Vec::new();
     let mut cap = |limit, rung, why: String| limited_by.push(LimitedBy { limit, rung, why });
     if options.mode < Rung::Autonomous {
@@ -112,6 +122,23 @@ pub(crate) fn climb(options: &Options, playbook: &Playbook, brief: &Brief, targe
             past.action, past.incident
         );
         cap(Limit::Repeated, Rung::Advise, why);
+    }
+    if let Some(trust) = &options.trust {
+        let tier = if options.tiers.is_empty() {
+            OTHER_TIER
+        } else {
+            tiers.tier(Some(target))
+        };
+        let earned = trust.judge(&state.trust.of(&playbook.name, action, tier));
+        if earned.rung < Rung::Autonomous {
+            let (level, of, is) = if earned.rung == Rung::Advise {
+                (trust.supervised, "supervised", earned.all)
+            } else {
+                (trust.autonomous, "autonomous", earned.done)
+            };
+            let why = format!("on services of tier {tier} it has earned {is:.2}, and {of} asks for {level}");
+            cap(Limit::Trust, earned.rung, why);
+        }
     }
     if let Some(by) = state.frozen_by() {
         cap(Limit::Freeze, Rung::Advise, format!("{by} froze the scope"));

@@ -26,7 +26,7 @@ pub mod kind {
     pub const NO_PLAYBOOK: &str = "no_playbook";
     /// A playbook was chosen and must wait: `incident`, `playbook`, `target`, `why`, `until` where that is known.
     pub const ACTION_HELD: &str = "action_held";
-    /// A request was published: `request`, in full.
+    /// A request was published: `request`, in full, and the `tier` of its target where the pipeline names tiers.
     pub const ACTION_REQUESTED: &str = "action_requested";
     /// A human let a supervised request go ahead: `action`, `by`, `reason`, `key` where it was signed, `still` (people) where more
     /// must; then `action_requested` once more.

@@ -9,7 +9,7 @@
 //! # The ladder
 //! The rung of an action is the least of: the pipeline's [`Options::mode`]; what the playbook asks; `supervised` where
 //! nothing undoes the action; `advise` where the playbook's safety case is incomplete, the hypothesis is not probable
-//! enough, a budget is spent or the scope is frozen.
+//! enough, a budget is spent or the scope is frozen; and what the playbook has earned, where [`Options::trust`] asks for that.
 //!
 //! - `advise`: a request is published that executors leave alone.
 //! - `supervised`: a request is published and waits. When a named human approves it, it is published again under the
@@ -32,15 +32,23 @@ mod ladder;
 mod ledger;
 mod options;
 mod playbook;
+mod precedents;
 mod remediator;
+mod report;
+mod safety;
 mod select;
 mod state;
 mod template;
+mod trust;
 
 pub use error::{Error, Problem};
 pub use ladder::{Limit, LimitedBy};
 pub use ledger::kind;
-pub use options::{Bounds, Budget, Budgets, Options};
+pub use options::{Bounds, Budget, Budgets, Options, Tier};
 pub use playbook::{Limits, Match, OnFailure, Playbook, Safety};
 pub use remediator::{Input, Output, PutAway, Remediator};
+pub use report::{Report, Week};
+pub use safety::Gap;
+pub use select::Tiers;
 pub use template::PLACEHOLDERS;
+pub use trust::{Earned, Evidence, Trust, TrustOptions, Trustee};

@@ -9,7 +9,7 @@ use suture_event::{ActionStep, Reversibility, Rung, Span, Verb, parameter_flaws}
 use suture_permit::Keyring;
 
 use crate::{
-    Playbook, Problem,
+    Playbook, Problem, TrustOptions,
     template::{self, Flaw, PLACEHOLDERS},
 };
 
@@ -31,6 +31,16 @@ pub struct Options {
     pub budget: Budgets,
     /// How many actions may be under way in the scope at once.
     pub concurrent: u32,
+    /// How much services matter: 0 is what matters most. The first that names a service counts.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tiers: Vec<Tier>,
+    /// The tier of services that `tiers` does not name.
+    #[serde(skip_serializing_if = "is_other_tier")]
+    pub other_tier: u8,
+    /// What playbooks must have earned on services of a tier before they do more than advise there, by what the ledger says of
+    /// them. Absent: nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trust: Option<TrustOptions>,
     /// Services, as globs, for which two people must approve.
     pub two_people: Vec<String>,
     /// The executor that permits are for, by the name it was started with; a playbook may name another.
@@ -44,6 +54,24 @@ pub struct Options {
     pub bounds: Bounds,
     /// What to do about which diagnosis; the first that fits is used.
     pub playbooks: Vec<Playbook>,
+}
+
+/// The tier of services that are named nowhere, by default.
+pub(crate) const OTHER_TIER: u8 = 2;
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde passes a reference
+fn is_other_tier(tier: &u8) -> bool {
+    *tier == OTHER_TIER
+}
+
+/// Services that matter alike.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Tier {
+    /// Which: 0 is what matters most.
+    pub tier: u8,
+    /// The services, as globs.
+    pub services: Vec<String>,
 }
 
 /// A number of actions in a sliding span of time.
@@ -97,6 +125,9 @@ impl Default for Options {
             outcome_grace: Span::from_secs(30),
             budget: Budgets::default(),
             concurrent: 3,
+            tiers: Vec::new(),
+            other_tier: OTHER_TIER,
+            trust: None,
             two_people: Vec::new(),
             executor: "suture-execute".to_owned(),
             commands_within: Span::from_mins(15),
@@ -149,6 +180,12 @@ impl Options {
         budget(&mut problems, "budget.scope", self.budget.scope);
         budget(&mut problems, "budget.pipeline", self.budget.pipeline);
         longer_than_nothing(&mut problems, "commands_within", self.commands_within);
+        for (index, tier) in self.tiers.iter().enumerate() {
+            globs(&mut problems, &format!("tiers[{index}].services"), &tier.services);
+        }
+        if let Some(trust) = &self.trust {
+            trust.validate(&mut problems);
+        }
         globs(&mut problems, "two_people", &self.two_people);
         if self.executor.trim().is_empty() {
             let help = "write the name that `suture execute --name` has; `suture-execute` is the default of both";
@@ -203,33 +240,47 @@ impl Options {
     pub fn warnings(&self) -> Vec<Problem> {
         let mut warnings = Vec::new();
         for (index, playbook) in self.playbooks.iter().enumerate().filter(|(_, p)| p.rung > Rung::Advise) {
-            let missing = playbook.missing_from_safety_case();
-            if !missing.is_empty() {
+            let gaps = playbook.gaps();
+            if !gaps.is_empty() {
+                let mut lacks: Vec<String> = Vec::new();
+                for gap in gaps {
+                    let what = if gap.placeholder { "a placeholder in" } else { "no" };
+                    lacks.push(format!("{what} {}", gap.field));
+                }
+                lacks.dedup();
                 warnings.push(Problem::new(
                     format!("playbooks[{index}].safety"),
                     format!(
-                        "the safety case is incomplete, so the playbook can only advise: no {}",
-                        missing.join(", no ")
+                        "the safety case is incomplete, so the playbook can only advise: {}",
+                        lacks.join(", ")
                     ),
-                    "fill these in, or write `rung: advise`",
+                    "fill these in, or write `rung: advise`; `suture playbook lint` says of each what belongs there",
                 ));
             }
-            let verb = Verb::of(&playbook.action.action);
-            warnings.extend(undoes_nothing(index, playbook, verb));
-            if let Some(warning) = asks_too_much(index, playbook, verb) {
-                warnings.push(warning);
-            } else if playbook.rung == Rung::Autonomous
-                && playbook.undo().is_none()
-                && !verb.is_some_and(|verb| verb.leaves_nothing)
-            {
-                warnings.push(Problem::new(
-                    format!("playbooks[{index}].rung"),
-                    "asks for autonomous, but nothing undoes the action, so it is supervised at most",
-                    "give a `reversal`, or write `rung: supervised`",
-                ));
-            }
+            let others = playbook.lint().into_iter().filter(|problem| {
+                let path = problem.path.as_str();
+                ["reversal.action", "action.action", "rung"].contains(&path)
+            });
+            warnings.extend(others.map(|problem| Problem {
+                path: format!("playbooks[{index}].{}", problem.path),
+                ..problem
+            }));
         }
         warnings
+    }
+
+    /// Everything that keeps playbooks from doing what they are for, whatever rung they ask for; paths as in
+    /// [`Self::validate`].
+    #[must_use]
+    pub fn lint(&self) -> Vec<Problem> {
+        let all = self.playbooks.iter().enumerate();
+        all.flat_map(|(index, playbook)| {
+            playbook.lint().into_iter().map(move |problem| Problem {
+                path: format!("playbooks[{index}].{}", problem.path),
+                ..problem
+            })
+        })
+        .collect()
     }
 
     fn validate_playbook(&self, path: &str, playbook: &Playbook, problems: &mut Vec<Problem>) {
@@ -239,6 +290,7 @@ impl Options {
         let matches = &playbook.matches;
         for (field, globs) in [
             ("class", &matches.class),
+            ("metric", &matches.metric),
             ("service", &matches.service),
             ("except_service", &matches.except_service),
         ] {
@@ -329,7 +381,7 @@ fn globs(problems: &mut Vec<Problem>, path: &str, globs: &[String]) {
 }
 
 /// What a playbook asks for that its verb's class does not give.
-fn asks_too_much(index: usize, playbook: &Playbook, verb: Option<&Verb>) -> Option<Problem> {
+pub(crate) fn asks_too_much(playbook: &Playbook, verb: Option<&Verb>) -> Option<Problem> {
     let name = &playbook.action.action;
     let Some(verb) = verb else {
         let help = nearest_verb(name).map_or_else(
@@ -337,16 +389,16 @@ fn asks_too_much(index: usize, playbook: &Playbook, verb: Option<&Verb>) -> Opti
             |known| format!("did you mean {known}?"),
         );
         let message = format!("{name:?} is no verb that is known, so the playbook can only advise");
-        return Some(Problem::new(format!("playbooks[{index}].action.action"), message, help));
+        return Some(Problem::new("action.action", message, help));
     };
     (playbook.rung > verb.class.highest()).then(|| {
         let message = format!("asks for autonomous, but {name} {}", verb.class.words());
-        Problem::new(format!("playbooks[{index}].rung"), message, "write `rung: supervised`")
+        Problem::new("rung", message, "write `rung: supervised`")
     })
 }
 
 /// A reversal that is no verb which undoes the action; where the action is no verb, nothing can.
-fn undoes_nothing(index: usize, playbook: &Playbook, verb: Option<&Verb>) -> Option<Problem> {
+pub(crate) fn undoes_nothing(playbook: &Playbook, verb: Option<&Verb>) -> Option<Problem> {
     let (verb, reversal) = (verb?, playbook.reversal.as_ref()?);
     if playbook.undo().is_some() {
         return None;
@@ -362,11 +414,7 @@ fn undoes_nothing(index: usize, playbook: &Playbook, verb: Option<&Verb>) -> Opt
         [] => format!("leave `reversal` out: nothing undoes {}", verb.name),
         undo => format!("write {}", undo.join(" or ")),
     };
-    Some(Problem::new(
-        format!("playbooks[{index}].reversal.action"),
-        message,
-        help,
-    ))
+    Some(Problem::new("reversal.action", message, help))
 }
 
 fn nearest_verb(name: &str) -> Option<&'static str> {

@@ -72,9 +72,24 @@ pub struct Match {
     pub probability: f64,
     /// Kinds of signal: at least one of those that opened the incident must be of one. None given: any.
     pub signals: Vec<SignalKind>,
+    /// Metrics, as globs: that of at least one signal that opened the incident must fit. None given: any.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub metric: Vec<String>,
+    /// Tiers of the hypothesis's service, as `remediate.tiers` has them: it must be of one. None given: any.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tier: Vec<u8>,
+    /// So many earlier incidents of the scope must have ended with the same class on the same service. 0: it may be the first
+    /// of its sort. Those that a human called no incident are not counted.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub precedents: u32,
 }
 
-/// The safety case. Each field must be filled in for the playbook to do more than advise.
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde passes a reference
+fn is_zero(n: &u32) -> bool {
+    *n == 0
+}
+
+/// The safety case. Each field must be filled in, with more than a placeholder, for the playbook to do more than advise.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Safety {
@@ -169,27 +184,5 @@ impl Playbook {
         let verb = Verb::of(&self.action.action)?;
         let undoes = |step: &&ActionStep| Verb::of(&step.action).is_some_and(|undo| undo.undoes(verb));
         self.reversal.as_ref().filter(undoes)
-    }
-
-    /// The fields that the safety case still lacks, as they are called in the file; empty where it is complete.
-    #[must_use]
-    pub fn missing_from_safety_case(&self) -> Vec<&'static str> {
-        let blank = |text: &str| text.trim().is_empty();
-        let all_blank = |texts: &[String]| texts.iter().all(|text| blank(text));
-        [
-            ("owner", blank(&self.owner)),
-            ("safety.trigger", blank(&self.safety.trigger)),
-            ("safety.false_positives", all_blank(&self.safety.false_positives)),
-            ("safety.blast_radius", blank(&self.safety.blast_radius)),
-            (
-                "safety.reversal_time",
-                self.undo().is_some() && self.safety.reversal_time.is_none(),
-            ),
-            ("safety.budget", self.safety.budget.is_none()),
-            ("safety.telemetry", all_blank(&self.safety.telemetry)),
-        ]
-        .into_iter()
-        .filter_map(|(name, missing)| missing.then_some(name))
-        .collect()
     }
 }

@@ -7,9 +7,9 @@ use serde_json::Value;
 use suture_event::{ActionRequest, Cause, Change, Command, Incident, LedgerRecord, Outcome, Span, Timestamp};
 
 use crate::{
-    Error, Options,
+    Error, Options, Trust,
     ledger::Turn,
-    select::{self, Globs},
+    select::{self, Globs, Tiers},
     state::{Changes, State, Timer},
 };
 
@@ -95,6 +95,8 @@ pub struct Remediator {
     pub(crate) globs: Vec<Globs>,
     #[serde(skip)]
     pub(crate) two_people: globset::GlobSet,
+    #[serde(skip)]
+    pub(crate) tiers: Tiers,
 }
 
 /// What is kept of a scope that is put away: some hundred bytes, and what its budgets still count.
@@ -140,12 +142,14 @@ impl Remediator {
         }
         let globs = options.playbooks.iter().map(Globs::of).collect();
         let two_people = select::set(&options.two_people);
+        let tiers = Tiers::of(&options);
         Ok(Self {
             options,
             scope,
             state: State::default(),
             globs,
             two_people,
+            tiers,
         })
     }
 
@@ -201,6 +205,12 @@ impl Remediator {
     #[must_use]
     pub fn scope(&self) -> &Arc<str> {
         &self.scope
+    }
+
+    /// What playbooks have earned here: the same as a fold over the ledger gives.
+    #[must_use]
+    pub fn trust(&self) -> &Trust {
+        &self.state.trust
     }
 
     /// When the next timer is due, if any. Time inputs before that change nothing.
@@ -266,6 +276,7 @@ impl Remediator {
     }
 
     pub(crate) fn record(&mut self, kind: &str, body: Value, turn: &mut Turn) {
+        self.state.trust.take(kind, &body);
         self.state.chain.write(&self.scope, kind, body, turn);
     }
 

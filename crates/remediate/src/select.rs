@@ -8,7 +8,7 @@ use suture_event::{ActionStep, Shape, parameter_flaws};
 
 use crate::{
     Options, Playbook,
-    state::{Brief, Case, Changes, First},
+    state::{Brief, Case, Changes, First, State},
     template::{self, Values},
 };
 
@@ -16,8 +16,35 @@ use crate::{
 #[derive(Debug, Clone)]
 pub(crate) struct Globs {
     class: Option<GlobSet>,
+    metric: Option<GlobSet>,
     service: Option<GlobSet>,
     except_service: Option<GlobSet>,
+}
+
+/// How much services matter, compiled.
+#[derive(Debug, Clone)]
+pub struct Tiers {
+    named: Vec<(u8, GlobSet)>,
+    other: u8,
+}
+
+impl Tiers {
+    /// Those of a pipeline.
+    #[must_use]
+    pub fn of(options: &Options) -> Self {
+        let named = options.tiers.iter().map(|tier| (tier.tier, set(&tier.services)));
+        Self {
+            named: named.collect(),
+            other: options.other_tier,
+        }
+    }
+
+    /// The tier of a service; that of the others for none.
+    #[must_use]
+    pub fn tier(&self, service: Option<&str>) -> u8 {
+        let named = service.and_then(|service| self.named.iter().find(|(_, set)| set.is_match(service)));
+        named.map_or(self.other, |(tier, _)| *tier)
+    }
 }
 
 /// Compiles globs; one that is none matches nothing.
@@ -35,6 +62,7 @@ impl Globs {
         let set = |globs: &[String]| (!globs.is_empty()).then(|| set(globs));
         Self {
             class: set(&playbook.matches.class),
+            metric: set(&playbook.matches.metric),
             service: set(&playbook.matches.service),
             except_service: set(&playbook.matches.except_service),
         }
@@ -62,19 +90,23 @@ pub(crate) struct Chosen {
 pub(crate) fn choose(
     options: &Options,
     globs: &[Globs],
+    tiers: &Tiers,
     case: &Case,
     first: &First,
     scope: &Arc<str>,
-    changes: &Changes,
+    state: &State,
 ) -> (Vec<Candidate>, Option<Chosen>) {
     let mut candidates = Vec::with_capacity(options.playbooks.len());
     let mut chosen: Option<Chosen> = None;
+    let tier = tiers.tier(first.service.as_deref());
+    let precedents = state.precedents.of(&first.class, first.service.as_ref());
     for (index, (playbook, globs)) in options.playbooks.iter().zip(globs).enumerate() {
         let reason = if chosen.is_some() {
             "an earlier playbook fits".to_owned()
         } else {
-            let values = values(&case.brief, first, playbook, scope, changes);
-            let found = fits(playbook, globs, case, first).and_then(|()| fill(index, playbook, &values));
+            let values = values(&case.brief, first, playbook, scope, &state.changes);
+            let found =
+                fits(playbook, globs, case, first, tier, precedents).and_then(|()| fill(index, playbook, &values));
             match found {
                 Ok(found) => {
                     chosen = Some(found);
@@ -91,7 +123,14 @@ pub(crate) fn choose(
     (candidates, chosen)
 }
 
-fn fits(playbook: &Playbook, globs: &Globs, case: &Case, first: &First) -> Result<(), String> {
+fn fits(
+    playbook: &Playbook,
+    globs: &Globs,
+    case: &Case,
+    first: &First,
+    tier: u8,
+    precedents: u32,
+) -> Result<(), String> {
     let matches = &playbook.matches;
     let brief = &case.brief;
     if globs
@@ -128,6 +167,20 @@ fn fits(playbook: &Playbook, globs: &Globs, case: &Case, first: &First) -> Resul
     }
     if !matches.signals.is_empty() && !matches.signals.iter().any(|kind| brief.kinds.contains(kind)) {
         return Err("none of the signals that opened the incident is of a kind it is for".to_owned());
+    }
+    if let Some(set) = &globs.metric
+        && !brief.metrics.iter().any(|metric| set.is_match(metric.as_ref()))
+    {
+        return Err("none of the signals that opened the incident is of a metric it is for".to_owned());
+    }
+    if !matches.tier.is_empty() && !matches.tier.contains(&tier) {
+        return Err(format!("is not for services of tier {tier}"));
+    }
+    if precedents < matches.precedents {
+        return Err(format!(
+            "needs {} incidents of this sort before, and there were {precedents}",
+            matches.precedents
+        ));
     }
     if case.denied.contains(playbook.name.as_str()) {
         return Err("was denied for this incident".to_owned());

@@ -8,7 +8,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 use suture_event::{ActionRequest, Change, Freezes, HypothesisKind, Rung, Severity, SignalKind, Span, Timestamp};
 
-use crate::{Budget, Limit, OnFailure, ledger::Chain};
+use crate::{Budget, Limit, OnFailure, Trust, ledger::Chain, precedents::Precedents};
 
 /// Everything between two inputs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -39,6 +39,11 @@ pub(crate) struct State {
     /// Whether the bound on incidents was met since one was last let in.
     pub(crate) full: bool,
     pub(crate) changes: Changes,
+    #[serde(default, skip_serializing_if = "Precedents::is_empty")]
+    pub(crate) precedents: Precedents,
+    /// What playbooks have earned here.
+    #[serde(default, skip_serializing_if = "Trust::is_empty")]
+    pub(crate) trust: Trust,
 }
 
 impl Default for State {
@@ -59,6 +64,8 @@ impl Default for State {
             blocked: BTreeSet::new(),
             full: false,
             changes: Changes::default(),
+            precedents: Precedents::default(),
+            trust: Trust::default(),
         }
     }
 }
@@ -148,11 +155,15 @@ pub(crate) struct Brief {
     /// Opening signals that are not back, in words, at most [`Brief::NOT_BACK`].
     pub(crate) not_back: Vec<String>,
     pub(crate) kinds: BTreeSet<SignalKind>,
+    /// Metrics of the opening signals, at most [`Brief::METRICS`].
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub(crate) metrics: BTreeSet<Arc<str>>,
 }
 
 impl Brief {
     pub(crate) const SERVICES: usize = 16;
     pub(crate) const NOT_BACK: usize = 8;
+    pub(crate) const METRICS: usize = 32;
 
     /// Whether every signal that opened the incident came back. One without such signals cannot be verified.
     pub(crate) const fn is_back(&self) -> bool {

@@ -5,7 +5,7 @@
 mod world;
 
 use suture_event::{Span, verify_chain};
-use suture_remediate::{Input, Output, Remediator};
+use suture_remediate::{Input, Output, Remediator, Trust};
 use world::{Step, World, parse, scenarios};
 
 fn play(text: &str) -> (World, String) {
@@ -42,6 +42,16 @@ fn each_scenario_comes_out_as_written() {
         }
         assert_eq!(played.lines().count(), written.lines().count(), "{name}");
         assert_eq!(verify_chain(world.ledger()), Ok(()), "{name}");
+    }
+}
+
+#[test]
+fn what_was_earned_is_what_the_ledger_says() {
+    for (name, path) in scenarios() {
+        let (world, _) = play(&std::fs::read_to_string(path).unwrap());
+        let mut folded = Trust::default();
+        world.ledger().into_iter().for_each(|record| folded.record(record));
+        assert_eq!(&folded, world.remediator.trust(), "{name}");
     }
 }
 

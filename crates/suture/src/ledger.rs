@@ -66,11 +66,7 @@ pub(crate) fn ledger(args: &Args) -> anyhow::Result<ExitCode> {
     let Sub::Verify { file, pipeline, end } = &args.command;
     let pipeline = pipeline.as_deref().map(suture_service::load::parse).transpose()?;
     let keys = pipeline.as_ref().map(|pipeline| &pipeline.remediate.keys);
-    let (records, unreadable) = match (file, &pipeline) {
-        (Some(file), _) => of_file(file)?,
-        (None, Some(pipeline)) => of_topic(pipeline)?,
-        (None, None) => bail!("give a file of ledger records, or --pipeline for the topic"),
-    };
+    let (records, unreadable) = of(file.as_deref(), pipeline.as_ref())?;
     let mut verdict = verify(&records, keys, &end.iter().cloned().collect());
     verdict.wrong.extend(unreadable);
     for line in &verdict.wrong {
@@ -86,6 +82,26 @@ pub(crate) fn ledger(args: &Args) -> anyhow::Result<ExitCode> {
     } else {
         ExitCode::FAILURE
     })
+}
+
+fn of(file: Option<&Path>, pipeline: Option<&Pipeline>) -> anyhow::Result<Read> {
+    match (file, pipeline) {
+        (Some(file), _) => of_file(file),
+        (None, Some(pipeline)) => of_topic(pipeline),
+        (None, None) => bail!("give a file of ledger records, or --pipeline for the topic"),
+    }
+}
+
+/// Every record of a file, or of the pipeline's topic.
+///
+/// # Errors
+/// Where neither is given or it can't be read, and where a record in it is none: what is counted of part of a ledger is wrong.
+pub(crate) fn read(file: Option<&Path>, pipeline: Option<&Pipeline>) -> anyhow::Result<Vec<LedgerRecord>> {
+    let (records, unreadable) = of(file, pipeline)?;
+    if let Some(first) = unreadable.first() {
+        bail!("{first}: this is no ledger record; `suture ledger verify` tells all that is wrong");
+    }
+    Ok(records)
 }
 
 /// Checks records in the order in which they are kept. Where decide has keys in the ring, each record must be signed with one.

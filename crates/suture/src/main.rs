@@ -11,6 +11,7 @@ mod keys;
 mod ledger;
 mod logs;
 mod people;
+mod playbook;
 mod plot;
 #[cfg(feature = "history")]
 mod query;
@@ -18,6 +19,7 @@ mod replay;
 #[cfg(feature = "kafka")]
 mod run;
 mod train;
+mod trust;
 
 use std::process::ExitCode;
 
@@ -47,6 +49,9 @@ enum Command {
     Console(console::Args),
     Keys(keys::Args),
     Ledger(ledger::Args),
+    Playbook(playbook::Args),
+    Trust(trust::Args),
+    Report(trust::ReportArgs),
     #[command(flatten)]
     People(people::Word),
     Train(train::Args),
@@ -80,6 +85,9 @@ fn main() -> ExitCode {
         Command::Console(args) => console::console(&args).map(ok),
         Command::Keys(args) => keys::keys(&args).map(ok),
         Command::Ledger(args) => ledger::ledger(&args),
+        Command::Playbook(args) => playbook::playbook(&args),
+        Command::Trust(args) => trust::trust(&args).map(ok),
+        Command::Report(args) => trust::report(&args).map(ok),
         Command::People(word) => people::say(&word).map(ok),
         Command::Train(args) => train::train(&args).map(ok),
         Command::Plot(args) => plot::plot(&args).map(ok),
