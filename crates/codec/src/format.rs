@@ -6,9 +6,10 @@ use serde::{Deserialize, Serialize};
 use suture_event::{Change, Headers};
 
 use crate::{
-    DecodeError, Decoded, Limits, Sink, arrow, cdevents, influx,
+    DecodeError, Decoded, Limits, Sink, Sniffed, arrow, cdevents, fields, influx,
     json::{self, Outlines},
     otlp::{self, Encoding, Histograms},
+    remote_write, sniff, vector,
 };
 
 /// Decodes the records of a telemetry topic. Keep one a shard: it holds memory that is used again, and what decoding a record
@@ -31,6 +32,11 @@ pub trait TelemetryDecoder: Send {
     /// What later records will be read by, for the shard's snapshot.
     fn memory(&self) -> Histograms {
         Histograms::default()
+    }
+
+    /// What a decoder that tells formats by itself has found since it was asked last: each format once.
+    fn found(&mut self) -> Option<Sniffed> {
+        None
     }
 
     /// Goes on from a snapshot.
@@ -61,7 +67,8 @@ pub trait ChangeDecoder: Send + Sync {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum TelemetryFormat {
-    /// `{"ts": …, "metric": …, "value": …, "labels": {…}}`, or an array of such.
+    /// `{"ts": …, "metric": …, "value": …, "labels": {…}}`, an array of such, or several joined by line ends; with `fields`,
+    /// JSON of any other shape.
     #[default]
     Json,
     /// OTLP export requests as Protocol Buffers: the OpenTelemetry Collector's `otlp_proto`.
@@ -74,6 +81,16 @@ pub enum TelemetryFormat {
     /// InfluxDB line protocol with timestamps in nanoseconds, as Telegraf writes it: each field is a sample of
     /// `MEASUREMENT_FIELD`, or of the measurement alone where the field is called `value`, `counter` or `gauge`.
     Influx,
+    /// Prometheus remote write, versions 1 and 2: Snappy and Protocol Buffers.
+    PrometheusRemoteWrite,
+    /// JSON, or Avro-JSON, as prometheus-kafka-adapter writes it: `{"timestamp": …, "value": "…", "name": …, "labels": {…}}`.
+    PrometheusKafkaAdapter,
+    /// JSON as Telegraf writes it, one metric a record or in batches: `{"name": …, "fields": {…}, "tags": {…}, "timestamp": …}`.
+    TelegrafJson,
+    /// Metrics as Vector writes them in JSON.
+    Vector,
+    /// Whichever of these a record is of, by what is in it: what was found is logged. Naming the format is cheaper.
+    Auto,
 }
 
 impl TelemetryFormat {
@@ -86,6 +103,11 @@ impl TelemetryFormat {
             Self::OtlpJson => Box::new(otlp::Decoder::new(Encoding::Json, limits)),
             Self::ArrowIpc => Box::new(arrow::Decoder::new(limits)),
             Self::Influx => Box::new(influx::Decoder::new(limits)),
+            Self::PrometheusRemoteWrite => Box::new(remote_write::Decoder::new(limits)),
+            Self::PrometheusKafkaAdapter => Box::new(fields::Decoder::prometheus_kafka_adapter(limits)),
+            Self::TelegrafJson => Box::new(fields::Decoder::telegraf(limits)),
+            Self::Vector => Box::new(vector::Decoder::new(limits)),
+            Self::Auto => Box::new(sniff::Decoder::new(limits)),
         }
     }
 }

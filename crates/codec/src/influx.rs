@@ -153,6 +153,17 @@ impl TelemetryDecoder for Decoder {
     }
 }
 
+/// Whether the first line that is no comment is one of this protocol with a time, and why not; nothing where there is none.
+pub(crate) fn first_line(text: &str) -> Option<Result<(), String>> {
+    split_lines(text).enumerate().find_map(|(number, line)| {
+        let line = line.trim_end_matches('\r');
+        Some(match parse_lines(line).next()? {
+            Ok(parsed) => time_of(parsed.timestamp).map(|_| ()).map_err(|error| error.to_string()),
+            Err(error) => Err(reason(number + 1, line, &error)),
+        })
+    })
+}
+
 /// The measurement and the tags of a line, as they are written: what comes before the first space that is not escaped.
 fn series_of(line: &str) -> &str {
     let mut escaped = false;

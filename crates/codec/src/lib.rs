@@ -5,6 +5,9 @@
 //! | [`json`] | telemetry samples, one object or an array a record | the same |
 //! | [`otlp`] | OpenTelemetry metrics, protobuf and JSON | – |
 //! | [`influx`] | telemetry as InfluxDB line protocol | – |
+//! | [`remote_write`] | telemetry as Prometheus remote write, versions 1 and 2 | – |
+//! | [`fields`] | telemetry as JSON of any shape, that of Telegraf and that of prometheus-kafka-adapter | – |
+//! | [`vector`] | telemetry as Vector's metrics in JSON | – |
 //! | [`arrow`] | telemetry samples as Arrow IPC streams, many a record | the same |
 //! | [`cdevents`] | changes, incidents, action requests | the same |
 //! | [`cloudevents`] | the envelope, structured and binary mode | binary mode |
@@ -19,18 +22,27 @@
 pub mod arrow;
 pub mod cdevents;
 pub mod cloudevents;
+#[cfg(test)]
+mod corrupt;
 mod error;
+pub mod fields;
 mod format;
 pub mod influx;
 pub mod json;
 pub mod otlp;
+mod raw;
 pub mod records;
+pub mod remote_write;
 mod sample;
+mod sniff;
 mod tally;
+pub mod vector;
 
 pub use error::{DecodeError, EncodeError, Format, Rejected};
+pub use fields::Fields;
 pub use format::{ChangeDecoder, ChangeEvent, ChangeFormat, TelemetryDecoder, TelemetryFormat};
 pub use sample::{Decoded, Limits, Pairs, PointKind, RawKey, SampleRef, ServiceVersion, Sink, seal};
+pub use sniff::{Sniffed, sniff};
 
 /// One record to be produced: key, headers and value. Header values are UTF-8 and never null.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -2,13 +2,13 @@
 
 use std::ops::Range;
 
-pub(super) struct Elements<'a> {
+pub(crate) struct Elements<'a> {
     bytes: &'a [u8],
     at: usize,
     first: bool,
 }
 
-pub(super) enum Step {
+pub(crate) enum Step {
     /// An element, without the space around it.
     Element(Range<usize>),
     /// The array ended just before this byte.
@@ -19,7 +19,7 @@ pub(super) enum Step {
 
 impl<'a> Elements<'a> {
     /// Over the array whose `[` is at `start`.
-    pub(super) fn new(bytes: &'a [u8], start: usize) -> Self {
+    pub(crate) fn new(bytes: &'a [u8], start: usize) -> Self {
         Self {
             bytes,
             at: start + 1,
@@ -27,7 +27,7 @@ impl<'a> Elements<'a> {
         }
     }
 
-    pub(super) fn step(&mut self) -> Step {
+    pub(crate) fn step(&mut self) -> Step {
         let (start, mut depth, mut at) = (self.at, 0_usize, self.at);
         while let Some(byte) = self.bytes.get(at) {
             match byte {

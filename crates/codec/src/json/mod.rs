@@ -1,4 +1,4 @@
-//! Telemetry samples as JSON: one object a record, or an array of them.
+//! Telemetry samples as JSON: one object a record, an array of them, or several joined by line ends.
 //!
 //! ```json
 //! {"ts": 1661140279000, "metric": "CpuUsage(m)", "value": 1.76, "labels": {"service": "adservice"}}
@@ -13,7 +13,7 @@
 //!   whether `{"shard": 3}` is quoted; `null` as if the label were not there; anything nested is rejected.
 //! - Other fields are passed over. Of a field given twice the last counts; a label given twice is rejected.
 //!
-//! In an array each element stands for itself: a bad one is reported with its index, and the rest is taken, even where the
+//! In an array, and among several objects that line ends join, each element stands for itself: a bad one is reported with its index, and the rest is taken, even where the
 //! element is no valid JSON, as long as its brackets and quotes match.
 //!
 //! **Known series.** Of a sample written plainly (only these fields, no escapes in its name, a number for its time or an
@@ -26,7 +26,7 @@
 
 mod ahead;
 mod draft;
-mod elements;
+pub(crate) mod elements;
 mod outline;
 
 use std::str;
@@ -42,7 +42,7 @@ use self::{
     outline::outline,
 };
 use super::{
-    DecodeError, Decoded, EncodeError, Format, Limits, Rejected, Sink, TelemetryDecoder,
+    DecodeError, Decoded, EncodeError, Format, Limits, Rejected, Sink, TelemetryDecoder, raw,
     sample::{Scratch, excerpt},
     tally::Tally,
 };
@@ -72,6 +72,47 @@ impl Decoder {
     }
 }
 
+impl Decoder {
+    /// Reads several samples that line ends join.
+    fn joined(&mut self, bytes: &[u8], sink: &mut dyn Sink) -> Decoded {
+        let mut draft = Draft::new(self.scratch.lend());
+        let mut record = Record {
+            limits: &self.limits,
+            identity: &mut self.scratch.identity,
+            sink,
+            tally: Tally::new("samples", &self.limits),
+        };
+        for range in raw::documents(bytes) {
+            if record.tally.is_beyond() {
+                break;
+            }
+            let text = bytes.get(range.clone()).unwrap_or_default();
+            let start = range.start + text.iter().take_while(|byte| byte.is_ascii_whitespace()).count();
+            let text = text.trim_ascii();
+            let found = outline(text).filter(|found| is_blank(text, found.end));
+            if let Some(found) = &found
+                && record.sink.known(found.key, found.ts, found.value)
+            {
+                record.tally.decoded.accepted += 1;
+                record.tally.index += 1;
+                continue;
+            }
+            draft.clear();
+            let before = record.tally.decoded.rejected.len();
+            match one(text, start, &mut draft, record.limits) {
+                Ok(()) => record.take(&mut draft, found.and_then(|found| found.sound_key())),
+                Err(error) => record.reject(&draft, error),
+            }
+            for rejected in record.tally.decoded.rejected.iter_mut().skip(before) {
+                rejected.at = Some(start);
+            }
+        }
+        let decoded = record.tally.decoded;
+        self.scratch.take_back(draft.into_labels());
+        decoded
+    }
+}
+
 impl TelemetryDecoder for Decoder {
     /// A record holds nothing that can be used where it is empty, neither object nor array, or its only sample is bad. Bad
     /// elements of an array are in [`Decoded::rejected`] instead.
@@ -79,6 +120,9 @@ impl TelemetryDecoder for Decoder {
         let Some(start) = bytes.iter().position(|b| !b.is_ascii_whitespace()) else {
             return Err(DecodeError::Empty(FORMAT));
         };
+        if memchr::memchr(b'\n', bytes).is_some() && raw::documents(bytes).nth(1).is_some() {
+            return Ok(self.joined(bytes, sink));
+        }
         let outline = bytes.get(start..).and_then(outline);
         if let Some(outline) = &outline
             && is_blank(bytes, start + outline.end)

@@ -247,12 +247,31 @@ fn a_bad_sample_is_refused_with_what_to_do() {
         assert_eq!(result.unwrap_err().to_string(), expected, "{text}");
         assert!(samples.is_empty());
     }
-    let (trailing, samples) = decode("{\"ts\": 1, \"metric\": \"m\", \"value\": 1}\n{\"ts\": 2}");
+    let (trailing, samples) = decode("{\"ts\": 1, \"metric\": \"m\", \"value\": 1} {\"ts\": 2}");
     assert!(
         trailing.unwrap_err().to_string().starts_with("no valid JSON at byte "),
         "two objects in a record"
     );
     assert!(samples.is_empty());
+}
+
+#[test]
+fn several_samples_may_be_joined_by_line_ends() {
+    let text = "{\"ts\": 1, \"metric\": \"a\", \"value\": 1}\n{\"ts\": 2}\r\n\n{\"ts\": 3, \"metric\": \"b\",\n \"value\": 3}\n{\"ts\": 4, \"metric\": \"c\" 4}\n";
+    let (decoded, samples) = decode(text);
+    let decoded = decoded.unwrap();
+    assert_eq!(samples, [sample(1, "a", 1.0, &[]), sample(3, "b", 3.0, &[])]);
+    let rejected: Vec<String> = decoded.rejected.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        rejected[0],
+        "sample 1 at byte 37: `metric` is missing: name what is measured"
+    );
+    assert!(
+        rejected[1].starts_with("sample 3 at byte 87 of \"c\": no valid JSON at byte "),
+        "{}",
+        rejected[1]
+    );
+    assert_eq!((decoded.accepted, rejected.len()), (2, 2));
 }
 
 #[test]

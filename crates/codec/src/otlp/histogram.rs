@@ -11,7 +11,7 @@ use super::super::{DecodeError, Limits};
 
 /// How often each range of values came up.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(super) enum Buckets {
+pub(crate) enum Buckets {
     Explicit {
         bounds: Vec<f64>,
         counts: Vec<u64>,
@@ -29,12 +29,17 @@ pub(super) enum Buckets {
 
 /// Counts of consecutive exponential buckets; that of index `offset + i` holds values in `(base^i, base^(i+1)]`.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-pub(super) struct Run {
+pub(crate) struct Run {
     offset: i32,
     counts: Vec<u64>,
 }
 
 impl Run {
+    /// Counts of consecutive buckets from one on.
+    pub(crate) fn new(offset: i32, counts: Vec<u64>) -> Self {
+        Self { offset, counts }
+    }
+
     fn of(buckets: Option<&ExponentialBuckets>) -> Self {
         buckets.map_or_else(Self::default, |b| Self {
             offset: b.offset,
@@ -82,7 +87,7 @@ impl Run {
 
 impl Buckets {
     /// Checks that the buckets are what they must be. `None` where the point has none.
-    pub(super) fn explicit(point: &HistogramDataPoint, limits: &Limits) -> Result<Option<Self>, DecodeError> {
+    pub(crate) fn explicit(point: &HistogramDataPoint, limits: &Limits) -> Result<Option<Self>, DecodeError> {
         let (bounds, counts) = (&point.explicit_bounds, &point.bucket_counts);
         check_size(counts.len().max(bounds.len()), limits)?;
         if counts.is_empty() && bounds.is_empty() {
@@ -109,7 +114,13 @@ impl Buckets {
         }))
     }
 
-    pub(super) fn exponential(point: &ExponentialHistogramDataPoint, limits: &Limits) -> Result<Self, DecodeError> {
+    /// Buckets with bounds, as other formats have them.
+    pub(crate) fn with_bounds(bounds: Vec<f64>, counts: Vec<u64>, limits: &Limits) -> Result<Self, DecodeError> {
+        check_size(counts.len(), limits)?;
+        Ok(Self::Explicit { bounds, counts })
+    }
+
+    pub(crate) fn exponential(point: &ExponentialHistogramDataPoint, limits: &Limits) -> Result<Self, DecodeError> {
         let (positive, negative) = (Run::of(point.positive.as_ref()), Run::of(point.negative.as_ref()));
         check_size(positive.counts.len().max(negative.counts.len()), limits)?;
         if !(-10..=20).contains(&point.scale) {
@@ -220,7 +231,7 @@ impl Buckets {
 
     /// Estimates of the quantiles `shares`, which rise; none where nothing was counted.
     #[allow(clippy::cast_precision_loss)] // shares of counts need no more than 53 bits
-    pub(super) fn quantiles<const N: usize>(&self, shares: [f64; N]) -> Option<[f64; N]> {
+    pub(crate) fn quantiles<const N: usize>(&self, shares: [f64; N]) -> Option<[f64; N]> {
         let filled = self.filled();
         let total: f64 = filled.iter().map(|(_, _, count)| *count as f64).sum();
         if total <= 0.0 {
@@ -279,7 +290,7 @@ struct Last {
 }
 
 /// What can be said about the time since the point before.
-pub(super) enum Since {
+pub(crate) enum Since {
     Known(Buckets),
     Unknown,
     Full,
@@ -299,7 +310,7 @@ impl Histograms {
     }
 
     /// Takes in a cumulative point; `start` and `time` in nanoseconds.
-    pub(super) fn advance(&mut self, series: u64, start: u64, time: u64, buckets: &Buckets, limit: usize) -> Since {
+    pub(crate) fn advance(&mut self, series: u64, start: u64, time: u64, buckets: &Buckets, limit: usize) -> Since {
         if self.0.len() >= limit && !self.0.contains_key(&series) {
             return Since::Full;
         }

@@ -30,7 +30,7 @@
 //! there is no metric at all is refused. Points flagged as without a recorded value are counted and left out. Minimum, maximum and exemplars are not used, but
 //! that a quantile is kept within minimum and maximum where a delta histogram has them.
 
-mod histogram;
+pub(crate) mod histogram;
 mod json;
 mod labels;
 mod points;
@@ -139,6 +139,11 @@ fn of_proto(bytes: &[u8]) -> Result<ExportMetricsServiceRequest, DecodeError> {
         return Err(malformed(reason.to_owned()));
     }
     Ok(request)
+}
+
+/// Whether bytes are a request with metrics as protobuf, for telling formats apart.
+pub(crate) fn is_request(bytes: &[u8]) -> bool {
+    of_proto(bytes).is_ok()
 }
 
 fn of_json(bytes: &[u8]) -> Result<ExportMetricsServiceRequest, DecodeError> {
