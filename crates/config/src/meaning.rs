@@ -110,6 +110,7 @@ pub(crate) fn check(
     }
     if sure(&["telemetry"]) {
         meaning.expressions(sql);
+        meaning.fields();
     }
     if sure(&["telemetry", "changes", "kafka", "rekey"]) {
         meaning.topics();
@@ -158,6 +159,27 @@ impl Meaning<'_> {
     fn warn(&mut self, code: &'static str, path: &str, message: impl Into<String>, help: impl Into<String>) {
         self.report
             .warning(code, self.root.locate(path).span(), path, message, help);
+    }
+
+    /// What says where the parts of JSON are is for JSON alone, and must lead to values.
+    fn fields(&mut self) {
+        for (index, source) in self.pipeline.telemetry.iter().enumerate() {
+            let Some(fields) = &source.fields else { continue };
+            let path = format!("telemetry[{index}].fields");
+            if source.format != TelemetryFormat::Json {
+                let message = format!("`{path}` is for `format: json`: other formats say themselves where what is");
+                self.error("fields", &path, message, "remove `fields`, or set `format: json`");
+            }
+            if fields.value.is_empty() {
+                let path = format!("{path}.value");
+                self.error(
+                    "fields",
+                    &path,
+                    format!("`{path}` names no value"),
+                    "write the path to at least one",
+                );
+            }
+        }
     }
 
     /// What each room says of its own options.

@@ -2,7 +2,7 @@
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use suture_codec::{ChangeFormat, TelemetryFormat};
+use suture_codec::{ChangeFormat, Fields, TelemetryFormat};
 use suture_event::Span;
 
 use crate::{Bytes, derive::DeriveRule, instances::Instances, kafka::Kafka, rekey::Rekey, signal::SignalRule};
@@ -150,6 +150,9 @@ pub struct TelemetrySource {
     /// How its records are written.
     #[serde(default)]
     pub format: TelemetryFormat,
+    /// Where in JSON of another shape a sample's parts are, with `format: json`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fields: Option<Fields>,
     /// SQL condition over `ts`, `metric`, `value` and `labels`: samples for which it is not true are dropped.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1))]

@@ -256,7 +256,7 @@ impl Observe {
         })?;
         let windows = Windows::new(&pipeline.window).map_err(|e| EngineError::Window(e.to_string()))?;
         let judge = Judge::new(&matcher, &pipeline)?;
-        let decoder = decoder_of(&pipeline, source.kind);
+        let decoder = decoder_of(&pipeline, &source);
         Ok(Self {
             hold: silence::hold(&pipeline),
             arrivals: Arrivals::default(),
@@ -295,6 +295,11 @@ impl Observe {
     pub fn with_scores(mut self) -> Self {
         self.with_scores = true;
         self
+    }
+
+    /// What the decoder of a topic whose format it tells by itself has found since this was asked last.
+    pub fn found(&mut self) -> Option<suture_codec::Sniffed> {
+        self.decoder.as_mut()?.found()
     }
 
     pub(crate) fn set_model(&mut self, model: Arc<Model>) {

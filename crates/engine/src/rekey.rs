@@ -222,7 +222,7 @@ impl Rekey {
         let settings = pipeline.rekey.clone().ok_or(EngineError::NoRekey)?;
         let parts = (0..settings.partitions).map(|_| Part::default()).collect();
         Ok(Self {
-            decoder: decoder_of(&pipeline, source.kind),
+            decoder: decoder_of(&pipeline, &source),
             taken: Taken::default(),
             routes: Routes::new(pipeline.limits.series),
             parts,

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use suture_codec::{ChangeFormat, TelemetryFormat};
+use suture_codec::{ChangeFormat, Fields, TelemetryFormat};
 use suture_config::Pipeline;
 
 use crate::{EngineError, Expressions, Filter, ValueOf};
@@ -29,6 +29,8 @@ pub struct Source {
     pub topic: String,
     /// What its records are.
     pub kind: SourceKind,
+    /// Where in JSON of another shape a sample's parts are.
+    pub fields: Option<Arc<Fields>>,
     /// Which samples to keep; all where absent.
     pub filter: Option<Arc<dyn Filter>>,
     /// What to make of their values; as they are where absent.
@@ -64,6 +66,7 @@ impl Source {
         Self {
             topic,
             kind,
+            fields: None,
             filter: None,
             value: None,
         }
@@ -80,6 +83,7 @@ impl Source {
             sources.push(Self {
                 topic: telemetry.topic.clone(),
                 kind: SourceKind::Telemetry(telemetry.format),
+                fields: telemetry.fields.clone().map(Arc::new),
                 filter: telemetry
                     .r#where
                     .as_deref()

@@ -509,6 +509,37 @@ fn a_topic_of_otlp_takes_metrics_with_their_resource() {
 }
 
 #[test]
+fn a_topic_of_json_is_read_by_its_mapping_and_one_of_any_format_by_what_is_in_it() {
+    let mapped = "{topic: telemetry, fields: {metric: kind, value: reading, time: at, labels: place}}";
+    let pipeline = |source: &str| {
+        let text = PIPELINE.replace("{topic: telemetry}", source);
+        Arc::new(Pipeline::parse("test.yaml", &text, &|_| None).unwrap())
+    };
+    let mut mapped = observe(&pipeline(mapped), "telemetry");
+    let record = r#"{"at": 1780271940, "kind": "heat", "reading": "21.5", "place": {"service": "cart"}}"#;
+    assert!(take(&mut mapped, 0, record.as_bytes(), &[]).dead_letters.is_empty());
+    assert_eq!((mapped.counters().series, mapped.counters().windows.accepted), (1, 1));
+    assert!(mapped.found().is_none());
+
+    let mut any = observe(&pipeline("{topic: telemetry, format: auto}"), "telemetry");
+    assert!(
+        take(&mut any, 0, b"heat,service=cart value=21.5 1780271940000000000", &[])
+            .dead_letters
+            .is_empty()
+    );
+    let found = any.found().unwrap();
+    assert_eq!(found.format, TelemetryFormat::Influx);
+    let refused = take(&mut any, 1, record.as_bytes(), &[]).dead_letters;
+    assert!(
+        refused[0]
+            .reason
+            .contains("it is JSON with `at`, `kind`, `reading`, `place`"),
+        "{}",
+        refused[0].reason
+    );
+}
+
+#[test]
 fn edges_versions_and_anomalies_come_in_the_same_order_however_records_are_batched() {
     let text = PIPELINE.replace(
         "limits:",

@@ -314,6 +314,10 @@ fn encoded(fact: &Fact) -> Option<Vec<u8>> {
 impl ObserveFold {
     fn take(&mut self, records: &[RecordRef<'_>], outputs: &mut Outputs) {
         self.observe.records(records, &mut self.out);
+        if let Some(found) = self.observe.found() {
+            let topic = &self.observe.shard().topic;
+            tracing::info!(%topic, format = ?found.format, "a record was taken for this format, because {}", found.why);
+        }
         for letter in self.out.dead_letters.drain(..) {
             warn_of_dead_letter(&mut self.refused, self.observe.shard(), letter.offset, &letter.reason);
             let at = records.binary_search_by_key(&letter.offset, |record| record.offset);

@@ -86,6 +86,7 @@ impl Replay {
             .cloned()
             .context("the pipeline names no telemetry")?;
         samples.kind = SourceKind::Telemetry(TelemetryFormat::Json);
+        samples.fields = None;
         let deploys = sources
             .iter()
             .find(|source| matches!(source.kind, SourceKind::Changes(_)))
@@ -93,6 +94,7 @@ impl Replay {
             .unwrap_or(Source {
                 topic: "changes".to_owned(),
                 kind: SourceKind::Changes(ChangeFormat::default()),
+                fields: None,
                 filter: None,
                 value: None,
             });

@@ -123,6 +123,7 @@ impl Pupil {
             .find(|source| matches!(source.kind, SourceKind::Telemetry(_)))
             .context("the pipeline names no telemetry")?;
         source.kind = SourceKind::Telemetry(format);
+        source.fields = None;
         let mut pipeline = suture_config::Pipeline::clone(&loaded.pipeline);
         // a batch of Parquet rows is no record that somebody sent
         pipeline.limits.record_bytes = usize::MAX;

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use suture_codec::{
-    ChangeEvent, Limits, PointKind, RawKey, Rejected, SampleRef, ServiceVersion, Sink, TelemetryDecoder, arrow,
-    json::Outlines, records,
+    ChangeEvent, Limits, PointKind, RawKey, Rejected, SampleRef, ServiceVersion, Sink, TelemetryDecoder,
+    TelemetryFormat, arrow, fields, json::Outlines, records,
 };
 use suture_config::{AtSeries, Pipeline};
 use suture_detect::SeriesHints;
@@ -39,7 +39,7 @@ pub(super) enum Decoded {
 }
 
 /// What decodes a source's records within the pipeline's limits, where they are telemetry.
-pub(crate) fn decoder_of(pipeline: &Pipeline, kind: SourceKind) -> Option<Box<dyn TelemetryDecoder>> {
+pub(crate) fn decoder_of(pipeline: &Pipeline, source: &Source) -> Option<Box<dyn TelemetryDecoder>> {
     let limits = Limits {
         labels: pipeline.limits.labels,
         value_bytes: pipeline.limits.label_bytes,
@@ -47,8 +47,11 @@ pub(crate) fn decoder_of(pipeline: &Pipeline, kind: SourceKind) -> Option<Box<dy
         histograms: pipeline.limits.series,
         ..Limits::default()
     };
-    match kind {
-        SourceKind::Telemetry(format) => Some(format.decoder(limits)),
+    match source.kind {
+        SourceKind::Telemetry(format) => Some(match &source.fields {
+            Some(fields) if format == TelemetryFormat::Json => Box::new(fields::Decoder::new(fields, limits)),
+            _ => format.decoder(limits),
+        }),
         // as the repartition stage writes it
         SourceKind::Rekeyed => Some(Box::new(arrow::Decoder::of_own(limits))),
         SourceKind::Changes(_) | SourceKind::Outcomes | SourceKind::Commands => None,
