@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use suture_event::{Change, Headers};
 
 use crate::{
-    DecodeError, Decoded, Limits, Sink, Sniffed, arrow, cdevents, fields, influx,
+    DecodeError, Decoded, Limits, Sink, Sniffed, arrow, cdevents, changes, fields, influx,
     json::{self, Outlines},
     otlp::{self, Encoding, Histograms},
     remote_write, sniff, vector,
@@ -116,9 +116,27 @@ impl TelemetryFormat {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ChangeFormat {
-    /// CDEvents 0.3 to 0.5, plain or in a CloudEvents envelope, structured or binary.
+    /// CDEvents 0.3 to 0.6, plain or in a CloudEvents envelope, structured or binary.
     #[default]
     Cdevents,
+    /// GitHub's webhooks `deployment` and `deployment_status`.
+    Github,
+    /// GitLab's webhook of deployments.
+    Gitlab,
+    /// Applications of Argo CD, as a notification's template sends them.
+    Argocd,
+    /// Events of Flux's notification controller.
+    Flux,
+    /// Deployments and other objects of Kubernetes that run pods, and Argo's Rollouts, as they are or as watch events.
+    Kubernetes,
+    /// LaunchDarkly's webhook.
+    Launchdarkly,
+    /// Notifications of Terraform's runs.
+    Terraform,
+    /// `{"service": …, "version": …, "kind": …, "environment": …, "time": …}`.
+    Plain,
+    /// Whichever of these a record is of, by what is in it.
+    Auto,
 }
 
 impl ChangeFormat {
@@ -127,6 +145,15 @@ impl ChangeFormat {
     pub fn decoder(self) -> &'static dyn ChangeDecoder {
         match self {
             Self::Cdevents => &cdevents::Decoder,
+            Self::Github => &changes::GITHUB,
+            Self::Gitlab => &changes::GITLAB,
+            Self::Argocd => &changes::ARGOCD,
+            Self::Flux => &changes::FLUX,
+            Self::Kubernetes => &changes::KUBERNETES,
+            Self::Launchdarkly => &changes::LAUNCHDARKLY,
+            Self::Terraform => &changes::TERRAFORM,
+            Self::Plain => &changes::PLAIN,
+            Self::Auto => &changes::Any,
         }
     }
 }

@@ -10,6 +10,7 @@
 //! | [`vector`] | telemetry as Vector's metrics in JSON | – |
 //! | [`arrow`] | telemetry samples as Arrow IPC streams, many a record | the same |
 //! | [`cdevents`] | changes, incidents, action requests | the same |
+//! | [`changes`] | changes as GitHub, GitLab, Argo CD, Flux, Kubernetes, LaunchDarkly and Terraform announce them, and plain | – |
 //! | [`cloudevents`] | the envelope, structured and binary mode | binary mode |
 //! | [`records`] | facts, outcomes, commands, ledger records | the same |
 //!
@@ -21,6 +22,7 @@
 
 pub mod arrow;
 pub mod cdevents;
+pub mod changes;
 pub mod cloudevents;
 #[cfg(test)]
 mod corrupt;
@@ -38,6 +40,7 @@ mod sniff;
 mod tally;
 pub mod vector;
 
+pub use changes::{SniffedChange, sniff_change};
 pub use error::{DecodeError, EncodeError, Format, Rejected};
 pub use fields::Fields;
 pub use format::{ChangeDecoder, ChangeEvent, ChangeFormat, TelemetryDecoder, TelemetryFormat};

@@ -124,6 +124,14 @@ fn decode_plain(bytes: &[u8]) -> Result<ChangeEvent, DecodeError> {
         subject: &subject,
         custom: &custom,
     };
+    // one that did not end well was told where it began
+    if let Some(outcome) = subject.content["outcome"]
+        .as_str()
+        .filter(|outcome| *outcome != "success")
+        && place.of_deployment()
+    {
+        return Ok(ChangeEvent::Ignored(format!("{event_type} ({})", excerpt(outcome))));
+    }
     Ok(ChangeEvent::Change(Change {
         id: id.into(),
         at,
@@ -152,6 +160,17 @@ impl Place<'_> {
         self.event_type.starts_with("dev.cdevents.environment.")
     }
 
+    fn of_deployment(&self) -> bool {
+        self.event_type.starts_with("dev.cdevents.deployment.")
+    }
+
+    /// The name within a package URL, such as `cart` of `pkg:oci/cart@sha256:…`.
+    fn package(&self) -> Option<Arc<str>> {
+        let url = self.subject.content["artifactId"].as_str()?.strip_prefix("pkg:")?;
+        let path = url.split(['@', '?', '#']).next()?;
+        path.rsplit('/').next().filter(|name| !name.is_empty()).map(Arc::from)
+    }
+
     fn subject_id(&self) -> Option<Arc<str>> {
         self.subject
             .id
@@ -169,7 +188,11 @@ impl Place<'_> {
             });
         }
         let told = named(&self.subject.content["service"]).or_else(|| named(&self.custom["service"]));
-        let told = told.or_else(|| if self.of_environment() { self.subject_id() } else { None });
+        let told = told.or_else(|| match (self.of_environment(), self.of_deployment()) {
+            (true, _) => self.subject_id(),
+            (_, true) => self.package(),
+            _ => None,
+        });
         told.ok_or(DecodeError::Missing {
             field: "customData.service",
             help: "a change must name the service it was made to, as its telemetry names it",
@@ -199,7 +222,7 @@ fn check_version(context: &Context) -> Result<(), DecodeError> {
     if version.starts_with("0.") {
         return Ok(());
     }
-    let help = "send CDEvents 0.3 to 0.5";
+    let help = "send CDEvents 0.3 to 0.6";
     Err(DecodeError::unfit(
         "context.specversion",
         format!("{:?}", excerpt(version)),
@@ -228,6 +251,8 @@ fn kind_of(event_type: &str) -> Result<Option<ChangeKind>, DecodeError> {
         ("cdevents", "service", "removed") => Some(ChangeKind::Removal),
         ("cdevents", "service", "published") => Some(ChangeKind::Other),
         ("cdevents", "environment", "created" | "modified" | "deleted") => Some(ChangeKind::Config),
+        // where it began and where it ended: what was rolled out may show its effect in between
+        ("cdevents", "deployment", "started" | "finished") => Some(ChangeKind::Deploy),
         ("cdeventsx", subject, _) if subject.ends_with("-flag") => Some(ChangeKind::Flag),
         ("cdeventsx", subject, _) if subject.ends_with("-config") => Some(ChangeKind::Config),
         _ => None,

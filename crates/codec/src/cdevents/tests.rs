@@ -152,6 +152,37 @@ fn every_version_and_type_is_read_as_its_kind() {
 }
 
 #[test]
+fn a_deployment_is_of_the_service_that_it_names_or_whose_artifact_it_brings() {
+    let of = |predicate: &str, rest: &str| {
+        let content =
+            format!(r#""artifactId":"pkg:oci/shop/cart@sha256%3A0b31?tag=1.2","environment":{{"id":"prod"}}{rest}"#);
+        format!(
+            r#"{{"context":{{"specversion":"0.6.0","id":"1","source":"/cd","type":"dev.cdevents.deployment.{predicate}.0.1.0","timestamp":"2022-08-22T05:54:00+02:00"}},"subject":{{"id":"dep-8","content":{{{content}}}}}}}"#
+        )
+    };
+    let done = change(&of("finished", r#","outcome":"success""#));
+    assert_eq!(
+        (done.kind, &*done.service, done.environment.as_deref()),
+        (ChangeKind::Deploy, "cart", Some("prod"))
+    );
+    assert_eq!(
+        &*change(&of("started", r#","service":{"id":"basket"}"#)).service,
+        "basket"
+    );
+    for (predicate, rest, expected) in [
+        (
+            "finished",
+            r#","outcome":"failure""#,
+            "dev.cdevents.deployment.finished.0.1.0 (failure)",
+        ),
+        ("queued", "", "dev.cdevents.deployment.queued.0.1.0"),
+    ] {
+        let found = decode(of(predicate, rest).as_bytes()).unwrap();
+        assert_eq!(found, ChangeEvent::Ignored(expected.to_owned()));
+    }
+}
+
+#[test]
 fn events_that_are_no_changes_are_ignored_by_name() {
     for ty in [
         "dev.cdevents.incident.detected.0.3.0",
@@ -183,7 +214,7 @@ fn what_cannot_be_used_is_refused_with_what_to_do() {
         ),
         (
             event(r#""version":"1.0""#, deployed, service),
-            "`context.specversion` is \"1.0\": send CDEvents 0.3 to 0.5".into(),
+            "`context.specversion` is \"1.0\": send CDEvents 0.3 to 0.6".into(),
         ),
         (
             event(r#""versions":"0.4""#, deployed, service),
