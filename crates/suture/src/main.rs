@@ -1,6 +1,8 @@
 //! The program: its commands.
 
 mod acl;
+mod announce;
+mod change;
 mod check;
 mod console;
 mod demo;
@@ -15,6 +17,7 @@ mod playbook;
 mod plot;
 #[cfg(feature = "history")]
 mod query;
+mod receive;
 mod replay;
 #[cfg(feature = "kafka")]
 mod run;
@@ -54,6 +57,8 @@ enum Command {
     Report(trust::ReportArgs),
     #[command(flatten)]
     People(people::Word),
+    Change(change::Args),
+    Receive(receive::Args),
     Train(train::Args),
     Plot(plot::Args),
     Demo(demo::Args),
@@ -89,6 +94,8 @@ fn main() -> ExitCode {
         Command::Trust(args) => trust::trust(&args).map(ok),
         Command::Report(args) => trust::report(&args).map(ok),
         Command::People(word) => people::say(&word).map(ok),
+        Command::Change(args) => change::change(&args).map(ok),
+        Command::Receive(args) => receive::receive(&args).map(ok),
         Command::Train(args) => train::train(&args).map(ok),
         Command::Plot(args) => plot::plot(&args).map(ok),
         Command::Demo(args) => demo::demo(&args),
