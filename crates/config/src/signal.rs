@@ -21,7 +21,8 @@ pub struct SignalRule {
     /// Which series it is about. Without it, all.
     #[serde(rename = "match", default)]
     pub pattern: Match,
-    /// What the series measure. Where absent it is read off the metric's name.
+    /// What the series measure. Where absent it is read off the metric's name, and traffic whose labels call it failed (a status
+    /// of 5xx or 500 to 599, or an `error.type`) is errors.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kind: Option<SignalKind>,
     /// What a window makes of its samples: `count`, `sum`, `mean`, `min`, `max`, `last`, `rate`, `increase` or a

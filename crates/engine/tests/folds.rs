@@ -10,7 +10,7 @@ use suture_config::Pipeline;
 use suture_engine::{
     Decide, DecideOut, Headers, HeadersBuf, NoExpressions, Observe, ObserveOut, RecordRef, Source, SourceKind,
 };
-use suture_event::{AnomalyPhase, Edge, EdgeSource, EpochNote, Fact, FactBody, ShardId, Span, Timestamp};
+use suture_event::{AnomalyPhase, Edge, EdgeSource, EpochNote, Fact, FactBody, ShardId, SignalKind, Span, Timestamp};
 use suture_simulate::{FaultKind, Options, Recording, record};
 
 const PIPELINE: &str = "
@@ -506,6 +506,31 @@ fn a_topic_of_otlp_takes_metrics_with_their_resource() {
         Source::all(&pipeline, &NoExpressions).unwrap()[0].kind,
         SourceKind::Telemetry(TelemetryFormat::OtlpJson)
     ));
+}
+
+#[test]
+fn requests_that_failed_are_errors_by_their_status_unless_a_rule_says_otherwise() {
+    let kinds = |rules: &str| {
+        let text = format!("{PIPELINE}{rules}");
+        let pipeline = Arc::new(Pipeline::parse("test.yaml", &text, &|_| None).unwrap_or_else(|p| panic!("{p}")));
+        let mut observe = observe(&pipeline, "telemetry");
+        let mut kinds = Vec::new();
+        for (offset, status) in (0..).zip(["200", "503"]) {
+            let record = format!(
+                r#"{{"ts":1780271940000,"metric":"http_requests_total","value":1,"labels":{{"service":"cart","http.response.status_code":"{status}"}}}}"#
+            );
+            let out = take(&mut observe, offset, record.as_bytes(), &[]);
+            kinds.extend(out.facts.into_iter().filter_map(|fact| match fact.body {
+                FactBody::Watched(watched) => Some(watched.kind),
+                _ => None,
+            }));
+        }
+        kinds
+    };
+    assert_eq!(kinds(""), [SignalKind::Traffic, SignalKind::Errors]);
+    assert!(
+        !kinds("  - {name: requests, match: {metric: '*requests*'}, kind: traffic}\n").contains(&SignalKind::Errors)
+    );
 }
 
 #[test]

@@ -98,6 +98,33 @@ impl SignalKind {
         }
     }
 
+    /// The kind of a series with these labels, where it would otherwise be of this one: traffic that a label calls failed
+    /// is errors, by the conventions of OpenTelemetry and Prometheus. A status of `5xx` or 500 to 599 is failed (`status`,
+    /// `code`, `status_code`, `response_code`, `http.response.status_code` and the like), and so is what has an `error.type`.
+    #[must_use]
+    pub fn of_labels<'l>(self, labels: impl IntoIterator<Item = (&'l str, &'l str)>) -> Self {
+        let failed = |(name, value): (&str, &str)| {
+            let name = name.to_ascii_lowercase().replace(['.', '-'], "_");
+            match name.as_str() {
+                "error_type" => !value.is_empty(),
+                "status"
+                | "code"
+                | "status_code"
+                | "response_code"
+                | "status_class"
+                | "http_status"
+                | "http_code"
+                | "http_status_code"
+                | "http_response_status_code" => is_server_error(value),
+                _ => false,
+            }
+        };
+        match self {
+            Self::Traffic if labels.into_iter().any(failed) => Self::Errors,
+            other => other,
+        }
+    }
+
     /// Whether signals of this kind only ever show an effect.
     #[must_use]
     pub const fn is_symptom(self) -> bool {
@@ -123,9 +150,47 @@ impl SignalKind {
     }
 }
 
+/// Whether a status is one of HTTP's by which a server says that it failed, or their class.
+fn is_server_error(status: &str) -> bool {
+    match status.as_bytes() {
+        [b'5', tens, ones] => {
+            let class = tens.eq_ignore_ascii_case(&b'x') && ones.eq_ignore_ascii_case(&b'x');
+            class || (tens.is_ascii_digit() && ones.is_ascii_digit())
+        }
+        _ => false,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn traffic_that_a_label_calls_failed_is_errors() {
+        for (name, value, kind) in [
+            ("status", "500", SignalKind::Errors),
+            ("code", "5xx", SignalKind::Errors),
+            ("code", "5XX", SignalKind::Errors),
+            ("http.response.status_code", "503", SignalKind::Errors),
+            ("http_status_code", "599", SignalKind::Errors),
+            ("error.type", "java.net.ConnectException", SignalKind::Errors),
+            ("error.type", "", SignalKind::Traffic),
+            ("status", "200", SignalKind::Traffic),
+            ("status", "404", SignalKind::Traffic),
+            ("status", "5000", SignalKind::Traffic),
+            ("code", "5x1", SignalKind::Traffic),
+            ("host", "500", SignalKind::Traffic),
+        ] {
+            assert_eq!(
+                SignalKind::Traffic.of_labels([("service", "cart"), (name, value)]),
+                kind,
+                "{name}={value}"
+            );
+        }
+        for kind in SignalKind::ALL.into_iter().filter(|kind| *kind != SignalKind::Traffic) {
+            assert_eq!(kind.of_labels([("status", "500")]), kind);
+        }
+    }
 
     #[test]
     fn kinds_are_read_off_the_names_people_give() {

@@ -515,10 +515,10 @@ impl Observe {
             (None, PointKind::Delta { .. }) => Aggregate::Sum,
             _ => signal.aggregate_of(told),
         };
-        let kind = signal
-            .kind
-            .or(sample.signal)
-            .unwrap_or_else(|| signal.kind_of(&key.metric));
+        let kind = signal.kind.unwrap_or_else(|| {
+            let told = sample.signal.unwrap_or_else(|| signal.kind_of(&key.metric));
+            told.of_labels(key.labels.iter())
+        });
         let free = if full {
             Some(self.make_room(taken, offset, out).ok_or(Slot::Refused)?)
         } else {
