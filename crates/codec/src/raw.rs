@@ -193,6 +193,10 @@ pub(crate) fn text(raw: &str) -> Option<Cow<'_, str>> {
 /// A point in time: a number or a text of one, whose unit its size tells, or RFC 3339.
 pub(crate) fn time(raw: &str) -> Option<Timestamp> {
     let quoted = text(raw);
+    // RFC 3339, by the dash after the year
+    if let Some(text) = quoted.as_deref().filter(|text| text.as_bytes().get(4) == Some(&b'-')) {
+        return text.parse().ok();
+    }
     let written = quoted.as_deref().unwrap_or(raw).trim();
     if let Ok(whole) = written.parse::<i64>() {
         return Timestamp::from_number(whole).ok();
@@ -335,6 +339,15 @@ fn value_end(bytes: &[u8], at: usize) -> Result<usize, Broken> {
 }
 
 fn container_end(bytes: &[u8], start: usize) -> Result<usize, Broken> {
+    // one that holds no other, and no text with a closing brace in it: as labels nearly always are
+    if bytes.get(start) == Some(&b'{')
+        && let Some(length) = memchr::memchr(b'}', bytes.get(start..).unwrap_or_default())
+        && let Some(inner) = bytes.get(start + 1..start + length)
+        && memchr::memchr3(b'{', b'[', b'\\', inner).is_none()
+        && memchr::memchr_iter(b'"', inner).count().is_multiple_of(2)
+    {
+        return Ok(start + length + 1);
+    }
     let (mut at, mut depth) = (start, 0_usize);
     while let Some(byte) = bytes.get(at) {
         match byte {

@@ -91,6 +91,8 @@ struct Work {
     scratch: Scratch,
     metric: String,
     key: Vec<u8>,
+    /// The last time as it was written, and what it is: samples of one moment come together.
+    moment: (String, Timestamp),
 }
 
 #[derive(Debug)]
@@ -192,6 +194,7 @@ impl Decoder {
             scratch: Scratch::default(),
             metric: String::new(),
             key: Vec::new(),
+            moment: (String::new(), Timestamp::MIN),
         };
         Self { plan, work }
     }
@@ -267,11 +270,17 @@ impl Work {
             let help = "say when it was measured, as a number since the epoch or as RFC 3339";
             return tally.reject(metric(), missing(joined(&plan.time), help));
         };
-        let Some(ts) = raw::time(written) else {
+        let known = (self.moment.0 == written).then_some(self.moment.1);
+        let Some(ts) = known.or_else(|| raw::time(written)) else {
             let help = "write seconds, milli-, micro- or nanoseconds since the epoch, or RFC 3339";
             let error = DecodeError::unfit(joined(&plan.time), raw::shown(written), help);
             return tally.reject(metric(), error);
         };
+        if known.is_none() {
+            self.moment.0.clear();
+            self.moment.0.push_str(written);
+            self.moment.1 = ts;
+        }
         self.key.clear();
         self.key.push(plan.mark);
         for part in std::iter::once(&parts.metric).chain(&parts.labels) {
@@ -530,8 +539,9 @@ impl Plan {
         let mut parts = Parts::default();
         for entry in Entries::of(object)? {
             let (name, raw) = entry?;
+            let escaped = name.contains('\\');
             let lead = |path: &[String]| match path.split_first() {
-                Some((first, rest)) if raw::is_named(name, first) => Some(rest.len()),
+                Some((first, rest)) if name == first || (escaped && raw::is_named(name, first)) => Some(rest.len()),
                 _ => None,
             };
             let follow = |path: &[String], rest: usize| match rest {

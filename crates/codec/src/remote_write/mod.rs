@@ -151,13 +151,16 @@ impl TelemetryDecoder for Decoder {
         let size = self.unpacked.len();
         let request = read(&self.unpacked).map_err(|fault| of_fault(fault, size))?;
         let mut tally = Tally::new("samples", &self.work.limits);
+        let mut series = Series::default();
         for bytes in &request.first {
-            let series = first(bytes);
-            self.work.series(&request, series, size, &mut tally, sink);
+            let read = first(bytes, &mut series);
+            self.work
+                .series(&request, read.map(|()| &series), size, &mut tally, sink);
         }
         for bytes in &request.second {
-            let series = second(bytes);
-            self.work.series(&request, series, size, &mut tally, sink);
+            let read = second(bytes, &mut series);
+            self.work
+                .series(&request, read.map(|()| &series), size, &mut tally, sink);
         }
         if let Some(number) = request.unknown {
             let help = "send versions 1 or 2 of the protocol";
@@ -260,8 +263,8 @@ fn metadata(value: Value<'_>) -> Result<(&str, Kind), Fault> {
     Ok((name, kind))
 }
 
-fn first(bytes: &[u8]) -> Result<Series<'_>, Fault> {
-    let mut series = Series::default();
+fn first<'a>(bytes: &'a [u8], series: &mut Series<'a>) -> Result<(), Fault> {
+    series.clear();
     let mut fields = Fields::of(bytes);
     while let Some((number, value)) = fields.step()? {
         match number {
@@ -272,11 +275,11 @@ fn first(bytes: &[u8]) -> Result<Series<'_>, Fault> {
             _ => {}
         }
     }
-    Ok(series)
+    Ok(())
 }
 
-fn second(bytes: &[u8]) -> Result<Series<'_>, Fault> {
-    let mut series = Series::default();
+fn second<'a>(bytes: &'a [u8], series: &mut Series<'a>) -> Result<(), Fault> {
+    series.clear();
     let mut fields = Fields::of(bytes);
     while let Some((number, value)) = fields.step()? {
         match number {
@@ -296,7 +299,7 @@ fn second(bytes: &[u8]) -> Result<Series<'_>, Fault> {
             _ => {}
         }
     }
-    Ok(series)
+    Ok(())
 }
 
 fn point(bytes: &[u8]) -> Result<Point, Fault> {
@@ -314,6 +317,15 @@ fn point(bytes: &[u8]) -> Result<Point, Fault> {
 }
 
 impl<'a> Series<'a> {
+    /// Takes all out. Memory is kept.
+    fn clear(&mut self) {
+        self.labels.clear();
+        self.refs.clear();
+        self.samples.clear();
+        self.histograms.clear();
+        (self.kind, self.created, self.has_exemplars) = (None, 0, false);
+    }
+
     /// Names and values of the labels, and the metric's name among them.
     fn read(&self, symbols: &[&'a str], pairs: &mut Pairs<'a>) -> Result<Cow<'a, str>, DecodeError> {
         let mut metric = Cow::Borrowed("");
@@ -389,7 +401,7 @@ impl Work {
     fn series(
         &mut self,
         request: &Request<'_>,
-        series: Result<Series<'_>, Fault>,
+        series: Result<&Series<'_>, Fault>,
         size: usize,
         tally: &mut Tally,
         sink: &mut dyn Sink,
