@@ -85,7 +85,7 @@ pub struct Performance {
 /// Where a part of it fails.
 pub fn perform(options: &Options) -> anyhow::Result<Performance> {
     let (pipeline, problems) = load::examine_bytes("the demo's pipeline", PIPELINE.as_bytes());
-    let mut pipeline = pipeline.ok_or_else(|| load::BadPipeline(problems))?;
+    let mut pipeline = pipeline.ok_or(load::BadPipeline(problems))?;
     // nobody but this process can write to its log
     pipeline.remediate.keys = keys::embedded_ring();
     pipeline.remediate.executor = "shop".to_owned();

@@ -19,7 +19,7 @@
 //!   is as if it were not mapped. `__name__` is Prometheus' name of the metric and no label.
 //!
 //! **Known series.** A series is known by the parts of the text that its name and labels are in, so these are read only once
-//! (see [`crate::raw`]). **Cost.** The text is gone through once for each level that a path goes down; nothing is allocated
+//! (see `raw.rs`). **Cost.** The text is gone through once for each level that a path goes down; nothing is allocated
 //! for a sample of a known series.
 
 mod options;
