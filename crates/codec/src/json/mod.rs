@@ -120,9 +120,6 @@ impl TelemetryDecoder for Decoder {
         let Some(start) = bytes.iter().position(|b| !b.is_ascii_whitespace()) else {
             return Err(DecodeError::Empty(FORMAT));
         };
-        if memchr::memchr(b'\n', bytes).is_some() && raw::documents(bytes).nth(1).is_some() {
-            return Ok(self.joined(bytes, sink));
-        }
         let outline = bytes.get(start..).and_then(outline);
         if let Some(outline) = &outline
             && is_blank(bytes, start + outline.end)
@@ -132,6 +129,10 @@ impl TelemetryDecoder for Decoder {
                 accepted: 1,
                 ..Decoded::default()
             });
+        }
+        // not before, as a record of one known sample is read no further
+        if memchr::memchr(b'\n', bytes).is_some() && raw::documents(bytes).nth(1).is_some() {
+            return Ok(self.joined(bytes, sink));
         }
         let mut draft = Draft::new(self.scratch.lend());
         let mut record = Record {
