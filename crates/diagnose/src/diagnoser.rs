@@ -3,16 +3,14 @@
 use std::{collections::VecDeque, sync::Arc};
 
 use serde::{Deserialize, Serialize};
-use suture_event::{
-    Anomaly, AnomalyPhase, Change, Edge, EndReason, Incident, SeriesKey, SignalState, Span, Timestamp, Watched,
-};
+use suture_event::{Anomaly, AnomalyPhase, Change, Edge, EndReason, Incident, SignalState, Span, Timestamp, Watched};
 
 use crate::{
     Options,
     background::Background,
     case::Case,
     effects::Fault,
-    signal::{NOWHERE, Signal},
+    signal::{NOWHERE, Signal, series_of},
     topology::{ServiceId, Topology},
     verdict::Verdict,
 };
@@ -263,14 +261,12 @@ impl Diagnoser {
         if anomaly.value.is_none() || anomaly.end == Some(EndReason::Silent) {
             return;
         }
-        let key = SeriesKey {
-            metric: Arc::clone(&anomaly.metric),
-            labels: anomaly.labels.clone(),
-        };
-        let series = key.hash64();
+        let mut series = None;
         for case in &mut self.cases {
-            for signal in case.signals.iter_mut() {
-                if signal.series == series && signal.state == SignalState::Silent {
+            for signal in &mut case.signals {
+                if signal.state == SignalState::Silent
+                    && signal.series == *series.get_or_insert_with(|| series_of(anomaly))
+                {
                     (signal.state, signal.since) = (SignalState::Recovered, anomaly.at);
                     case.dirty = true;
                 }

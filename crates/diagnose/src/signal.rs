@@ -49,6 +49,15 @@ pub(crate) struct Signal {
     pub(crate) step: bool,
 }
 
+/// The series that an anomaly is of.
+pub(crate) fn series_of(anomaly: &Anomaly) -> u64 {
+    let key = SeriesKey {
+        metric: Arc::clone(&anomaly.metric),
+        labels: anomaly.labels.clone(),
+    };
+    key.hash64()
+}
+
 /// The detector that tells of steps of series that are outside already.
 const STEP: &str = "step";
 
@@ -73,13 +82,9 @@ impl Signal {
                 }
             }
         }
-        let key = SeriesKey {
-            metric: Arc::clone(&anomaly.metric),
-            labels: anomaly.labels.clone(),
-        };
         Self {
             id: Arc::clone(&anomaly.id),
-            series: key.hash64(),
+            series: series_of(anomaly),
             metric: Arc::clone(&anomaly.metric),
             service_name: anomaly.service.clone(),
             service,
