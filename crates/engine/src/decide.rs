@@ -1,5 +1,8 @@
 //! The second fold: from facts to incidents, action requests and the ledger.
 
+mod scope;
+mod state;
+
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
@@ -7,7 +10,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 use suture_config::{Clock, Pipeline};
-use suture_diagnose::{Diagnoser, Input as Symptom, Verdict};
+use suture_diagnose::{Diagnoser, Verdict};
 use suture_event::{
     ActionRequest, Cause, Edge, EdgeSource, EpochNote, Fact, FactBody, Incident, LedgerRecord, Progress, ShardId, Span,
     Timestamp, stable_hash,
@@ -15,9 +18,8 @@ use suture_event::{
 use suture_remediate::{Input as Finding, Output, PutAway, Remediator, kind};
 
 use crate::{
-    ENGINE_VERSION, EngineError,
+    EngineError,
     ahead::Ahead,
-    misfit,
     reorder::{ByWall, Pushed, Reorder},
     seal::{Seal, Seals},
     stopped::Stopped,
@@ -170,29 +172,6 @@ pub struct Decide {
     digests: Digests,
     /// Whether it says what it makes of groups of anomalies.
     explains: bool,
-}
-
-#[derive(Serialize, Deserialize)]
-struct Snapshot {
-    engine: u32,
-    reorder: Reorder,
-    now: Timestamp,
-    scopes: Vec<(Arc<str>, ScopeState)>,
-    #[serde(default)]
-    away: Vec<(Arc<str>, PutAway)>,
-    #[serde(default)]
-    lost: Option<EpochNote>,
-    #[serde(default)]
-    unsaid: Vec<(EpochNote, Option<Cause>)>,
-    #[serde(default)]
-    ahead: Ahead,
-    #[serde(default)]
-    early: VecDeque<(Timestamp, Fact)>,
-    #[serde(default)]
-    twice: Twice,
-    #[serde(default = "Seals::of_old")]
-    seals: Seals,
-    digests: Digests,
 }
 
 impl Decide {
@@ -672,104 +651,6 @@ impl Decide {
             Clock::Wall => self.now,
         }
     }
-
-    /// The whole state, to continue from elsewhere.
-    ///
-    /// # Errors
-    /// [`EngineError::Snapshot`] where the state can't be written.
-    pub fn snapshot(&self) -> Result<Vec<u8>, EngineError> {
-        let scopes: Vec<(&Arc<str>, &ScopeState)> = self.scopes.iter().collect();
-        let view = SnapshotView {
-            engine: ENGINE_VERSION,
-            reorder: &self.reorder,
-            now: self.now,
-            scopes,
-            away: self.away.iter().collect(),
-            lost: &self.lost,
-            unsaid: &self.unsaid,
-            ahead: &self.ahead,
-            early: &self.early,
-            twice: &self.twice,
-            seals: &self.seals,
-            digests: self.digests,
-        };
-        rmp_serde::to_vec_named(&view).map_err(|e| snapshot_error(&e))
-    }
-
-    /// Continues from a snapshot, under this fold's pipeline, whichever the snapshot was made under.
-    ///
-    /// # Errors
-    /// [`EngineError::Snapshot`] where the bytes are no snapshot of this fold; the state is then as it was.
-    pub fn restore(&mut self, bytes: &[u8]) -> Result<(), EngineError> {
-        let snapshot: Snapshot = rmp_serde::from_slice(bytes).map_err(|e| snapshot_error(&e))?;
-        if let Some(reason) = misfit(snapshot.engine) {
-            return Err(EngineError::Snapshot {
-                shard: "decide".to_owned(),
-                reason,
-            });
-        }
-        let mut scopes = BTreeMap::new();
-        for (scope, state) in snapshot.scopes {
-            // another pipeline judges what comes; what is open stays
-            let remediator = state
-                .remediator
-                .with_options(self.pipeline.remediate.clone())
-                .map_err(|e| EngineError::Remediate {
-                    scope: scope.to_string(),
-                    reason: e.to_string(),
-                })?;
-            let mut diagnoser = state.diagnoser;
-            diagnoser.reconfigure(self.pipeline.diagnose.clone());
-            scopes.insert(
-                scope,
-                ScopeState {
-                    diagnoser,
-                    remediator,
-                    ..state
-                },
-            );
-        }
-        self.reorder.adopt(snapshot.reorder);
-        for state in scopes.values_mut() {
-            // an earlier program did not know: any that has had telemetry may have had some of it
-            state.shards.get_or_insert_with(|| self.reorder.with_telemetry());
-        }
-        self.now = snapshot.now;
-        self.scopes = scopes;
-        self.away = snapshot.away.into_iter().collect();
-        self.lost = snapshot.lost;
-        self.unsaid = snapshot.unsaid;
-        self.ahead = snapshot.ahead;
-        self.early = snapshot.early;
-        self.twice = snapshot.twice;
-        self.seals = snapshot.seals;
-        self.digests = snapshot.digests;
-        Ok(())
-    }
-}
-
-/// [`Snapshot`], borrowed.
-#[derive(Serialize)]
-struct SnapshotView<'a> {
-    engine: u32,
-    reorder: &'a Reorder,
-    now: Timestamp,
-    scopes: Vec<(&'a Arc<str>, &'a ScopeState)>,
-    away: Vec<(&'a Arc<str>, &'a PutAway)>,
-    lost: &'a Option<EpochNote>,
-    unsaid: &'a [(EpochNote, Option<Cause>)],
-    ahead: &'a Ahead,
-    early: &'a VecDeque<(Timestamp, Fact)>,
-    twice: &'a Twice,
-    seals: &'a Seals,
-    digests: Digests,
-}
-
-fn snapshot_error(reason: &dyn std::fmt::Display) -> EngineError {
-    EngineError::Snapshot {
-        shard: "decide".to_owned(),
-        reason: reason.to_string(),
-    }
 }
 
 fn chain(digest: u64, what: &[u8], number: u64) -> u64 {
@@ -784,168 +665,6 @@ fn is_telemetry(fact: &Fact) -> bool {
         FactBody::Outcome(_) | FactBody::Command(_) | FactBody::Progress(_) | FactBody::Epoch(_) => false,
         FactBody::Edge(edge) => edge.source != EdgeSource::File,
         _ => true,
-    }
-}
-
-impl ScopeState {
-    fn new(pipeline: &Pipeline, scope: &Arc<str>, edges: &[Edge], away: Option<PutAway>) -> Result<Self, EngineError> {
-        let mut diagnoser = Diagnoser::new(pipeline.diagnose.clone(), scope.clone());
-        for edge in edges {
-            diagnoser.step(Symptom::Edge(edge));
-        }
-        let options = pipeline.remediate.clone();
-        let remediator = match away {
-            Some(away) => Remediator::taken_back(options, scope.clone(), away),
-            None => Remediator::new(options, scope.clone()),
-        };
-        let remediator = remediator.map_err(|e| EngineError::Remediate {
-            scope: scope.to_string(),
-            reason: e.to_string(),
-        })?;
-        Ok(Self {
-            diagnoser,
-            remediator,
-            told: Timestamp::MIN,
-            first: None,
-            heard: None,
-            telemetry: false,
-            changes: 0,
-            reached: None,
-            shards: Some(BTreeSet::new()),
-            missing: Vec::new(),
-            stopped: Stopped::default(),
-        })
-    }
-
-    /// Notes that a shard has telemetry of the scope, if that is what it reads.
-    fn belongs(&mut self, shard: &ShardId, reorder: &Reorder) {
-        if let Some(shards) = self.shards.as_mut().filter(|shards| !shards.contains(shard))
-            && reorder.is_telemetry(shard)
-        {
-            shards.insert(shard.clone());
-        }
-    }
-
-    /// Notes that something came of the scope; `now` is as far as time has come.
-    fn hear(&mut self, fact: &Fact, now: Timestamp) {
-        let at = if now == Timestamp::MIN {
-            fact.at
-        } else {
-            fact.at.min(now.plus(TICK))
-        };
-        self.first = Some(self.first.map_or(at, |first| first.min(at)));
-        self.heard = self.heard.max(Some(at));
-        self.telemetry |= is_telemetry(fact);
-        if self.telemetry {
-            self.changes = 0;
-        } else if matches!(fact.body, FactBody::Change(_)) {
-            self.changes += 1;
-        }
-    }
-
-    /// Whether it has been silent for longer than another, each by the time that it lived.
-    fn is_stiller_than(&self, other: &Self, now: Timestamp) -> bool {
-        let parts = |state: &Self| {
-            let (first, heard) = (state.first.unwrap_or(now), state.heard.unwrap_or(now));
-            let silent = now.since(heard).as_millis().max(0);
-            let lived = heard.since(first).as_millis().max(0) + LIVED.as_millis();
-            (i128::from(silent), i128::from(lived))
-        };
-        let ((silent, lived), (other_silent, other_lived)) = (parts(self), parts(other));
-        silent * other_lived > other_silent * lived
-    }
-
-    fn apply(&mut self, fact: &Fact, now: Timestamp, clock: Clock, out: &mut DecideOut) {
-        let cause = Cause {
-            shard: fact.shard.clone(),
-            seq: fact.seq,
-        };
-        let incidents = match &fact.body {
-            FactBody::Edge(edge) => self.diagnoser.step(Symptom::Edge(edge)),
-            FactBody::Watched(watched) => self.diagnoser.step(Symptom::Watched(watched)),
-            FactBody::Change(change) => {
-                collect(self.remediator.step(Finding::Change(change), Some(&cause)), out);
-                self.diagnoser.step(Symptom::Change(change))
-            }
-            FactBody::Anomaly(anomaly) if self.stopped.keeps(anomaly) => return,
-            FactBody::Anomaly(anomaly) => self.diagnoser.step(Symptom::Anomaly(anomaly)),
-            FactBody::Outcome(outcome) => {
-                let at = within(outcome.at, now);
-                let finding = Finding::Outcome { outcome, at };
-                return collect(self.remediator.step(finding, Some(&cause)), out);
-            }
-            FactBody::Command(command) => {
-                let at = within(command.at, now);
-                let finding = Finding::Command { command, at };
-                return collect(self.remediator.step(finding, Some(&cause)), out);
-            }
-            FactBody::Progress(_) | FactBody::Epoch(_) => return,
-        };
-        self.hand_on(incidents, Some(&cause), clock, out);
-    }
-
-    /// Opens an incident where all telemetry has stopped, and ends it where some is back. Series that are silent by themselves
-    /// are judged a few windows after that.
-    fn look_for_stop(
-        &mut self,
-        scope: &Arc<str>,
-        silent: Option<Timestamp>,
-        (now, window): (Timestamp, Span),
-        clock: Clock,
-        out: &mut DecideOut,
-    ) {
-        let settles = Span::from_millis(SETTLES * window.as_millis());
-        let shards = self.shards.iter().flatten().cloned();
-        let changed = self.stopped.look(scope, silent, shards, (now, settles));
-        self.hand_on(changed.into_iter().collect(), None, clock, out);
-        for anomaly in self.stopped.left(now) {
-            let incidents = self.diagnoser.step(Symptom::Anomaly(&anomaly));
-            self.hand_on(incidents, None, clock, out);
-        }
-    }
-
-    /// Lets event time pass beat by beat, so that the rooms are told of the same times whenever marks happen to come. A mark
-    /// brings the beats up to it; a fact, with `whole`, also the very moment before it.
-    fn pass_to(&mut self, reached: Timestamp, whole: bool, clock: Clock, out: &mut DecideOut) {
-        if reached <= self.told {
-            return;
-        }
-        let (beat, until) = (BEAT.as_millis(), reached.as_millis());
-        if self.told != Timestamp::MIN {
-            let from = self.told.as_millis().max(until.saturating_sub(LEAP.as_millis()));
-            let mut next = (from.div_euclid(beat) + 1) * beat;
-            while next <= until {
-                self.told = Timestamp::from_millis(next);
-                self.pass(self.told, clock, out);
-                next += beat;
-            }
-        }
-        if whole {
-            self.told = reached;
-            self.pass(reached, clock, out);
-        }
-    }
-
-    fn pass(&mut self, reached: Timestamp, clock: Clock, out: &mut DecideOut) {
-        let incidents = self.diagnoser.step(Symptom::Time(reached));
-        self.hand_on(incidents, None, clock, out);
-        if clock == Clock::Event {
-            collect(self.remediator.step(Finding::Time(reached), None), out);
-        }
-    }
-
-    /// Incidents go to remediation in order, each after the timers that were due before it.
-    fn hand_on(&mut self, incidents: Vec<Incident>, cause: Option<&Cause>, clock: Clock, out: &mut DecideOut) {
-        for mut incident in incidents {
-            incident.judged_without.clone_from(&self.missing);
-            if clock == Clock::Event {
-                let before = Finding::Time(incident.updated_at.minus(TICK));
-                collect(self.remediator.step(before, None), out);
-            }
-            collect(self.remediator.step(Finding::Incident(&incident), cause), out);
-            out.incidents.push(incident);
-        }
-        out.verdicts.append(&mut self.diagnoser.take_verdicts());
     }
 }
 
