@@ -37,7 +37,25 @@ struct Metric {
     name: &'static str,
     help: &'static str,
     kind: MetricType,
-    read: fn(&Scrape<'_>) -> Option<Value>,
+    read: Read,
+}
+
+/// Where a metric's value is.
+#[derive(Clone, Copy)]
+enum Read {
+    /// What the shard's fold counts under a name.
+    Count(&'static str),
+    By(fn(&Scrape<'_>) -> Option<Value>),
+}
+
+impl Metric {
+    fn value(&self, scrape: &Scrape<'_>) -> Option<Value> {
+        match (self.read, self.kind) {
+            (Read::By(read), _) => read(scrape),
+            (Read::Count(name), MetricType::Counter) => scrape.count(name).map(Value::Counter),
+            (Read::Count(name), _) => scrape.count(name).map(|n| Value::Gauge(n as f64)),
+        }
+    }
 }
 
 /// One shard at one time.
@@ -64,7 +82,7 @@ const fn counter(name: &'static str, help: &'static str, read: fn(&Scrape<'_>) -
         name,
         help,
         kind: MetricType::Counter,
-        read,
+        read: Read::By(read),
     }
 }
 
@@ -73,7 +91,27 @@ const fn gauge(name: &'static str, help: &'static str, read: fn(&Scrape<'_>) -> 
         name,
         help,
         kind: MetricType::Gauge,
-        read,
+        read: Read::By(read),
+    }
+}
+
+/// A counter that the fold keeps.
+const fn counted(name: &'static str, help: &'static str, count: &'static str) -> Metric {
+    Metric {
+        name,
+        help,
+        kind: MetricType::Counter,
+        read: Read::Count(count),
+    }
+}
+
+/// A number that the fold has now.
+const fn held(name: &'static str, help: &'static str, count: &'static str) -> Metric {
+    Metric {
+        name,
+        help,
+        kind: MetricType::Gauge,
+        read: Read::Count(count),
     }
 }
 
@@ -82,7 +120,7 @@ const fn histogram(name: &'static str, help: &'static str, read: fn(&Scrape<'_>)
         name,
         help,
         kind: MetricType::Histogram,
-        read,
+        read: Read::By(read),
     }
 }
 
@@ -187,89 +225,83 @@ const METRICS: &[Metric] = &[
         "Times the shard went on without another that made no progress",
         |s| Some(Value::Counter(s.shard.went_ahead.get())),
     ),
-    gauge("series", "Series known", |s| {
-        s.count(count::SERIES).map(|n| Value::Gauge(n as f64))
-    }),
-    counter("samples", "Samples decoded", |s| {
-        s.count(count::SAMPLES).map(Value::Counter)
-    }),
-    counter("samples_left_out", "Samples that `where` left out", |s| {
-        s.count(count::LEFT_OUT).map(Value::Counter)
-    }),
-    counter("samples_refused", "Samples of series beyond `limits.series`", |s| {
-        s.count(count::SERIES_REFUSED).map(Value::Counter)
-    }),
-    counter(
+    held("series", "Series known", count::SERIES),
+    counted("samples", "Samples decoded", count::SAMPLES),
+    counted("samples_left_out", "Samples that `where` left out", count::LEFT_OUT),
+    counted(
+        "samples_refused",
+        "Samples of series beyond `limits.series`",
+        count::SERIES_REFUSED,
+    ),
+    counted(
         "series_evicted",
         "Series given up for new ones at `limits.series`",
-        |s| s.count(count::SERIES_EVICTED).map(Value::Counter),
+        count::SERIES_EVICTED,
     ),
-    counter(
+    counted(
         "samples_of_instances_refused",
         "Samples of instances beyond `instances.most`",
-        |s| s.count(count::INSTANCES_REFUSED).map(Value::Counter),
+        count::INSTANCES_REFUSED,
     ),
-    counter(
+    counted(
         "series_of_instances_replaced",
         "Series of instances that gave way to those of new ones",
-        |s| s.count(count::INSTANCES_REPLACED).map(Value::Counter),
+        count::INSTANCES_REPLACED,
     ),
-    counter(
+    counted(
         "samples_future",
         "Samples from further ahead than `limits.future`",
-        |s| s.count(count::FUTURE).map(Value::Counter),
+        count::FUTURE,
     ),
-    counter(
+    counted(
         "series_left_out_of_groups",
         "Series that found no place in a group of a derive rule",
-        |s| s.count(count::LEFT_OUT_OF_GROUPS).map(Value::Counter),
+        count::LEFT_OUT_OF_GROUPS,
     ),
-    counter(
+    counted(
         "samples_too_large",
         "Samples whose name and labels alone are larger than `rekey.batch_bytes`",
-        |s| s.count(count::TOO_LARGE).map(Value::Counter),
+        count::TOO_LARGE,
     ),
-    counter("samples_rekeyed", "Samples put into partitions anew", |s| {
-        s.count(count::REKEYED).map(Value::Counter)
-    }),
-    counter("alarms_suppressed", "Alarms that a budget suppressed", |s| {
-        s.count(count::ALARMS_SUPPRESSED).map(Value::Counter)
-    }),
-    counter("samples_late", "Samples dropped since their window had closed", |s| {
-        s.count(count::LATE).map(Value::Counter)
-    }),
-    counter("windows_closed", "Windows judged", |s| {
-        s.count(count::WINDOWS).map(Value::Counter)
-    }),
-    counter("facts", "Facts taken in by decide", |s| {
-        s.count(count::FACTS).map(Value::Counter)
-    }),
-    gauge("facts_held", "Facts that wait for slower shards", |s| {
-        s.count(count::FACTS_HELD).map(|n| Value::Gauge(n as f64))
-    }),
-    counter("facts_late", "Facts whose time had passed", |s| {
-        s.count(count::FACTS_LATE).map(Value::Counter)
-    }),
-    counter("facts_forced", "Facts judged early at `limits.pending_facts`", |s| {
-        s.count(count::FACTS_FORCED).map(Value::Counter)
-    }),
-    gauge(
+    counted("samples_rekeyed", "Samples put into partitions anew", count::REKEYED),
+    counted(
+        "alarms_suppressed",
+        "Alarms that a budget suppressed",
+        count::ALARMS_SUPPRESSED,
+    ),
+    counted(
+        "samples_late",
+        "Samples dropped since their window had closed",
+        count::LATE,
+    ),
+    counted("windows_closed", "Windows judged", count::WINDOWS),
+    counted("facts", "Facts taken in by decide", count::FACTS),
+    held("facts_held", "Facts that wait for slower shards", count::FACTS_HELD),
+    counted("facts_late", "Facts whose time had passed", count::FACTS_LATE),
+    counted(
+        "facts_forced",
+        "Facts judged early at `limits.pending_facts`",
+        count::FACTS_FORCED,
+    ),
+    held(
         "series_in_two_partitions",
         "Series that two partitions of one topic have, of those that shards name",
-        |s| s.count(count::SERIES_TWICE).map(|n| Value::Gauge(n as f64)),
+        count::SERIES_TWICE,
     ),
-    counter("scopes_refused", "Facts of scopes beyond `limits.scopes`", |s| {
-        s.count(count::SCOPES_REFUSED).map(Value::Counter)
-    }),
-    counter(
+    counted(
+        "scopes_refused",
+        "Facts of scopes beyond `limits.scopes`",
+        count::SCOPES_REFUSED,
+    ),
+    counted(
         "scopes_put_away",
         "Scopes without telemetry that made room for others",
-        |s| s.count(count::SCOPES_PUT_AWAY).map(Value::Counter),
+        count::SCOPES_PUT_AWAY,
     ),
-    counter(
+    counted(
         "scopes_displaced",
         "Scopes with telemetry that made room for others",
-        |s| s.count(count::SCOPES_DISPLACED).map(Value::Counter),
+        count::SCOPES_DISPLACED,
     ),
     gauge(
         "scopes_without_telemetry",
@@ -279,20 +311,20 @@ const METRICS: &[Metric] = &[
             scopes.map(|n| Value::Gauge(n as f64))
         },
     ),
-    gauge(
+    held(
         "shards_missing",
         "Partitions with telemetry of a scope that bring none any more, over all scopes",
-        |s| s.count(count::SHARDS_MISSING).map(|n| Value::Gauge(n as f64)),
+        count::SHARDS_MISSING,
     ),
-    counter(
+    counted(
         "judged_without",
         "States of incidents that were told while telemetry of their scope was missing",
-        |s| s.count(count::JUDGED_WITHOUT).map(Value::Counter),
+        count::JUDGED_WITHOUT,
     ),
-    counter(
+    counted(
         "facts_ahead",
         "Facts and marks refused since they speak of a time far ahead of all others'",
-        |s| s.count(count::FACTS_AHEAD).map(Value::Counter),
+        count::FACTS_AHEAD,
     ),
 ];
 
@@ -353,7 +385,7 @@ impl Collector for Planes {
                         counts: &counts,
                         now_millis,
                     };
-                    let Some(value) = (metric.read)(&scrape) else { continue };
+                    let Some(value) = metric.value(&scrape) else { continue };
                     let partition = at.partition.to_string();
                     let labels: Labels<'_> = [("plane", *plane), ("topic", &*at.topic), ("partition", &partition)];
                     let histogram = match metric.name {

@@ -23,7 +23,7 @@ name: shop
 telemetry: [{topic: telemetry}]
 rekey: {partitions: 3}
 window: {size: 1m, lateness: 3h}
-kafka: {commit_interval: 5ms, topics: {partitions: 1}}
+kafka: {commit_interval: 5ms}
 ";
 
 fn loaded(text: &str) -> Loaded {
