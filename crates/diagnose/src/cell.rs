@@ -35,6 +35,10 @@ pub(crate) struct Cell {
 /// What part of a cell's second signal counts beside the first.
 const SECOND: f64 = 0.3;
 
+/// What part each further metric of no known kind counts of what the one before it does, and how many count.
+const EACH: f64 = 0.6;
+const UNLIKE: usize = 4;
+
 /// What part the strongest signal of each other place where it was measured counts, and how many places count.
 const VIEW: f64 = 0.5;
 const VIEWS: usize = 2;
@@ -56,11 +60,13 @@ pub(crate) fn cells<'a>(signals: impl Iterator<Item = (usize, &'a Signal, f64)>,
             members.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
             let (first, _, signal) = *members.first()?;
             // the next from the same place is much the same; another place's view of it corroborates
-            let beside = members
-                .iter()
-                .skip(1)
-                .find(|m| m.2.service == signal.service)
-                .map_or(0.0, |m| m.0);
+            let beside = if kind == SignalKind::Other {
+                unlike(&members)
+            } else {
+                let mut rest = members.iter().skip(1);
+                let next = rest.find(|m| m.2.service == signal.service);
+                SECOND * next.map_or(0.0, |m| m.0)
+            };
             let mut views: Vec<ServiceId> = vec![signal.service];
             let mut viewed = 0.0;
             for (nats, _, other) in &members {
@@ -87,7 +93,7 @@ pub(crate) fn cells<'a>(signals: impl Iterator<Item = (usize, &'a Signal, f64)>,
                 caller: signal.caller,
                 kind,
                 way,
-                strength: first + SECOND * beside + VIEW * viewed,
+                strength: first + beside + VIEW * viewed,
                 deviation: members.iter().map(|m| m.2.deviation).fold(0.0, f64::max),
                 onset,
                 added,
@@ -96,6 +102,23 @@ pub(crate) fn cells<'a>(signals: impl Iterator<Item = (usize, &'a Signal, f64)>,
             })
         })
         .collect()
+}
+
+/// What further metrics of the strongest one's place count, where nobody knows what any of them is about: each is its own
+/// thing, and yet one load or one clock moves many, so each counts a part of what the one before it does.
+fn unlike(members: &[(f64, usize, &Signal)]) -> f64 {
+    let Some((_, _, first)) = members.first() else {
+        return 0.0;
+    };
+    let (mut seen, mut part, mut sum) = (vec![&first.metric], 1.0, 0.0);
+    for (nats, _, signal) in members.iter().filter(|m| m.2.service == first.service) {
+        if seen.len() <= UNLIKE && !seen.contains(&&signal.metric) {
+            seen.push(&signal.metric);
+            part *= EACH;
+            sum += part * nats;
+        }
+    }
+    sum
 }
 
 /// Those that began close to each other, in order of time.

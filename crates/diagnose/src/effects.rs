@@ -281,7 +281,7 @@ impl Fault {
             },
             _ => match (kind, way) {
                 (K::Traffic, Way::Down) => 0.2,
-                (K::Traffic, Way::Up) => 0.1,
+                (K::Traffic, Way::Up) => 0.25,
                 (K::Cpu | K::Network, _) => 0.06,
                 (K::Latency | K::Errors | K::Availability, Way::Absent) => 0.1,
                 _ => 0.015,

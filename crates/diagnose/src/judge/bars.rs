@@ -64,7 +64,12 @@ impl Diagnoser {
     /// How much more a group must show in the first hours, as what is watched for so short a time may do as a matter of course
     /// what it was not yet seen to do.
     fn infancy(&self) -> f64 {
-        STRANGE * (-self.background.watched(self.now).as_secs_f64() / KNOWN.as_secs_f64()).exp()
+        STRANGE
+            * (-self.background.watched(self.now).as_secs_f64()
+                / KNOWN
+                    .min(Span::from_millis(180 * self.window().as_millis()))
+                    .as_secs_f64())
+            .exp()
     }
 
     /// How long a change is news: until most of what is wrong with it would have shown.
