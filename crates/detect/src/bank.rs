@@ -266,13 +266,18 @@ impl Bank {
         &self.suppressed
     }
 
+    fn give(&mut self, row: usize, hints: SeriesHints<'_>) {
+        let given = &mut self.given;
+        given.side[row] = side_of(self.options.direction, hints.kind);
+        given.derived[row] = derived_of(hints.kind);
+        given.counter[row] = u8::from(hints.counter);
+    }
+
     /// Registers a series and gives its row: 0, 1, 2, … in the order of the calls.
     pub fn add_series(&mut self, hints: SeriesHints<'_>) -> u32 {
         let row = self.len();
         self.given.push();
-        self.given.side[row] = side_of(self.options.direction, hints.kind);
-        self.given.derived[row] = derived_of(hints.kind);
-        self.given.counter[row] = u8::from(hints.counter);
+        self.give(row, hints);
         self.seasonal.push();
         self.shift.push();
         self.sequence.push();

@@ -44,7 +44,7 @@ const CLIP_AT: f64 = 1e-4;
 const MEAN_ABS: f32 = 1.2533;
 /// Least scale as a share of the level: what nobody would call a change. Where the least effect that matters is stated, as a
 /// share of the level too, it is no more than that.
-const LEAST_SCALE: f32 = 0.005;
+const LEAST_SCALE: f32 = 0.001;
 /// What single precision, and double, can tell apart of a number, with some room.
 const SINGLE: f32 = 5e-7;
 const DOUBLE: f32 = 1e-15;

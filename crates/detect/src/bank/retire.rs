@@ -2,7 +2,7 @@
 
 use suture_event::{AnomalyPhase, EndReason, Timestamp};
 
-use super::{Bank, SeriesHints, side_of};
+use super::{Bank, SeriesHints};
 use crate::{
     Column, Episode,
     character::Looks,
@@ -47,9 +47,7 @@ impl Bank {
         let row = row as usize;
         if row < self.len() {
             self.forget(row);
-            self.given.side[row] = side_of(self.options.direction, hints.kind);
-            self.given.derived[row] = super::derived_of(hints.kind);
-            self.given.counter[row] = u8::from(hints.counter);
+            self.give(row, hints);
         }
     }
 
