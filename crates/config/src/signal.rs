@@ -30,7 +30,7 @@ pub struct SignalRule {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub aggregate: Option<Aggregate>,
     /// Whether the values are those of a counter that only grows, but for restarts. Where absent, what the telemetry says;
-    /// where that says nothing, no.
+    /// where that says nothing, whatever the name and the values show.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub counter: Option<bool>,
     /// On which side the series are worth an alarm: short for `direction` under `detect`.

@@ -5,6 +5,7 @@ mod derive;
 mod evict;
 pub(crate) mod intake;
 mod judge;
+mod meter;
 mod named;
 mod rollup;
 mod silence;

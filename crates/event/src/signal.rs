@@ -58,7 +58,9 @@ impl SignalKind {
         } else if has(&["error", "fail", "5xx", "exception", "reject", "timeout"]) {
             Self::Errors
         } else if has(&["latency", "duration", "response_time", "responsetime", "elapsed", "_rt"]) {
-            Self::Latency
+            // how many were timed
+            let counts = ["_count", ".count"].iter().any(|end| name.ends_with(end));
+            if counts { Self::Traffic } else { Self::Latency }
         } else if name.starts_with("node") || has(&["host_", "node_"]) {
             Self::Node
         } else if has(&[

@@ -30,6 +30,7 @@ pub struct Closed<'a> {
     pub counts: &'a [u32],
     /// Time of the newest sample up to the window's end: see [`Self::last`].
     newest: Newest<'a>,
+    levels: Levels<'a>,
     /// Rows that passed `forget_after` just now, ascending. They are absent from `rows` until they send again, and may
     /// be given to another series with [`Windows::reuse`].
     pub forgotten: &'a [u32],
@@ -40,6 +41,29 @@ pub struct Closed<'a> {
 enum Newest<'a> {
     Rows(&'a [i64]),
     One(Timestamp),
+}
+
+/// The newest values of counters, and where each row's is.
+#[derive(Debug, Clone, Copy)]
+struct Levels<'a> {
+    side: &'a [u32],
+    carried: &'a [f64],
+}
+
+impl<'a> Closed<'a> {
+    /// The same window with other values.
+    #[must_use]
+    pub fn with_values(self, values: &'a [f64]) -> Self {
+        Self { values, ..self }
+    }
+
+    /// The value of a counter's newest sample up to the window's end, where entry `i` is one that sent; otherwise of no meaning.
+    #[must_use]
+    pub fn level(&self, i: usize) -> f64 {
+        let row = self.rows.get(i).map_or(usize::MAX, |row| *row as usize);
+        let side = self.levels.side.get(row).map_or(usize::MAX, |side| *side as usize);
+        self.levels.carried.get(side).copied().unwrap_or(f64::NAN)
+    }
 }
 
 impl Closed<'_> {
@@ -681,6 +705,10 @@ impl Windows {
             values: &[value],
             counts: &[1],
             newest: Newest::One(at),
+            levels: Levels {
+                side: &self.series.side,
+                carried: &self.series.carried,
+            },
             forgotten: &[],
         });
     }

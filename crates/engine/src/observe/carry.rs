@@ -236,6 +236,8 @@ impl Observe {
             }
         }
         judge.rollup = snapshot.rollup.moved(&places, NOBODY);
+        judge.meter = snapshot.meter.moved(&places, NOBODY);
+        judge.meter.link(table.iter().map(|series| &series.key));
         judge.link(table.iter());
 
         let mut ended = Vec::new();

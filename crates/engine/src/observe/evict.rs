@@ -84,6 +84,9 @@ impl Observe {
             let at = anomaly.at;
             self.say(scope, at, FactBody::Anomaly(anomaly), out);
         }
+        if let Some(series) = self.table.get(row) {
+            self.judge.meter.forget(row, &series.key);
+        }
         let Some(series) = self.table.give_up(row) else { return };
         let scope = series.scope.clone();
         for anomaly in self.judge.retire(series, at) {

@@ -14,7 +14,7 @@ use suture_event::{
 };
 use suture_window::Aggregate;
 
-use super::{Observe, ObserveOut, PENDING, Pending, rollup::How};
+use super::{Observe, ObserveOut, PENDING, Pending, meter, rollup::How};
 use crate::{
     Rows, Source, SourceKind,
     rekey::versions_of,
@@ -511,8 +511,14 @@ impl Observe {
             return Err(Slot::Refused);
         };
         let told = matches!(sample.kind, PointKind::Cumulative { monotonic: true });
+        // nobody says what it is, but for its name
+        let unsaid = sample.kind == PointKind::Unspecified
+            && (signal.aggregate, signal.counter) == (None, None)
+            && self.pipeline.window.size.is_some()
+            && meter::may_count(&key.metric);
         let aggregate = match (signal.aggregate, sample.kind) {
             (None, PointKind::Delta { .. }) => Aggregate::Sum,
+            _ if unsaid => Aggregate::Rate,
             _ => signal.aggregate_of(told),
         };
         let kind = signal.kind.unwrap_or_else(|| {
@@ -550,7 +556,7 @@ impl Observe {
             let hints = SeriesHints {
                 metric: &series.key.metric,
                 kind,
-                counter: signal.is_counter(told),
+                counter: signal.is_counter(told) || unsaid && self.judge.meter.is_counter(&series.key.metric),
                 hash,
             };
             let known = self.model.as_ref();
@@ -560,6 +566,9 @@ impl Observe {
         if role == Role::RolledUp {
             let how = How::of(kind, &series.key.metric, aggregate);
             self.judge.rollup.add(row, kind, how);
+        }
+        if unsaid {
+            self.judge.meter.add(row, &series.key);
         }
         self.judge.derive.note(row, aggregate);
         if free.is_some() {

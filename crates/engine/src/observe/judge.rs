@@ -5,12 +5,13 @@ use std::{collections::BTreeSet, sync::Arc};
 use suture_config::{Pipeline, SignalMatcher};
 use suture_detect::{Bank, Budget, Column, Episode, SeriesHints, Suppressed};
 use suture_event::{Anomaly, SeriesKey, Timestamp, hex16, stable_hash};
-use suture_window::{Closed, Windows};
+use suture_window::{Closed, Gaps, Windows};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::{
     Band, ScoreRow, SuppressedAlarm,
     derive::Derive,
+    meter::Meter,
     rollup::{RollUp, Uncertain},
 };
 use crate::{
@@ -57,6 +58,9 @@ pub(super) struct Judge {
     /// What is made of instances' series, and is judged in their place.
     pub(super) rollup: RollUp,
     uncertain: Uncertain,
+    /// What may be counters though nobody says so.
+    pub(super) meter: Meter,
+    gaps: Gaps,
     /// Alarms that a budget suppressed, in order.
     pub(super) suppressed: Vec<SuppressedAlarm>,
     /// Anomalies to be said, with their scopes, in order.
@@ -96,6 +100,8 @@ impl Judge {
             derive: Derive::new(pipeline)?,
             rollup: RollUp::default(),
             uncertain: Uncertain::of(&pipeline.window),
+            meter: Meter::default(),
+            gaps: pipeline.window.gaps,
         })
     }
 
@@ -169,7 +175,11 @@ impl Judge {
                 "an instance's: it is judged against its siblings, and what they come to by its own past".to_owned(),
             );
         }
-        Some(self.banks.get(series.rule as usize)?.bank.explain(series.bank_row))
+        let told = self.banks.get(series.rule as usize)?.bank.explain(series.bank_row);
+        Some(match self.meter.is_counter(&series.key.metric) {
+            true => format!("{told}; read by its rate, as it counts up like the counter that its name says it is"),
+            false => told,
+        })
     }
 
     /// Pushes samples into the windows and judges every window that closes on the way.
@@ -205,7 +215,45 @@ impl Judge {
         });
     }
 
-    fn judge(&mut self, closed: &Closed<'_>, table: &SeriesTable, mut scores: Option<&mut Vec<ScoreRow>>) {
+    fn judge(&mut self, closed: &Closed<'_>, table: &SeriesTable, scores: Option<&mut Vec<ScoreRow>>) {
+        if self.meter.is_empty() {
+            return self.judge_values(closed, table, scores);
+        }
+        let mut meter = std::mem::take(&mut self.meter);
+        let values = meter.read(closed, self.gaps);
+        self.judge_values(&closed.with_values(values), table, scores);
+        for (row, counts) in meter.turned() {
+            self.begin_anew(row, counts, closed.at, table);
+        }
+        self.meter = meter;
+    }
+
+    /// What a row's values are is another thing from now on: everything that was learned of them is forgotten.
+    fn begin_anew(&mut self, row: u32, counter: bool, at: Timestamp, table: &SeriesTable) {
+        self.rollup.begin_anew(row);
+        self.said.append(&mut self.derive.forget(row, table, at));
+        let Some(series) = table.get(row) else { return };
+        let Some(rule) = self.banks.get_mut(series.rule as usize) else {
+            return;
+        };
+        if series.role == Role::Instance {
+            return;
+        }
+        for mut episode in rule.bank.retire(series.bank_row, at) {
+            "it is read another way from now on, as it counts up or has ceased to: what became of it is not known"
+                .clone_into(&mut episode.detail);
+            self.said.push((anomaly(series, episode), series.scope.clone()));
+        }
+        let hints = SeriesHints {
+            metric: &series.key.metric,
+            kind: series.kind,
+            counter,
+            hash: series.hash,
+        };
+        rule.bank.reuse(series.bank_row, hints);
+    }
+
+    fn judge_values(&mut self, closed: &Closed<'_>, table: &SeriesTable, mut scores: Option<&mut Vec<ScoreRow>>) {
         let scored = scores.is_some();
         self.split(closed, scored);
         for rule in &mut self.banks {

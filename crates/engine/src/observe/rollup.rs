@@ -279,6 +279,14 @@ impl RollUp {
         }
     }
 
+    /// What the values of a row are is another thing from now on.
+    pub(super) fn begin_anew(&mut self, row: u32) {
+        let group = self.owners.get(&row).copied();
+        if let Some(group) = group.and_then(|group| self.groups.get_mut(group as usize)) {
+            group.last = f64::NAN;
+        }
+    }
+
     /// Whoever is to come has come, or found no room.
     pub(super) fn settle(&mut self) {
         self.kept = None;

@@ -7,7 +7,7 @@ use suture_codec::otlp::Histograms;
 use suture_detect::Budget;
 use suture_event::{Timestamp, Watched, stable_hash};
 
-use super::{Judge, Observe, carry::Terms, evict::Ranking, rollup::RollUp, silence::Arrivals};
+use super::{Judge, Observe, carry::Terms, evict::Ranking, meter::Meter, rollup::RollUp, silence::Arrivals};
 use crate::{
     ENGINE_VERSION, EngineError, misfit,
     series::{Series, SeriesTable},
@@ -47,6 +47,9 @@ pub(super) struct Snapshot {
     /// What is made of instances' series.
     #[serde(default, skip_serializing_if = "RollUp::is_empty")]
     pub(super) rollup: RollUp,
+    /// What may be counters though nobody says so.
+    #[serde(default, skip_serializing_if = "Meter::is_empty")]
+    pub(super) meter: Meter,
     /// Silent series in the order in which they would be given up.
     #[serde(default)]
     ranking: Ranking,
@@ -98,6 +101,7 @@ impl Observe {
                 .map_err(|e| self.snapshot_error(&e))?
                 .map(Blob),
             rollup: self.judge.rollup.clone(),
+            meter: self.judge.meter.clone(),
             ranking: self.ranking.clone(),
             arrivals: self.arrivals.clone(),
         };
@@ -160,6 +164,8 @@ impl Observe {
         }
         judge.rollup = snapshot.rollup;
         judge.rollup.find();
+        judge.meter = snapshot.meter;
+        judge.meter.link(snapshot.series.iter().map(|series| &series.key));
         judge.link(snapshot.series.iter());
         let at = self.restore_windows(&snapshot.windows, None)?;
         self.table = SeriesTable::of(snapshot.series);

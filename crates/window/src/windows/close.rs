@@ -5,7 +5,7 @@ use std::ops::Range;
 use sketches_ddsketch::DDSketch;
 use suture_event::{Span, Timestamp};
 
-use super::{BLOCK, Block, Closed, Life, Newest, Windows, finite, make_room, narrow};
+use super::{BLOCK, Block, Closed, Levels, Life, Newest, Windows, finite, make_room, narrow};
 use crate::{
     Aggregate, Gaps,
     options::Shape,
@@ -34,6 +34,10 @@ impl Windows {
             values: &out.values,
             counts: &out.counts,
             newest: Newest::Rows(&self.series.newest),
+            levels: Levels {
+                side: &self.series.side,
+                carried: &self.series.carried,
+            },
             forgotten: &out.forgotten,
         });
     }
