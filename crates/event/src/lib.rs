@@ -11,6 +11,7 @@ mod fact;
 mod freeze;
 mod incident;
 mod ledger;
+mod problem;
 mod record;
 mod series;
 mod signal;
@@ -31,6 +32,7 @@ pub use incident::{
     SignalState,
 };
 pub use ledger::{Cause, Damage, LedgerError, LedgerRecord, Tampering, damage, verify_chain};
+pub use problem::{Checker, Problem};
 pub use record::{Headers, HeadersBuf, RecordRef};
 pub use series::{LabelError, Labels, MAX_LABELS, Sample, SeriesKey};
 pub use signal::SignalKind;
