@@ -20,6 +20,7 @@ mod series;
 mod source;
 mod stopped;
 mod twice;
+mod written;
 
 pub use decide::{Decide, DecideCounters, DecideOut};
 pub use error::EngineError;

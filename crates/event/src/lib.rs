@@ -9,6 +9,7 @@ mod change;
 mod digest;
 mod fact;
 mod freeze;
+mod impossible;
 mod incident;
 mod ledger;
 mod problem;
@@ -27,6 +28,7 @@ pub use change::{Change, ChangeKind, Edge, EdgeSource, Watched};
 pub use digest::{hex16, stable_hash, stable_uuid};
 pub use fact::{Carried, EpochNote, Fact, FactBody, Progress, SeriesMark, ShardId};
 pub use freeze::Freezes;
+pub use impossible::{impossibilities, impossible};
 pub use incident::{
     Evidence, EvidenceKind, Hypothesis, HypothesisKind, Incident, IncidentSignal, IncidentStatus, Resolution, Severity,
     SignalState,

@@ -17,11 +17,12 @@ use super::{
     Judge, Observe, ObserveOut,
     derive::NOBODY,
     judge::anomaly,
-    state::{Blob, Snapshot, shape_of},
+    state::{Blob, Snapshot},
 };
 use crate::{
     EngineError, Rows, Source, SourceKind,
     series::{Role, Series, SeriesTable},
+    written::fingerprint_of,
 };
 
 /// Series that a condition is asked about at a time.
@@ -134,7 +135,7 @@ enum Fit {
 impl Former {
     fn fit(&self, rule: &SignalRule) -> Fit {
         match self {
-            Self::Hash(hash) if *hash == shape_of(rule) => Fit::Whole,
+            Self::Hash(hash) if *hash == fingerprint_of(rule) => Fit::Whole,
             Self::Hash(_) => Fit::Nothing,
             Self::Rule(former) => {
                 let values = |rule: &SignalRule| (rule.aggregate, rule.counter, rule.kind);
@@ -305,7 +306,7 @@ impl Observe {
         // the hash of the windows comes before those of the rules, one of the budget's may come after them
         let (windows, rules) = snapshot.shape.split_first().ok_or_else(|| self.misfit())?;
         let rules = rules.get(..snapshot.banks.len()).ok_or_else(|| self.misfit())?;
-        if *windows != shape_of(&self.pipeline.window) {
+        if *windows != fingerprint_of(&self.pipeline.window) {
             return Err(self.misfit());
         }
         Ok(rules.iter().copied().map(Former::Hash).collect())

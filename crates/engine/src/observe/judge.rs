@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use suture_config::{Pipeline, SignalMatcher};
 use suture_detect::{Bank, Budget, Column, Episode, SeriesHints, Suppressed};
-use suture_event::{Anomaly, SeriesKey, Timestamp, hex16, stable_hash};
+use suture_event::{Anomaly, SeriesKey, Timestamp, hex16, impossible, stable_hash};
 use suture_window::{Closed, Windows};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
@@ -103,7 +103,8 @@ impl Judge {
     /// learned of it elsewhere.
     pub(super) fn add(&mut self, rule: u32, row: u32, hints: SeriesHints<'_>, known: Option<(&Bank, u32)>) -> u32 {
         let Some(bank) = self.banks.get_mut(rule as usize) else {
-            return 0;
+            impossible("a rule without a bank");
+            return NO_ROW;
         };
         let place = bank.free.pop_first();
         let bank_row = match place {
@@ -267,6 +268,7 @@ impl Judge {
                 continue;
             };
             let Some(rule) = self.banks.get_mut(place.rule as usize) else {
+                debug_assert_eq!(place.rule, OF_INSTANCE, "a rule without a bank");
                 self.rollup.take(place.bank_row, closed, i, self.uncertain);
                 continue;
             };

@@ -5,12 +5,13 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use suture_codec::otlp::Histograms;
 use suture_detect::Budget;
-use suture_event::{Timestamp, Watched, stable_hash};
+use suture_event::{Timestamp, Watched};
 
 use super::{Judge, Observe, carry::Terms, evict::Ranking, rollup::RollUp, silence::Arrivals};
 use crate::{
     ENGINE_VERSION, EngineError, misfit,
     series::{Series, SeriesTable},
+    written::fingerprint_of,
 };
 
 /// Bytes that a series' name, labels and places take in a snapshot, as a rule at most.
@@ -196,9 +197,9 @@ impl Observe {
     }
 
     fn shape(&self) -> Vec<u64> {
-        let rules = self.matcher.rules().iter().map(|rule| shape_of(rule.as_ref()));
-        let alarms = self.pipeline.alarms.iter().map(shape_of);
-        std::iter::once(shape_of(&self.pipeline.window))
+        let rules = self.matcher.rules().iter().map(|rule| fingerprint_of(rule.as_ref()));
+        let alarms = self.pipeline.alarms.iter().map(fingerprint_of);
+        std::iter::once(fingerprint_of(&self.pipeline.window))
             .chain(rules)
             .chain(alarms)
             .collect()
@@ -210,11 +211,6 @@ impl Observe {
             reason: reason.to_string(),
         }
     }
-}
-
-/// What stands for a part of the pipeline in a snapshot's shape.
-pub(super) fn shape_of<T: Serialize>(part: &T) -> u64 {
-    stable_hash([serde_json::to_vec(part).unwrap_or_default().as_slice()])
 }
 
 /// Bytes as bytes: serde would write a list of numbers.

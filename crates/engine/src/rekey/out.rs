@@ -4,7 +4,7 @@ use suture_codec::{
     ServiceVersion,
     arrow::{Encoder, Samples},
 };
-use suture_event::{Headers, Timestamp};
+use suture_event::{Headers, Timestamp, impossible};
 
 use super::Rekey;
 use crate::{DeadLetter, observe::intake::Taken};
@@ -108,15 +108,27 @@ impl Rekey {
             values: &part.values,
         };
         // Arrow refuses columns of different lengths, and more bytes than its offsets can count: the bounds lie far below
-        let value = self.routes.encoder.encode(samples).unwrap_or_default();
-        let versions = (!part.versions.is_empty()).then(|| serde_json::to_vec(&part.versions).unwrap_or_default());
-        self.counters.routed += part.rows.len() as u64;
-        out.records.push(Routed {
-            partition: i32::try_from(at).unwrap_or(i32::MAX),
-            value,
-            samples: part.rows.len(),
-            versions,
-        });
+        debug_assert!(part.rows.len() == part.ts.len() && part.rows.len() == part.values.len());
+        let value = self.routes.encoder.encode(samples);
+        let versions = (!part.versions.is_empty())
+            .then(|| serde_json::to_vec(&part.versions))
+            .transpose();
+        match (value, versions, i32::try_from(at)) {
+            (Ok(value), Ok(versions), Ok(partition)) => {
+                self.counters.routed += part.rows.len() as u64;
+                out.records.push(Routed {
+                    partition,
+                    value,
+                    samples: part.rows.len(),
+                    versions,
+                });
+            }
+            _ => {
+                // an empty record in their place would lose them without a word
+                impossible("samples that cannot be put into a record");
+                self.counters.left_out += part.rows.len() as u64;
+            }
+        }
         part.rows.clear();
         part.ts.clear();
         part.values.clear();

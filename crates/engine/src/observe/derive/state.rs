@@ -7,14 +7,11 @@ use suture_config::DeriveRule;
 use suture_event::{Anomaly, Timestamp};
 
 use super::{
-    super::{
-        carry::bare,
-        state::{Blob, shape_of},
-    },
+    super::{carry::bare, state::Blob},
     By, Derive, NOBODY, Rule,
     group::Group,
 };
-use crate::series::SeriesTable;
+use crate::{series::SeriesTable, written::fingerprint_of};
 
 /// Where a series is a member.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -170,7 +167,11 @@ impl Derive {
         {
             return Some(specs);
         }
-        let of = |hash: &u64| self.rules.iter().find(|rule| shape_of(rule.spec.as_ref()) == *hash);
+        let of = |hash: &u64| {
+            self.rules
+                .iter()
+                .find(|rule| fingerprint_of(rule.spec.as_ref()) == *hash)
+        };
         saved
             .shape
             .iter()
@@ -237,7 +238,10 @@ impl Derive {
     }
 
     fn shape(&self) -> Vec<u64> {
-        self.rules.iter().map(|rule| shape_of(rule.spec.as_ref())).collect()
+        self.rules
+            .iter()
+            .map(|rule| fingerprint_of(rule.spec.as_ref()))
+            .collect()
     }
 }
 
