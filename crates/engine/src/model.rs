@@ -10,8 +10,9 @@ use suture_event::Timestamp;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::{
-    ENGINE_VERSION, EngineError, Observe, misfit,
-    observe::Blob,
+    ENGINE_VERSION, EngineError, Observe,
+    blob::Blob,
+    misfit,
     series::{Role, Series},
     written::fingerprint_of,
 };

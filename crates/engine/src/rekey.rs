@@ -12,8 +12,7 @@ use suture_config::{Pipeline, Rekey as Settings};
 use suture_event::{RecordRef, SeriesKey, ShardId, SignalKind, Timestamp, impossible, stable_hash};
 
 use self::out::Part;
-pub(crate) use self::out::versions_of;
-pub use self::out::{RekeyOut, Routed, VERSIONS_HEADER};
+pub use self::out::{RekeyOut, Routed};
 use crate::{
     DeadLetter, EngineError, Source,
     observe::intake::{Taken, decoder_of, identity_kept, too_large},

@@ -17,8 +17,8 @@ use suture_window::Aggregate;
 use super::{Observe, ObserveOut, PENDING, Pending, rollup::How};
 use crate::{
     Rows, Source, SourceKind,
-    rekey::versions_of,
     series::{NOBODY, Role, Series, Slot, rolled_up_in},
+    versions::versions_of,
 };
 
 /// Samples that are looked up together.

@@ -7,9 +7,11 @@ use suture_codec::otlp::Histograms;
 use suture_detect::Budget;
 use suture_event::{Timestamp, Watched};
 
-use super::{Judge, Observe, carry::Terms, evict::Ranking, rollup::RollUp, silence::Arrivals};
+use super::{Judge, Observe, evict::Ranking, rollup::RollUp, silence::Arrivals, terms::Terms};
 use crate::{
-    ENGINE_VERSION, EngineError, misfit,
+    ENGINE_VERSION, EngineError,
+    blob::Blob,
+    misfit,
     series::{Series, SeriesTable},
     written::fingerprint_of,
 };
@@ -30,7 +32,7 @@ pub(super) struct Snapshot {
     said_digest: u64,
     newest: Timestamp,
     pub(super) series: Vec<Series>,
-    #[serde(with = "blob")]
+    #[serde(with = "crate::blob")]
     pub(super) windows: Vec<u8>,
     pub(super) banks: Vec<Blob>,
     /// The account of the pipeline's own budget of alarms.
@@ -55,9 +57,6 @@ pub(super) struct Snapshot {
     #[serde(default)]
     arrivals: Arrivals,
 }
-
-#[derive(Serialize, Deserialize)]
-pub(crate) struct Blob(#[serde(with = "blob")] pub(crate) Vec<u8>);
 
 impl Observe {
     /// The whole state, to continue from elsewhere. Nothing may wait to be judged: call [`Observe::flush`] before.
@@ -210,33 +209,5 @@ impl Observe {
             shard: self.shard.to_string(),
             reason: reason.to_string(),
         }
-    }
-}
-
-/// Bytes as bytes: serde would write a list of numbers.
-pub(super) mod blob {
-    use std::fmt;
-
-    use serde::{Deserializer, Serializer, de};
-
-    pub(in super::super) fn serialize<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_bytes(bytes)
-    }
-
-    pub(in super::super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
-        struct Visitor;
-        impl de::Visitor<'_> for Visitor {
-            type Value = Vec<u8>;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("bytes")
-            }
-            fn visit_bytes<E: de::Error>(self, v: &[u8]) -> Result<Vec<u8>, E> {
-                Ok(v.to_vec())
-            }
-            fn visit_byte_buf<E: de::Error>(self, v: Vec<u8>) -> Result<Vec<u8>, E> {
-                Ok(v)
-            }
-        }
-        deserializer.deserialize_byte_buf(Visitor)
     }
 }

@@ -4,13 +4,10 @@ use suture_codec::{
     ServiceVersion,
     arrow::{Encoder, Samples},
 };
-use suture_event::{Headers, Timestamp, impossible};
+use suture_event::{Timestamp, impossible};
 
 use super::Rekey;
 use crate::{DeadLetter, observe::intake::Taken};
-
-/// The header of a record that holds versions of services seen, as JSON.
-pub const VERSIONS_HEADER: &str = "suture_versions";
 
 /// A record for one partition of the topic in between.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,7 +18,7 @@ pub struct Routed {
     pub value: Vec<u8>,
     /// How many.
     pub samples: usize,
-    /// Versions of services, as [`VERSIONS_HEADER`] holds them; mostly absent.
+    /// Versions of services, as [`VERSIONS_HEADER`](crate::VERSIONS_HEADER) holds them; mostly absent.
     pub versions: Option<Vec<u8>>,
 }
 
@@ -136,12 +133,4 @@ impl Rekey {
         part.bytes = Encoder::RECORD;
         part.record += 1;
     }
-}
-
-/// The versions of services that a record of the topic in between carries; what cannot be read is not there.
-pub(crate) fn versions_of(headers: Headers<'_>) -> Vec<ServiceVersion> {
-    let header = headers.get(VERSIONS_HEADER);
-    header
-        .and_then(|value| serde_json::from_slice(value).ok())
-        .unwrap_or_default()
 }

@@ -6,12 +6,8 @@ use serde::{Deserialize, Serialize};
 use suture_config::DeriveRule;
 use suture_event::{Anomaly, Timestamp};
 
-use super::{
-    super::{carry::bare, state::Blob},
-    By, Derive, NOBODY, Rule,
-    group::Group,
-};
-use crate::{series::SeriesTable, written::fingerprint_of};
+use super::{super::terms::bare, By, Derive, NOBODY, Rule, group::Group};
+use crate::{blob::Blob, series::SeriesTable, written::fingerprint_of};
 
 /// Where a series is a member.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -67,7 +63,7 @@ struct SavedRule {
     groups: Vec<Group>,
     owners: Vec<(u32, u32)>,
     free: Vec<u32>,
-    #[serde(with = "super::super::state::blob")]
+    #[serde(with = "crate::blob")]
     judge: Vec<u8>,
 }
 
