@@ -12,7 +12,7 @@ use std::{
 };
 
 /// Which crates of the workspace each crate stands on: those and no others.
-const ARROWS: [(&str, &[&str]); 19] = [
+const ARROWS: [(&str, &[&str]); 20] = [
     ("event", &[]),
     ("codec", &["event"]),
     ("window", &["event"]),
@@ -49,6 +49,7 @@ const ARROWS: [(&str, &[&str]); 19] = [
         ],
     ),
     ("console", &["event", "engine"]),
+    ("testkit", &[]),
 ];
 
 /// The crates that decide: no clock, entropy, input, output or concurrency in them.
@@ -187,6 +188,23 @@ fn crates_know_of_each_other_what_is_listed_and_no_more() {
             "crate {name} has no place among the arrows"
         );
     }
+}
+
+#[test]
+fn what_is_for_tests_is_in_no_program() {
+    let dependencies = dependencies();
+    let with = |deps: &BTreeSet<String>| deps.contains("suture-testkit");
+    let built_in: Vec<_> = dependencies
+        .iter()
+        .filter(|(_, deps)| with(deps))
+        .map(|(name, _)| name)
+        .collect();
+    assert!(
+        built_in
+            .iter()
+            .all(|name| *name == "suture-tests" || *name == "suture-benches"),
+        "the tests' kit is built into {built_in:?}"
+    );
 }
 
 #[test]

@@ -18,6 +18,7 @@ use std::{
 use serde_json::{Value, value::RawValue};
 use suture_event::{LedgerRecord, Span, verify_chain};
 use suture_simulate::{FaultKind, Options, Recording, record};
+use suture_testkit::ROLL_BACK_BAD_DEPLOY;
 use suture_tests::{broker, kafka, program};
 
 /// Of the three bad deploys, two stand out well enough to be acted on by themselves.
@@ -100,24 +101,7 @@ signals:
     match: {{metric: error_ratio}}
     direction: up
     least_effect: {{absolute: 0.01}}
-remediate:
-  mode: autonomous
-  playbooks:
-    - name: roll back
-      owner: release team
-      match: {{class: [bad_deploy]}}
-      rung: autonomous
-      action: {{action: rollback, parameters: {{change: "{{{{change}}}}"}}}}
-      reversal: {{action: redeploy, parameters: {{change: "{{{{change}}}}"}}}}
-      limits: {{verify_within: 6000d, expires_after: 5000d, minimum_probability: 0.8}}
-      safety:
-        trigger: an incident opens soon after a deploy, and the deploy explains it best
-        false_positives: [an innocent deploy at the same place in the same minutes]
-        blast_radius: one service runs its former version
-        reversal_time: 90s
-        budget: {{actions: 10, per: 1h}}
-        telemetry: [error_ratio]
-"#
+{ROLL_BACK_BAD_DEPLOY}"#
     )
 }
 

@@ -27,6 +27,7 @@ use suture_service::{
     planes::Topics,
     topics,
 };
+use suture_testkit::ROLL_BACK;
 use suture_tests::{
     memory,
     undisturbed::{Undisturbed, folds},
@@ -43,22 +44,6 @@ topology: {edges: [{from: shop, to: cart}]}
 window: {size: 1m}
 detect: {alarm: 0.005, at_once: 0.0005}
 diagnose: {open: {false_incidents: {at_most: 1000, per: 1d}}}
-remediate:
-  mode: autonomous
-  playbooks:
-    - name: roll back
-      owner: release team
-      rung: autonomous
-      action: {action: rollback}
-      reversal: {action: redeploy}
-      limits: {verify_within: 6000d, expires_after: 5000d, minimum_probability: 0.1}
-      safety:
-        trigger: an incident opens
-        false_positives: [none that are known]
-        blast_radius: one service runs its former version
-        reversal_time: 90s
-        budget: {actions: 10, per: 1h}
-        telemetry: [error_ratio]
 ";
 const PARTITIONS: usize = 6;
 /// Of what the program owns.
@@ -105,7 +90,12 @@ fn deploy(id: &str, time: &str) -> String {
 fn world() -> &'static World {
     static WORLD: OnceLock<World> = OnceLock::new();
     WORLD.get_or_init(|| {
-        let checked = Pipeline::check("simulation", PIPELINE, &|_| None, &suture_config::Unchecked);
+        let checked = Pipeline::check(
+            "simulation",
+            &format!("{PIPELINE}{ROLL_BACK}"),
+            &|_| None,
+            &suture_config::Unchecked,
+        );
         let loaded = Loaded {
             pipeline: Arc::new(checked.pipeline.expect("a pipeline that can be")),
             edges: Vec::new(),

@@ -270,6 +270,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::met::Met;
 
     type Line = (i64, String, f64, PointKind);
 
@@ -388,21 +389,6 @@ m,a\\ b=x\\,y value=1e3 1661140279000
         );
     }
 
-    /// Knows what it has met.
-    #[derive(Default)]
-    struct Met(Vec<(RawKey, String)>, usize);
-
-    impl Sink for Met {
-        fn known(&mut self, key: RawKey, _: Timestamp, _: f64) -> bool {
-            let known = self.0.iter().any(|(met, _)| *met == key);
-            self.1 += usize::from(known);
-            known
-        }
-        fn sample(&mut self, sample: SampleRef<'_>, key: Option<RawKey>) {
-            self.0.push((key.unwrap(), sample.key().unwrap().to_string()));
-        }
-    }
-
     #[test]
     fn a_series_that_was_met_is_known_by_its_bytes_and_taken_for_no_other() {
         let (mut met, mut decoder) = (Met::default(), Decoder::default());
@@ -416,7 +402,7 @@ m,a\\ b=x\\,y value=1e3 1661140279000
         ] {
             decoder.decode(format!("{text} {ts}").as_bytes(), &mut met).unwrap();
         }
-        let names: Vec<&str> = met.0.iter().map(|(_, name)| name.as_str()).collect();
+        let names = met.names();
         assert_eq!(
             names,
             [
@@ -426,7 +412,7 @@ m,a\\ b=x\\,y value=1e3 1661140279000
                 "a_f{x=\"1\", y=\"1\"}"
             ]
         );
-        assert_eq!(met.1, 3);
+        assert_eq!(met.known, 3);
     }
 
     proptest! {

@@ -31,6 +31,8 @@ pub mod fields;
 mod format;
 pub mod influx;
 pub mod json;
+#[cfg(test)]
+mod met;
 pub mod otlp;
 mod raw;
 pub mod records;

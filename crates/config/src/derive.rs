@@ -10,7 +10,7 @@ use suture_detect::{
     },
     slo::{BurnWindow, Slo, SloOptions},
 };
-use suture_event::{SeriesKey, SignalKind, Span};
+use suture_event::{Checker, Problem, SeriesKey, SignalKind, Span};
 
 use crate::{
     Match,
@@ -164,18 +164,6 @@ impl SloRule {
     }
 }
 
-/// Path, message and help.
-type Told = (String, String, String);
-
-macro_rules! told {
-    ($key:literal, $problems:expr) => {
-        $problems
-            .into_iter()
-            .map(|p| (format!("{}.{}", $key, p.path), p.message, p.help))
-            .collect::<Vec<Told>>()
-    };
-}
-
 impl DeriveRule {
     /// The products that are given, by their keys.
     #[must_use]
@@ -209,21 +197,18 @@ impl DeriveRule {
     }
 
     /// Everything that is wrong with the rule by itself but its `detect`, and the patterns, which are told by their places.
-    pub(crate) fn validate(&self) -> Vec<Told> {
-        let mut problems = Vec::new();
-        let mut wrong = |path: &str, message: String, help: &str| {
-            problems.push((path.to_owned(), message, help.to_owned()));
-        };
+    pub(crate) fn validate(&self) -> Vec<Problem> {
+        let mut check = Checker::default();
         let products = self.products();
         match products.as_slice() {
             [_] => {}
-            [] => wrong(
+            [] => check.wrong(
                 "name",
-                "the rule makes nothing".into(),
+                "the rule makes nothing",
                 "add one of peers, together, covariance, components, mix, new_values and slo",
             ),
-            [first, second, ..] => wrong(
-                second,
+            [first, second, ..] => check.wrong(
+                *second,
                 format!("the rule makes `{first}` already"),
                 "write a rule of its own for each",
             ),
@@ -232,12 +217,12 @@ impl DeriveRule {
         for (i, label) in by.iter().enumerate() {
             if label.is_empty() || by.iter().take(i).any(|other| other == label) {
                 let message = format!("{label:?} is no label, or given twice");
-                wrong(&format!("by[{i}]"), message, "name each label once");
+                check.wrong(format!("by[{i}]"), message, "name each label once");
             }
         }
         if self.peers.is_some() && self.by.is_some() {
             let help = "siblings are what has the same metric and labels but those under `peers.among`: drop `by`";
-            wrong("by", "`peers` does not read it".into(), help);
+            check.wrong("by", "`peers` does not read it", help);
         }
         let apart = self.mix.iter().map(|mix| ("mix.label", &mix.label));
         let named = self
@@ -247,40 +232,40 @@ impl DeriveRule {
         for (path, label) in apart.chain(named) {
             if by.contains(label) {
                 let message = format!("each group has one value of `{label}` alone, as it is in `by`");
-                wrong(path, message, "drop it from `by`");
+                check.wrong(path, message, "drop it from `by`");
             }
         }
         if let Some(slo) = &self.slo {
             match slo.sayings().as_slice() {
                 [_] => {}
-                [] => wrong(
+                [] => check.wrong(
                     "slo",
-                    "nothing says which events are bad".into(),
+                    "nothing says which events are bad",
                     "add one of bad, good, share, above and below",
                 ),
                 [first, second, ..] => {
                     let message = format!("`{first}` says already which events are bad");
-                    wrong(&format!("slo.{second}"), message, "keep one of the two");
+                    check.wrong(format!("slo.{second}"), message, "keep one of the two");
                 }
             }
             if slo.total.is_some() && slo.bad.is_none() && slo.good.is_none() {
                 let help = "drop it, or count events with `bad` or `good`";
-                wrong("slo.total", "nothing is counted here".into(), help);
+                check.wrong("slo.total", "nothing is counted here", help);
             }
             for (key, bound) in [("slo.above", slo.above), ("slo.below", slo.below)] {
                 if bound.is_some_and(|bound| !bound.is_finite()) {
-                    wrong(key, "no value is beyond that".into(), "write a finite number");
+                    check.wrong(key, "no value is beyond that", "write a finite number");
                 }
             }
         }
-        problems.extend(self.peers.iter().flat_map(|p| told!("peers", p.validate())));
-        problems.extend(self.together.iter().flat_map(|p| told!("together", p.validate())));
-        problems.extend(self.covariance.iter().flat_map(|p| told!("covariance", p.validate())));
-        problems.extend(self.components.iter().flat_map(|p| told!("components", p.validate())));
-        problems.extend(self.mix.iter().flat_map(|p| told!("mix", p.validate())));
-        problems.extend(self.new_values.iter().flat_map(|p| told!("new_values", p.validate())));
-        problems.extend(self.slo.iter().flat_map(|p| told!("slo", p.options().validate())));
-        problems
+        check.below("peers", self.peers.iter().flat_map(|p| p.validate()));
+        check.below("together", self.together.iter().flat_map(|p| p.validate()));
+        check.below("covariance", self.covariance.iter().flat_map(|p| p.validate()));
+        check.below("components", self.components.iter().flat_map(|p| p.validate()));
+        check.below("mix", self.mix.iter().flat_map(|p| p.validate()));
+        check.below("new_values", self.new_values.iter().flat_map(|p| p.validate()));
+        check.below("slo", self.slo.iter().flat_map(|p| p.options().validate()));
+        check.found()
     }
 
     /// Every pattern of the rule with its path.

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use suture_detect::several::PeersOptions;
-use suture_event::{Labels, SeriesKey};
+use suture_event::{Checker, Labels, Problem, SeriesKey};
 
 use crate::{DeriveRule, Match, Pipeline};
 
@@ -103,8 +103,8 @@ impl Default for Instances {
 
 impl Instances {
     /// Labels that are empty or given twice, by their places.
-    pub(crate) fn validate(&self) -> Vec<(String, String, String)> {
-        let mut problems = Vec::new();
+    pub(crate) fn validate(&self) -> Vec<Problem> {
+        let mut check = Checker::default();
         let of = |key: &'static str, labels: &[String]| -> Vec<(String, String)> {
             let places = labels.iter().enumerate();
             places
@@ -115,15 +115,14 @@ impl Instances {
         for (at, (path, label)) in all.iter().enumerate() {
             if label.is_empty() || all.iter().take(at).any(|(_, earlier)| earlier == label) {
                 let message = format!("{label:?} is no label, or given twice");
-                problems.push((path.clone(), message, "name each label once".to_owned()));
+                check.wrong(path, message, "name each label once");
             }
         }
         if self.roll_up && self.labels.is_empty() {
             let help = "name one, such as `pod`, or say `roll_up: false`";
-            let message = "no label tells instances apart".to_owned();
-            problems.push(("labels".to_owned(), message, help.to_owned()));
+            check.wrong("labels", "no label tells instances apart", help);
         }
-        problems
+        check.found()
     }
 }
 

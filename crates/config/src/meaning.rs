@@ -6,7 +6,7 @@ use std::{
 };
 
 use suture_codec::TelemetryFormat;
-use suture_event::Span;
+use suture_event::{Problem, Span};
 use suture_window::Aggregate;
 
 use crate::{
@@ -75,18 +75,6 @@ const CLASSES: [&str; 9] = [
     "slow_dependency",
     "traffic_surge",
 ];
-
-/// What the rooms tell of their options: path, message and help.
-type Told = (String, String, String);
-
-macro_rules! told {
-    ($problems:expr) => {
-        $problems
-            .into_iter()
-            .map(|p| (p.path, p.message, p.help))
-            .collect::<Vec<Told>>()
-    };
-}
 
 /// Tells everything that is wrong or odd about what the file means. Sections in doubt are not looked at.
 pub(crate) fn check(
@@ -186,14 +174,16 @@ impl Meaning<'_> {
     fn rooms(&mut self, sure: &dyn Fn(&[&str]) -> bool) {
         let pipeline = self.pipeline;
         if sure(&["window"]) {
-            self.tell("window", told!(pipeline.window.validate()));
+            self.tell("window", pipeline.window.validate());
             self.window();
         }
-        let detect = told!(pipeline.detect.validate());
+        let detect = pipeline.detect.validate();
         if sure(&["detect", "signals"]) {
             for (index, rule) in pipeline.signals.iter().enumerate() {
                 // what is wrong at the top is told there
-                let own = told!(rule.detect.validate())
+                let own = rule
+                    .detect
+                    .validate()
                     .into_iter()
                     .filter(|problem| !detect.contains(problem));
                 self.tell_rule(&format!("signals[{index}]"), own.collect());
@@ -208,15 +198,15 @@ impl Meaning<'_> {
         if sure(&["alarms"])
             && let Some(alarms) = &pipeline.alarms
         {
-            self.tell("alarms", told!(alarms.validate()));
+            self.tell("alarms", alarms.validate());
         }
         if sure(&["diagnose"]) {
-            self.tell("diagnose", told!(pipeline.diagnose.validate()));
+            self.tell("diagnose", pipeline.diagnose.validate());
         }
         if sure(&["remediate"]) {
             self.classes();
-            self.tell("remediate", told!(pipeline.remediate.validate()));
-            for (path, message, help) in told!(pipeline.remediate.warnings()) {
+            self.tell("remediate", pipeline.remediate.validate());
+            for Problem { path, message, help } in pipeline.remediate.warnings() {
                 let path = format!("remediate.{path}");
                 self.warn("remediate", &path, format!("`{path}`: {message}"), help);
             }
@@ -242,8 +232,8 @@ impl Meaning<'_> {
         }
     }
 
-    fn tell(&mut self, room: &'static str, problems: Vec<Told>) {
-        for (path, message, help) in problems {
+    fn tell(&mut self, room: &'static str, problems: Vec<Problem>) {
+        for Problem { path, message, help } in problems {
             let full = format!("{room}.{path}");
             let message = format!("`{full}`: {message}");
             self.error(room, &full, message, help);
@@ -251,8 +241,8 @@ impl Meaning<'_> {
     }
 
     /// Problems of a rule's detectors, at the key that the rule itself has for it, or at the rule's `detect`.
-    fn tell_rule(&mut self, at: &str, problems: Vec<Told>) {
-        for (path, message, help) in problems {
+    fn tell_rule(&mut self, at: &str, problems: Vec<Problem>) {
+        for Problem { path, message, help } in problems {
             let short = format!("{at}.{path}");
             let long = format!("{at}.detect.{path}");
             let place = if self.root.locate(&short).whole { short } else { long };
@@ -562,7 +552,7 @@ impl Meaning<'_> {
     /// Rules under `derive`; `whole` is whether what they depend on is sound.
     fn derive(&mut self, whole: bool) {
         let pipeline = self.pipeline;
-        let top = told!(pipeline.detect.validate());
+        let top = pipeline.detect.validate();
         let mut names: BTreeMap<&str, usize> = BTreeMap::new();
         for (index, rule) in pipeline.derive.iter().enumerate() {
             let at = format!("derive[{index}]");
@@ -574,13 +564,15 @@ impl Meaning<'_> {
             for (path, pattern) in rule.patterns() {
                 self.globs(&format!("{at}.{path}"), pattern);
             }
-            for (path, message, help) in rule.validate() {
+            for Problem { path, message, help } in rule.validate() {
                 let place = format!("{at}.{path}");
                 let message = format!("`{place}`: {message}");
                 self.error("derive", &place, message, help);
             }
             if whole {
-                let own = told!(rule.detect.validate())
+                let own = rule
+                    .detect
+                    .validate()
                     .into_iter()
                     .filter(|problem| !top.contains(problem));
                 self.tell_rule(&at, own.collect());

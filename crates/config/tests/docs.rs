@@ -5,7 +5,9 @@
 
 use std::{fs, path::Path};
 
-const BEGIN: &str = "<!-- keys: written by `UPDATE=1 cargo test -p suture-config` -->\n";
+use suture_testkit::golden::assert_golden;
+
+const BEGIN: &str = "<!-- keys: written by `UPDATE_EXPECT=1 cargo test -p suture-config` -->\n";
 const END: &str = "<!-- end of keys -->";
 
 #[test]
@@ -17,14 +19,7 @@ fn the_page_lists_every_key_with_its_default() {
         .expect("the page has a mark where the keys begin");
     let (_, after) = rest.split_once(END).expect("the page has a mark where the keys end");
     let expected = format!("{before}{BEGIN}\n{}\n{END}{after}", suture_config::reference());
-    if std::env::var_os("UPDATE").is_some() {
-        fs::write(&path, &expected).unwrap();
-    } else {
-        assert!(
-            page == expected,
-            "docs/pipeline.md is out of date: run UPDATE=1 cargo test -p suture-config"
-        );
-    }
+    assert_golden(&path, &expected);
 }
 
 #[test]

@@ -1,5 +1,5 @@
-//! Golden cases: `tests/bad/*.yaml` are files with problems, each beside the text that a user sees. `UPDATE=1 cargo test`
-//! rewrites the texts.
+//! Golden cases: `tests/bad/*.yaml` are files with problems, each beside the text that a user sees. `UPDATE_EXPECT=1
+//! cargo test` rewrites the texts.
 
 // helpers outside of test functions stop at what cannot be, like the tests themselves
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -10,6 +10,7 @@ use std::{
 };
 
 use suture_config::{Look, Pipeline, Problems, SqlProblem, SqlUse, decode};
+use suture_testkit::golden::assert_golden;
 
 fn folder(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
@@ -66,24 +67,11 @@ fn problems(path: &Path) -> Problems {
 
 #[test]
 fn every_bad_file_is_told_as_its_text_says() {
-    let update = std::env::var_os("UPDATE").is_some();
-    let mut differing = Vec::new();
     for path in files("tests/bad", "yaml") {
         let found = problems(&path);
         assert!(!found.is_empty(), "{} has no problem", path.display());
-        let rendered = found.render(Look::Plain);
-        let expected_path = path.with_extension("txt");
-        if update {
-            fs::write(&expected_path, &rendered).unwrap();
-        } else if fs::read_to_string(&expected_path).unwrap_or_default() != rendered {
-            differing.push(format!("{}:\n{rendered}", path.display()));
-        }
+        assert_golden(path.with_extension("txt"), &found.render(Look::Plain));
     }
-    assert!(
-        differing.is_empty(),
-        "run UPDATE=1 cargo test and look at what changed:\n{}",
-        differing.join("\n")
-    );
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! One bad deploy told from end to end, and what the reader sees of it. `UPDATE=1` rewrites the golden files.
+//! One bad deploy told from end to end, and what the reader sees of it. `UPDATE_EXPECT=1` rewrites the golden files.
 
 use std::{collections::BTreeMap, path::Path, sync::Arc};
 
@@ -13,17 +13,8 @@ use suture_simulate::{Fault, FaultKind, Options, Shop};
 use super::*;
 
 fn golden(name: &str, seen: &str) {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/golden").join(name);
-    if std::env::var_os("UPDATE").is_some() {
-        std::fs::write(&path, seen).unwrap();
-    }
-    let expected = std::fs::read_to_string(&path).unwrap_or_default();
-    assert_eq!(
-        seen,
-        expected,
-        "{} differs: run again with UPDATE=1 if it should",
-        path.display()
-    );
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/golden");
+    suture_testkit::golden::assert_golden(folder.join(name), seen);
 }
 
 fn shop() -> Shop {

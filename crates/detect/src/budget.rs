@@ -19,7 +19,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use suture_event::{Span, Timestamp};
 
-use crate::{Error, Problem};
+use crate::{Checker, Error, Problem};
 
 /// What is in the account where a window must be as unlikely as the budget asks, and at the start.
 pub(crate) const PAR: f64 = 10.0;
@@ -48,22 +48,22 @@ impl AlarmBudget {
     /// Everything that is wrong with the values, beyond their types.
     #[must_use]
     pub fn validate(&self) -> Vec<Problem> {
-        let mut problems = Vec::new();
+        let mut check = Checker::default();
         if !(1..=1_000_000).contains(&self.at_most) {
-            problems.push(Problem {
-                path: "at_most".into(),
-                message: format!("{} alarms are no budget", self.at_most),
-                help: "write 1 to 1000000".into(),
-            });
+            check.wrong(
+                "at_most",
+                format!("{} alarms are no budget", self.at_most),
+                "write 1 to 1000000",
+            );
         }
         if self.per.as_millis() <= 0 {
-            problems.push(Problem {
-                path: "per".into(),
-                message: "alarms are counted over no time at all".into(),
-                help: "write a span such as 1w".into(),
-            });
+            check.wrong(
+                "per",
+                "alarms are counted over no time at all",
+                "write a span such as 1w",
+            );
         }
-        problems
+        check.found()
     }
 }
 

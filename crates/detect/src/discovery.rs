@@ -13,7 +13,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Problem};
+use crate::{Checker, Error, Problem};
 
 /// Tests with a probability above this are discarded.
 const DISCARD: f64 = 0.01;
@@ -37,14 +37,14 @@ impl DiscoveryOptions {
     /// Everything that is wrong with the values, beyond their types.
     #[must_use]
     pub fn validate(&self) -> Vec<Problem> {
-        if self.rate > 0.0 && self.rate < 1.0 {
-            return Vec::new();
-        }
-        vec![Problem {
-            path: "rate".into(),
-            message: format!("{} is no share of alarms that may be false", self.rate),
-            help: "write a number between 0 and 1, such as 0.1".into(),
-        }]
+        let mut check = Checker::default();
+        check.that(
+            self.rate > 0.0 && self.rate < 1.0,
+            "rate",
+            format!("{} is no share of alarms that may be false", self.rate),
+            "write a number between 0 and 1, such as 0.1",
+        );
+        check.found()
     }
 }
 

@@ -42,24 +42,14 @@ pub use options::{
     DetectorName, Detectors, EpisodeOptions, LeakOptions, LeastEffect, LimitOptions, Options, SeasonOptions,
     SequenceMode, Side, SilenceOptions, Thresholds, Towards,
 };
+pub use suture_event::{Checker, Problem};
 pub use words::number;
-
-/// Something wrong with the options.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Problem {
-    /// Where, as `a.b[2].c`.
-    pub path: String,
-    /// What is wrong.
-    pub message: String,
-    /// What would be right.
-    pub help: String,
-}
 
 /// What can go wrong in this crate.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The options make no sense.
-    #[error("{}: {}; {}", .0.path, .0.message, .0.help)]
+    #[error("{0}")]
     Options(Problem),
     /// Arrow could not read or write a snapshot.
     #[error("arrow could not read or write the detectors' snapshot: {0}; start cold or use an earlier snapshot")]

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use suture_event::Span;
 
-use crate::{AlarmBudget, DiscoveryOptions, Problem};
+use crate::{AlarmBudget, Checker, DiscoveryOptions, Problem};
 
 /// The relative least effect where none is given.
 pub(crate) const LEAST_RELATIVE: f64 = 0.05;
@@ -365,56 +365,44 @@ impl Options {
     /// Everything that is wrong with the values, beyond their types.
     #[must_use]
     pub fn validate(&self) -> Vec<Problem> {
-        let mut problems: Vec<Problem> = self.alarms.iter().flat_map(AlarmBudget::validate).collect();
-        for problem in &mut problems {
-            problem.path = format!("alarms.{}", problem.path);
-        }
-        let of_discoveries = self.discoveries.iter().flat_map(DiscoveryOptions::validate);
-        problems.extend(of_discoveries.map(|problem| Problem {
-            path: format!("discoveries.{}", problem.path),
-            ..problem
-        }));
-        let mut check = |fine: bool, path: &str, message: String, help: &str| {
-            if !fine {
-                problems.push(Problem {
-                    path: path.to_owned(),
-                    message,
-                    help: help.to_owned(),
-                });
-            }
-        };
-        check(
+        let mut check = Checker::default();
+        check.below("alarms", self.alarms.iter().flat_map(AlarmBudget::validate));
+        check.below(
+            "discoveries",
+            self.discoveries.iter().flat_map(DiscoveryOptions::validate),
+        );
+        check.that(
             self.alarms.is_none() || self.discoveries.is_none(),
             "discoveries",
-            "there is a budget of alarms as well".into(),
+            "there is a budget of alarms as well",
             "state alarms or discoveries, not both",
         );
         let probability = |p: f64| p > 0.0 && p < 1.0;
-        check(
+        check.that(
             probability(self.alarm),
             "alarm",
             format!("{} is no probability of a false alarm", self.alarm),
             "write a number between 0 and 1, such as 1e-4",
         );
-        check(
+        check.that(
             self.at_once > 0.0 && self.at_once <= self.alarm,
             "at_once",
             format!("{} is not between 0 and alarm ({})", self.at_once, self.alarm),
             "one window alone needs stronger evidence than several: write a smaller number than alarm",
         );
-        check(
+        check.that(
             self.warm_up >= 10,
             "warm_up",
             format!("{} windows are too few to know what is usual", self.warm_up),
             "write at least 10",
         );
-        check(
+        check.that(
             self.least_effect.absolute >= 0.0 && self.least_effect.absolute.is_finite(),
             "least_effect.absolute",
             format!("{} is no least effect", self.least_effect.absolute),
             "write 0 or a positive number, in the metric's unit",
         );
-        check(
+        check.that(
             self.least_effect
                 .relative
                 .is_none_or(|share| share >= 0.0 && share.is_finite()),
@@ -423,7 +411,7 @@ impl Options {
             "write 0 or a positive share, such as 0.2 for 20%",
         );
         if let (Some(lower), Some(upper)) = (self.thresholds.lower, self.thresholds.upper) {
-            check(
+            check.that(
                 lower < upper,
                 "thresholds.lower",
                 format!("the lower threshold {lower} is not below the upper one {upper}"),
@@ -431,91 +419,91 @@ impl Options {
             );
         }
         if let Some(limit) = &self.limit {
-            check(
+            check.that(
                 limit.at.is_finite(),
                 "limit.at",
                 format!("{} is no limit", limit.at),
                 "write a number, in the metric's unit",
             );
-            check(
+            check.that(
                 limit.within.as_millis() > 0,
                 "limit.within",
-                "the limit would be told when it is reached".into(),
+                "the limit would be told when it is reached",
                 "write a span such as 24h",
             );
         }
-        check(
+        check.that(
             self.leak.cycle.as_millis() >= 60_000,
             "leak.cycle",
             format!("{} is too short for anything to be given back", self.leak.cycle),
             "write at least 1m, such as 1h",
         );
         let episode = &self.episode;
-        check(
+        check.that(
             (1..=32).contains(&episode.of),
             "episode.of",
             format!("{} windows cannot be looked back on", episode.of),
             "write 1 to 32",
         );
-        check(
+        check.that(
             episode.open >= 1 && episode.open <= episode.of,
             "episode.open",
             format!("{} of {} windows can never be outside", episode.open, episode.of),
             "write at least 1 and at most episode.of",
         );
-        check(
+        check.that(
             episode.close >= 1,
             "episode.close",
-            "0 windows show nothing".into(),
+            "0 windows show nothing",
             "write at least 1",
         );
-        check(
+        check.that(
             episode.accept_after.as_millis() > 0,
             "episode.accept_after",
-            "a level would be accepted before it was seen".into(),
+            "a level would be accepted before it was seen",
             "write a span such as 2h",
         );
-        check(
+        check.that(
             episode.grow_by > 1.0,
             "episode.grow_by",
             format!("{} times the deviation is no growth", episode.grow_by),
             "write a number above 1, such as 2",
         );
-        check(
+        check.that(
             self.silence.windows >= 1,
             "silence.windows",
-            "0 windows are no silence".into(),
+            "0 windows are no silence",
             "write at least 1",
         );
-        check(
+        check.that(
             self.silence.factor >= 1.0,
             "silence.factor",
             format!("{} times the usual gap is no silence", self.silence.factor),
             "write at least 1",
         );
         if let Detectors::List(names) = &self.detectors {
-            check(
+            check.that(
                 !names.is_empty(),
                 "detectors",
-                "no detector is listed".into(),
+                "no detector is listed",
                 "write auto, or at least one name",
             );
-            check(
+            check.that(
                 !names.contains(&DetectorName::Threshold)
                     || self.thresholds.upper.is_some()
                     || self.thresholds.lower.is_some(),
                 "detectors",
-                "the threshold detector is listed, but thresholds has neither upper nor lower".into(),
+                "the threshold detector is listed, but thresholds has neither upper nor lower",
                 "set thresholds.upper or thresholds.lower",
             );
-            check(
+            check.that(
                 !names.contains(&DetectorName::RunOut) || self.limit.is_some(),
                 "detectors",
-                "run_out is listed, but there is no limit".into(),
+                "run_out is listed, but there is no limit",
                 "set limit.at",
             );
         }
-        problems
+        check.found()
     }
 }
 

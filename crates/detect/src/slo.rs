@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use statrs::function::gamma::gamma_lr;
 use suture_event::Span;
 
-use crate::{Problem, words::number};
+use crate::{Checker, Problem, words::number};
 
 /// Slots of one window of time.
 const SLOTS: usize = 60;
@@ -62,39 +62,28 @@ impl SloOptions {
     /// Everything that is wrong with the values, beyond their types.
     #[must_use]
     pub fn validate(&self) -> Vec<Problem> {
-        let mut problems = Vec::new();
-        let mut wrong = |path: String, message: String, help: &str| {
-            problems.push(Problem {
-                path,
-                message,
-                help: help.to_owned(),
-            });
-        };
+        let mut check = Checker::default();
         if !(self.objective > 0.0 && self.objective < 1.0) {
             let message = format!("{} is no share of good events that leaves a budget", self.objective);
-            wrong(
-                "objective".into(),
-                message,
-                "write a number between 0 and 1, such as 0.999",
-            );
+            check.wrong("objective", message, "write a number between 0 and 1, such as 0.999");
         }
         if self.windows.is_empty() || self.windows.len() > 8 {
             let message = format!("{} windows of time cannot be watched", self.windows.len());
-            wrong("windows".into(), message, "write 1 to 8");
+            check.wrong("windows", message, "write 1 to 8");
         }
         for (i, window) in self.windows.iter().enumerate() {
             if window.short <= Span::ZERO || window.short >= window.long {
                 let message = format!("{} is not shorter than {}", window.short, window.long);
                 let help = "a twelfth of the long one is usual: 5m beside 1h";
-                wrong(format!("windows[{i}].short"), message, help);
+                check.wrong(format!("windows[{i}].short"), message, help);
             }
             if window.long > self.period {
                 let message = format!("{} is longer than the period, {}", window.long, self.period);
-                wrong(format!("windows[{i}].long"), message, "write at most the period");
+                check.wrong(format!("windows[{i}].long"), message, "write at most the period");
             }
             if !(window.burn > 0.0 && window.burn.is_finite()) {
                 let message = format!("nothing burns {} times as fast", window.burn);
-                wrong(
+                check.wrong(
                     format!("windows[{i}].burn"),
                     message,
                     "write a positive number, such as 14.4",
@@ -106,10 +95,10 @@ impl SloOptions {
                     number(1.0 / (1.0 - self.objective)),
                     window.burn
                 );
-                wrong(format!("windows[{i}].burn"), message, "write a smaller number");
+                check.wrong(format!("windows[{i}].burn"), message, "write a smaller number");
             }
         }
-        problems
+        check.found()
     }
 }
 

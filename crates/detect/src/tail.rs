@@ -270,15 +270,9 @@ impl Tails {
 mod tests {
     use super::*;
 
-    /// Standard exponential deviates by inversion of a fixed linear congruence: no crate needed for a smooth stream.
     fn uniforms() -> impl Iterator<Item = f64> {
-        let mut state = 0x9E37_79B9_7F4A_7C15u64;
-        std::iter::repeat_with(move || {
-            state = state
-                .wrapping_mul(6_364_136_223_846_793_005)
-                .wrapping_add(1_442_695_040_888_963_407);
-            ((state >> 11) as f64 + 0.5) / (1u64 << 53) as f64
-        })
+        let mut noise = suture_testkit::noise::Noise(0x9E37_79B9_7F4A_7C15);
+        std::iter::repeat_with(move || noise.uniform())
     }
 
     fn learned(draw: impl Fn(f64) -> f64, n: usize) -> Tails {

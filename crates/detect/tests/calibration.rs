@@ -7,23 +7,12 @@
 
 use suture_detect::{Bank, Column, DetectorName, Detectors, Options, SequenceMode, SeriesHints};
 use suture_event::{SignalKind, Timestamp};
+use suture_testkit::noise::Noise;
 
 const MINUTE: i64 = 60_000;
 const WINDOWS: usize = 300_000;
 /// Windows that are learned from before scores are counted.
 const LEARNED: usize = 20_000;
-
-/// Bell-shaped noise (Box and Muller) of a fixed linear congruence.
-fn noise() -> impl Iterator<Item = f64> {
-    let mut state = 0x1234_5678_9ABC_DEF1_u64;
-    let mut unit = move || {
-        state = state
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        ((state >> 11) as f64 + 0.5) / (1_u64 << 53) as f64
-    };
-    std::iter::repeat_with(move || (-2.0 * unit().ln()).sqrt() * (std::f64::consts::TAU * unit()).cos())
-}
 
 /// How often windows were less likely than each of `levels`, as a multiple of the level.
 fn shares(options: &Options, levels: &[f64], count: usize) -> Vec<f64> {
@@ -35,7 +24,7 @@ fn shares(options: &Options, levels: &[f64], count: usize) -> Vec<f64> {
         hash: 1,
     });
     let (mut scores, mut episodes) = (vec![], vec![]);
-    for (i, value) in noise().take(count).enumerate() {
+    for (i, value) in Noise(0x1234_5678_9ABC_DEF1).normals().take(count).enumerate() {
         let start = Timestamp::from_millis(1_700_006_400_000 + i as i64 * MINUTE);
         let end = Timestamp::from_millis(start.as_millis() + MINUTE);
         let column = Column {

@@ -5,6 +5,7 @@
 
 use suture_detect::{Bank, Column, Episode, Options, SeriesHints};
 use suture_event::{AnomalyPhase, EndReason, SignalKind, Span, Timestamp};
+use suture_testkit::noise::bell;
 
 const MINUTE: i64 = 60_000;
 const HOUR: usize = 60;
@@ -12,15 +13,8 @@ const DAY: usize = 24 * HOUR;
 /// A Sunday midnight.
 const START: i64 = 1_700_352_000_000;
 
-/// Smooth bell-shaped noise with unit spread, the same in every run.
 fn noise(i: usize) -> f64 {
-    let unit = |salt: u64| {
-        let mut x = (i as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ salt.wrapping_mul(0xD6E8_FEB8_6659_FD93);
-        x = (x ^ (x >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        x = (x ^ (x >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        ((x ^ (x >> 31)) >> 11) as f64 / (1u64 << 53) as f64
-    };
-    (0..6).map(unit).sum::<f64>() * 2f64.sqrt() - 3.0 * 2f64.sqrt()
+    bell(i as u64)
 }
 
 /// Watches windows of so many minutes; the value is asked for by the minute in which a window begins.

@@ -8,23 +8,7 @@ use suture_detect::several::{
     Components, ComponentsOptions, Covariance, CovarianceOptions, Measured, Peers, PeersOptions, Together,
     TogetherOptions,
 };
-
-/// Standard normal numbers of a fixed stream.
-struct Noise(u64);
-
-impl Noise {
-    fn uniform(&mut self) -> f64 {
-        self.0 = self
-            .0
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        ((self.0 >> 11) as f64 + 0.5) / (1_u64 << 53) as f64
-    }
-
-    fn normal(&mut self) -> f64 {
-        (-2.0 * self.uniform().ln()).sqrt() * (std::f64::consts::TAU * self.uniform()).cos()
-    }
-}
+use suture_testkit::noise::Noise;
 
 /// Six members that follow one load, each in its own unit, with a little noise of its own.
 fn shared(noise: &mut Noise, load: f64) -> Vec<f64> {

@@ -56,7 +56,8 @@ mod verdict;
 
 pub use diagnoser::{Diagnoser, Input};
 pub use options::{
-    BackgroundOptions, ChangeOptions, FalseIncidents, GroupOptions, LimitOptions, OpenOptions, Options, Problem,
-    RankOptions, ResolveOptions,
+    BackgroundOptions, ChangeOptions, FalseIncidents, GroupOptions, LimitOptions, OpenOptions, Options, RankOptions,
+    ResolveOptions,
 };
+pub use suture_event::Problem;
 pub use verdict::{Verdict, VerdictOutcome};

@@ -2,7 +2,7 @@
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use suture_event::Span;
+use suture_event::{Checker, Problem, Span};
 
 /// How anomalies become incidents, and incidents get their causes.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
@@ -237,31 +237,11 @@ impl Default for LimitOptions {
     }
 }
 
-/// Something in the options that cannot be.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Problem {
-    /// Where, as `open.false_incidents.at_most`.
-    pub path: String,
-    /// What is wrong.
-    pub message: String,
-    /// What would be right.
-    pub help: String,
-}
-
 impl Options {
     /// Every problem that the types do not rule out.
     #[must_use]
     pub fn validate(&self) -> Vec<Problem> {
-        let mut problems = Vec::new();
-        let mut check = |fine: bool, path: &str, message: String, help: &str| {
-            if !fine {
-                problems.push(Problem {
-                    path: path.to_owned(),
-                    message,
-                    help: help.to_owned(),
-                });
-            }
-        };
+        let mut check = Checker::default();
         for (path, span) in [
             ("open.false_incidents.per", self.open.false_incidents.per),
             ("group.within", self.group.within),
@@ -272,7 +252,7 @@ impl Options {
             ("background.prior_span", self.background.prior_span),
             ("background.block", self.background.block),
         ] {
-            check(
+            check.that(
                 span > Span::ZERO,
                 path,
                 format!("{span} is no length of time to divide by"),
@@ -286,7 +266,7 @@ impl Options {
             ("background.most", self.background.most),
             ("background.prior_blocks", self.background.prior_blocks),
         ] {
-            check(
+            check.that(
                 number.is_finite() && number > 0.0,
                 path,
                 format!("{number} is not above 0"),
@@ -294,7 +274,7 @@ impl Options {
             );
         }
         let least = self.open.least;
-        check(
+        check.that(
             least.is_finite() && least >= 0.0,
             "open.least",
             format!("{least} is below 0"),
@@ -304,14 +284,14 @@ impl Options {
             ("changes.bad_share", self.changes.bad_share),
             ("changes.slow_share", self.changes.slow_share),
         ] {
-            check(
+            check.that(
                 (0.0..=1.0).contains(&share) && share > 0.0,
                 path,
                 format!("{share} is no share"),
                 "write a number above 0, up to 1",
             );
         }
-        check(
+        check.that(
             self.rank.none.is_finite(),
             "rank.none",
             format!("{} is no log-odds", self.rank.none),
@@ -324,14 +304,9 @@ impl Options {
             ("limits.incidents", self.limits.incidents),
             ("limits.signals", self.limits.signals),
         ] {
-            check(
-                count > 0,
-                path,
-                "0 leaves no room for any".to_owned(),
-                "write 1 or more",
-            );
+            check.that(count > 0, path, "0 leaves no room for any", "write 1 or more");
         }
-        problems
+        check.found()
     }
 }
 

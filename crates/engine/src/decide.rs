@@ -24,6 +24,7 @@ use crate::{
     seal::{Seal, Seals},
     stopped::Stopped,
     twice::{SeenTwice, Twice},
+    written::body_of,
 };
 
 /// One millisecond: the step between "before a fact of this time" and the fact.
@@ -409,7 +410,7 @@ impl Decide {
             }
             return Ok(());
         }
-        let body = serde_json::to_value(note).unwrap_or_default();
+        let body = body_of(note);
         let before = (out.incidents.len(), out.remediations.len(), out.ledger.len());
         for state in self.scopes.values_mut() {
             let note = Finding::Note {
@@ -480,7 +481,7 @@ impl Decide {
         }
         let lost = self.lost.iter().map(|note| (note.clone(), None));
         for (note, cause) in lost.chain(std::mem::take(&mut self.unsaid)) {
-            let body = serde_json::to_value(note).unwrap_or_default();
+            let body = body_of(&note);
             let note = Finding::Note {
                 at: self.now,
                 kind: "epoch",

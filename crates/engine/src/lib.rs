@@ -7,6 +7,7 @@
 //! same outputs on every run, however they are cut into batches.
 
 mod ahead;
+mod blob;
 mod decide;
 mod error;
 mod expression;
@@ -20,19 +21,22 @@ mod series;
 mod source;
 mod stopped;
 mod twice;
+mod versions;
+mod written;
 
 pub use decide::{Decide, DecideCounters, DecideOut};
 pub use error::EngineError;
 pub use expression::{Expressions, Filter, NoExpressions, Rows, ValueOf};
 pub use model::{Model, ModelAbout};
 pub use observe::{Band, DeadLetter, Observe, ObserveCounters, ObserveOut, ScoreRow, SuppressedAlarm};
-pub use rekey::{Rekey, RekeyCounters, RekeyOut, Routed, VERSIONS_HEADER};
+pub use rekey::{Rekey, RekeyCounters, RekeyOut, Routed};
 pub use seal::Seal;
 pub use source::{Source, SourceKind};
 /// What was made of a group of anomalies: see [`Decide::explain`].
 pub use suture_diagnose::{Verdict, VerdictOutcome};
 pub use suture_event::{Headers, HeadersBuf, RecordRef};
 pub use twice::SeenTwice;
+pub use versions::VERSIONS_HEADER;
 
 /// The version of the folds: another one may say other things of the same records. A state of an earlier one is carried over
 /// and opens a new epoch.

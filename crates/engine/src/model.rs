@@ -6,13 +6,15 @@ use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
 use suture_config::{Pipeline, SignalRule};
 use suture_detect::Bank;
-use suture_event::{Timestamp, stable_hash};
+use suture_event::Timestamp;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::{
-    ENGINE_VERSION, EngineError, Observe, misfit,
-    observe::Blob,
+    ENGINE_VERSION, EngineError, Observe,
+    blob::Blob,
+    misfit,
     series::{Role, Series},
+    written::fingerprint_of,
 };
 
 /// First bytes of a model file; the number is the layout's version.
@@ -209,15 +211,11 @@ fn error(reason: &dyn std::fmt::Display) -> EngineError {
     EngineError::Model(reason.to_string())
 }
 
-fn hash<T: Serialize>(value: &T) -> u64 {
-    stable_hash([serde_json::to_vec(value).unwrap_or_default().as_slice()])
-}
-
 fn window_of(pipeline: &Pipeline) -> u64 {
     let window = &pipeline.window;
-    hash(&(window.size, window.slide, window.gaps))
+    fingerprint_of(&(window.size, window.slide, window.gaps))
 }
 
 fn value_of(rule: &SignalRule) -> u64 {
-    hash(&(rule.aggregate, rule.counter))
+    fingerprint_of(&(rule.aggregate, rule.counter))
 }

@@ -1,5 +1,6 @@
 //! The first fold: from the records of one input partition to facts.
 
+mod anomaly;
 mod carry;
 mod derive;
 mod evict;
@@ -10,6 +11,7 @@ mod named;
 mod rollup;
 mod silence;
 mod state;
+mod terms;
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -23,7 +25,6 @@ use suture_event::{
 };
 use suture_window::{Counters as WindowCounters, Windows};
 
-pub(crate) use self::state::Blob;
 use self::{
     carry::Account,
     evict::Ranking,

@@ -9,11 +9,10 @@ use std::{collections::BTreeMap, sync::Arc};
 use rustc_hash::FxHashMap;
 use suture_codec::{PointKind, RawKey, Rejected, SampleRef, ServiceVersion, Sink, TelemetryDecoder, arrow::Encoder};
 use suture_config::{Pipeline, Rekey as Settings};
-use suture_event::{RecordRef, SeriesKey, ShardId, SignalKind, Timestamp, stable_hash};
+use suture_event::{RecordRef, SeriesKey, ShardId, SignalKind, Timestamp, impossible, stable_hash};
 
 use self::out::Part;
-pub(crate) use self::out::versions_of;
-pub use self::out::{RekeyOut, Routed, VERSIONS_HEADER};
+pub use self::out::{RekeyOut, Routed};
 use crate::{
     DeadLetter, EngineError, Source,
     observe::intake::{Taken, decoder_of, identity_kept, too_large},
@@ -106,6 +105,7 @@ impl Routes {
 
 /// The partition, of so many, of what has this hash.
 fn partition_of(hash: u64, partitions: usize) -> usize {
+    debug_assert!(partitions > 0, "nowhere to put a series");
     // below the number of partitions, which is a usize
     usize::try_from(hash % partitions.max(1) as u64).unwrap_or(0)
 }
@@ -256,6 +256,7 @@ impl Rekey {
             self.routes.clear();
         }
         let Some(mut decoder) = self.decoder.take() else {
+            impossible("telemetry without a decoder");
             return;
         };
         let mut taken = std::mem::take(&mut self.taken);

@@ -14,37 +14,22 @@ use suture_event::{
     Fact, FactBody, Incident, IncidentStatus, Progress, ShardId, Span, Timestamp, stable_hash, verify_chain,
 };
 use suture_simulate::{FaultKind, Options, Recording, record};
+use suture_testkit::ROLL_BACK;
 
-/// As a user has it who names nothing but topics and what may be done.
+/// As a user has it who names nothing but topics; what may be done comes after it.
 const PIPELINE: &str = "
 version: 1
 name: test
 telemetry: [{topic: telemetry}]
 changes: [{topic: changes}]
 window: {size: 1m}
-remediate:
-  mode: autonomous
-  playbooks:
-    - name: roll back
-      owner: release team
-      rung: autonomous
-      action: {action: rollback}
-      reversal: {action: redeploy}
-      limits: {verify_within: 6000d, expires_after: 5000d, minimum_probability: 0.1}
-      safety:
-        trigger: an incident opens
-        false_positives: [none that are known]
-        blast_radius: one service runs its former version
-        reversal_time: 90s
-        budget: {actions: 10, per: 1h}
-        telemetry: [error_ratio]
 ";
 /// Telemetry partitions. Two of them stay empty.
 const PARTITIONS: i32 = 6;
 const WITH_TELEMETRY: u64 = 4;
 
 fn pipeline(clock: &str) -> Arc<Pipeline> {
-    let text = format!("{PIPELINE}clock: {clock}\n");
+    let text = format!("{PIPELINE}{ROLL_BACK}clock: {clock}\n");
     Arc::new(Pipeline::parse("test.yaml", &text, &|_| None).unwrap_or_else(|problems| panic!("{problems}")))
 }
 

@@ -10,6 +10,7 @@ use suture_engine::{
     EngineError, Expressions, Filter, Headers, NoExpressions, Observe, ObserveOut, RecordRef, Rows, Source, ValueOf,
 };
 use suture_event::{Anomaly, AnomalyPhase, Carried, EndReason, EpochNote, Fact, FactBody, ShardId, Timestamp};
+use suture_testkit::noise::even;
 
 const START: i64 = 1_780_272_000_000;
 const MINUTE: i64 = 60_000;
@@ -64,12 +65,6 @@ fn observe(pipeline: &Arc<Pipeline>) -> Observe {
     Observe::new(pipeline.clone(), shard, source).unwrap().with_scores()
 }
 
-fn noise(at: i64) -> f64 {
-    let mut z = at.unsigned_abs().wrapping_mul(0x9E37_79B9_7F4A_7C15);
-    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    ((z ^ (z >> 27)) >> 40) as f64 / f64::from(1 << 24)
-}
-
 /// Samples of a minute: five services each of a latency, a queue and a counter of errors. Cart is far off from shortly
 /// before the pipeline changes until after it, all are late in the run.
 fn minute(fold: &mut Observe, minute: i64, out: &mut ObserveOut) {
@@ -78,7 +73,7 @@ fn minute(fold: &mut Observe, minute: i64, out: &mut ObserveOut) {
         let off = cart || (ALL - 60..ALL - 50).contains(&minute);
         let count = 100 * minute;
         for (metric, half) in [("a_latency", 0), ("a_latency", 30_000), ("b_queue", 0), ("c_errors", 0)] {
-            let n = noise(minute * 31 + number * 7 + i64::from(metric.as_bytes()[0]) + half);
+            let n = even(minute * 31 + number * 7 + i64::from(metric.as_bytes()[0]) + half);
             let value = match metric {
                 "c_errors" => count as f64 + 9.0 * n,
                 _ => 20.0 + n + if off { 300.0 } else { 0.0 },

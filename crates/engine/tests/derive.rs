@@ -9,6 +9,7 @@ use std::sync::Arc;
 use suture_config::Pipeline;
 use suture_engine::{Headers, NoExpressions, Observe, ObserveOut, RecordRef, Source};
 use suture_event::{Anomaly, AnomalyPhase, EndReason, FactBody, ShardId};
+use suture_testkit::noise::Noise;
 
 const START: i64 = 1_780_272_000_000;
 const MINUTE: i64 = 60_000;
@@ -28,23 +29,6 @@ fn observe(pipeline: &Arc<Pipeline>) -> Observe {
         partition: 0,
     };
     Observe::new(pipeline.clone(), shard, source).unwrap()
-}
-
-/// Standard normal numbers of a fixed stream.
-struct Noise(u64);
-
-impl Noise {
-    fn uniform(&mut self) -> f64 {
-        self.0 = self
-            .0
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        ((self.0 >> 11) as f64 + 0.5) / (1_u64 << 53) as f64
-    }
-
-    fn normal(&mut self) -> f64 {
-        (-2.0 * self.uniform().ln()).sqrt() * (std::f64::consts::TAU * self.uniform()).cos()
-    }
 }
 
 /// A sample: metric, labels as JSON, value.
@@ -224,7 +208,7 @@ fn everything(minutes: usize) -> Vec<Vec<One>> {
     each.collect()
 }
 
-/// What is found in the stream with every kind of fault, for readers: `UPDATE=1 cargo test` writes it anew.
+/// What is found in the stream with every kind of fault, for readers: `UPDATE_EXPECT=1 cargo test` writes it anew.
 #[test]
 fn what_is_found_is_told_as_the_golden_text_has_it() {
     let (anomalies, _) = run(&pipeline(ALL), &everything(500), How::default());
@@ -244,15 +228,8 @@ fn what_is_found_is_told_as_the_golden_text_has_it() {
             a.detail
         );
     }
-    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/derive.txt");
-    if std::env::var_os("UPDATE").is_some() {
-        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(&path, &told).unwrap();
-    }
-    assert!(
-        std::fs::read_to_string(&path).unwrap_or_default() == told,
-        "run UPDATE=1 cargo test and look at what changed"
-    );
+    let golden = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/derive.txt");
+    suture_testkit::golden::assert_golden(golden, &told);
 }
 
 #[test]

@@ -13,6 +13,7 @@ use std::{fmt::Write as _, sync::Arc};
 use suture_config::Pipeline;
 use suture_engine::{Headers, NoExpressions, Observe, ObserveOut, RecordRef, Source};
 use suture_event::{AnomalyPhase, EndReason, FactBody, ShardId};
+use suture_testkit::noise::even;
 
 const START: i64 = 1_780_272_000_000;
 const MINUTE: i64 = 60_000;
@@ -44,12 +45,6 @@ fn sample(series: &str, ts: i64, value: f64) -> String {
     format!(r#"{{"ts":{ts},"metric":"{series}","value":{value},"labels":{{"service":"cart"}}}}"#)
 }
 
-fn noise(at: i64) -> f64 {
-    let mut z = (at as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    ((z ^ (z >> 27)) >> 40) as f64 / f64::from(1 << 24)
-}
-
 /// A stream in which series come and go: each of ninety is there for some hours and then not, a third of them as quantiles
 /// and a third as counters.
 fn stream() -> Vec<String> {
@@ -60,7 +55,7 @@ fn stream() -> Vec<String> {
             if phase < 60 + series % 50 {
                 let name = format!("{}{series}", ["a", "b", "c"][series as usize % 3]);
                 let spike = if (52..60).contains(&phase) { 490.0 } else { 0.0 };
-                let value = 10.0 + noise(minute * 90 + series) + spike;
+                let value = 10.0 + even(minute * 90 + series) + spike;
                 lines.push(sample(&name, START + minute * MINUTE + series * 7, value));
             }
         }
@@ -136,7 +131,7 @@ fn a_series_is_given_up_with_its_anomaly_and_comes_back_as_a_new_one() {
         minute += 1;
     };
     for _ in 0..300 {
-        send(&mut fold, &mut out, &["old", "clock"], &|m| 10.0 + noise(m));
+        send(&mut fold, &mut out, &["old", "clock"], &|m| 10.0 + even(m));
     }
     for _ in 0..3 {
         send(&mut fold, &mut out, &["old", "clock"], &|_| 500.0);
@@ -162,18 +157,18 @@ fn a_series_is_given_up_with_its_anomaly_and_comes_back_as_a_new_one() {
         out.dead_letters[0].reason
     );
     for _ in 0..2 {
-        send(&mut fold, &mut out, &["clock"], &|m| 10.0 + noise(m));
+        send(&mut fold, &mut out, &["clock"], &|m| 10.0 + even(m));
     }
-    send(&mut fold, &mut out, &["clock", "new"], &|m| 10.0 + noise(m));
+    send(&mut fold, &mut out, &["clock", "new"], &|m| 10.0 + even(m));
     assert_eq!(fold.counters().series_evicted, 1);
     assert_eq!(open(&out, "old"), Some((AnomalyPhase::Ended, Some(EndReason::Silent))));
     // the level of its anomaly is that of a new series now
     out = ObserveOut::default();
     for _ in 0..3 {
-        send(&mut fold, &mut out, &["clock"], &|m| 10.0 + noise(m));
+        send(&mut fold, &mut out, &["clock"], &|m| 10.0 + even(m));
     }
     for _ in 0..200 {
-        send(&mut fold, &mut out, &["clock", "old"], &|m| 500.0 + noise(m));
+        send(&mut fold, &mut out, &["clock", "old"], &|m| 500.0 + even(m));
     }
     fold.flush(&mut out);
     assert_eq!(fold.counters().series_evicted, 2);

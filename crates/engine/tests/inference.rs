@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use suture_config::Pipeline;
 use suture_engine::{Headers, NoExpressions, Observe, ObserveOut, RecordRef, Source};
 use suture_event::{Anomaly, AnomalyPhase, FactBody, ShardId};
+use suture_testkit::noise::Noise;
 
 const PIPELINE: &str = include_str!("../../../pipelines/inference.yaml");
 const START: i64 = 1_780_272_000_000;
@@ -58,23 +59,6 @@ fn broken(fault: &str, minute: usize) -> bool {
     FAULTS
         .iter()
         .any(|(name, from, to, ..)| *name == fault && (*from..*to).contains(&minute))
-}
-
-/// Standard normal numbers of a fixed stream.
-struct Noise(u64);
-
-impl Noise {
-    fn uniform(&mut self) -> f64 {
-        self.0 = self
-            .0
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        ((self.0 >> 11) as f64 + 0.5) / (1_u64 << 53) as f64
-    }
-
-    fn normal(&mut self) -> f64 {
-        (-2.0 * self.uniform().ln()).sqrt() * (std::f64::consts::TAU * self.uniform()).cos()
-    }
 }
 
 /// A cumulative histogram of a client library, with bounds that grow by three tenths.

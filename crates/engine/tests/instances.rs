@@ -14,6 +14,7 @@ use std::sync::Arc;
 use suture_config::Pipeline;
 use suture_engine::{Headers, NoExpressions, Observe, ObserveOut, RecordRef, ScoreRow, Source};
 use suture_event::{Anomaly, AnomalyPhase, EpochNote, FactBody, ShardId, Timestamp};
+use suture_testkit::noise::Noise;
 
 const START: i64 = 1_780_272_000_000;
 const MINUTE: i64 = 60_000;
@@ -33,23 +34,6 @@ fn observe(pipeline: &Arc<Pipeline>) -> Observe {
         partition: 0,
     };
     Observe::new(pipeline.clone(), shard, source).unwrap().with_scores()
-}
-
-/// Standard normal numbers of a fixed stream.
-struct Noise(u64);
-
-impl Noise {
-    fn uniform(&mut self) -> f64 {
-        self.0 = self
-            .0
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        ((self.0 >> 11) as f64 + 0.5) / (1_u64 << 53) as f64
-    }
-
-    fn normal(&mut self) -> f64 {
-        (-2.0 * self.uniform().ln()).sqrt() * (std::f64::consts::TAU * self.uniform()).cos()
-    }
 }
 
 /// Metric, instance, seconds into the minute, value.

@@ -1,6 +1,6 @@
 //! States of every engine version that was ever given out, from `ENGINE_VERSION` 3 on, can still be gone on from.
 //!
-//! `UPDATE=1 cargo test -p suture-engine --test versions` writes those of the version that this is; a fixture of an earlier
+//! `UPDATE_EXPECT=1 cargo test -p suture-engine --test versions` writes those of the version that this is; a fixture of an earlier
 //! one is never written again.
 
 // what goes wrong here is a failed test
@@ -95,7 +95,7 @@ fn states_of_all_versions_are_gone_on_from() {
         .filter(|fact| matches!(fact.body, FactBody::Anomaly(_)))
         .count();
     assert_eq!(anomalies, 3, "each series is off");
-    if std::env::var_os("UPDATE").is_some() {
+    if suture_testkit::golden::renewing() {
         fs::create_dir_all(folder()).unwrap();
         fs::write(
             folder().join(format!("observe-{ENGINE_VERSION}")),

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::{Seal, ShardId, Timestamp};
+use crate::{Seal, ShardId, Timestamp, impossible};
 
 /// One decision. `hash` is the SHA-256 of this record's JSON with `hash` empty; `previous` is that of the record before.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -111,7 +111,10 @@ impl LedgerRecord {
             ..self.clone()
         };
         // maps of serde_json are sorted, so the bytes depend on the contents alone
-        let bytes = serde_json::to_vec(&open).unwrap_or_default();
+        let bytes = serde_json::to_vec(&open).unwrap_or_else(|_| {
+            impossible("a ledger record that is no JSON");
+            Vec::new()
+        });
         let mut text = String::with_capacity(64);
         for byte in Sha256::digest(&bytes) {
             text.push_str(&format!("{byte:02x}"));

@@ -9,8 +9,10 @@ mod change;
 mod digest;
 mod fact;
 mod freeze;
+mod impossible;
 mod incident;
 mod ledger;
+mod problem;
 mod record;
 mod series;
 mod signal;
@@ -26,11 +28,13 @@ pub use change::{Change, ChangeKind, Edge, EdgeSource, Watched};
 pub use digest::{hex16, stable_hash, stable_uuid};
 pub use fact::{Carried, EpochNote, Fact, FactBody, Progress, SeriesMark, ShardId};
 pub use freeze::Freezes;
+pub use impossible::{impossibilities, impossible};
 pub use incident::{
     Evidence, EvidenceKind, Hypothesis, HypothesisKind, Incident, IncidentSignal, IncidentStatus, Resolution, Severity,
     SignalState,
 };
 pub use ledger::{Cause, Damage, LedgerError, LedgerRecord, Tampering, damage, verify_chain};
+pub use problem::{Checker, Problem};
 pub use record::{Headers, HeadersBuf, RecordRef};
 pub use series::{LabelError, Labels, MAX_LABELS, Sample, SeriesKey};
 pub use signal::SignalKind;

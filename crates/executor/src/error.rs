@@ -1,32 +1,13 @@
 //! What can go wrong with an executor.
 
-/// Something in the options that cannot be, and what would be right.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Problem {
-    /// Where, from the options' root: `actions[1]`.
-    pub path: String,
-    /// What is wrong.
-    pub message: String,
-    /// What to write instead.
-    pub help: String,
-}
-
-impl Problem {
-    pub(crate) fn new(path: impl Into<String>, message: impl Into<String>, help: impl Into<String>) -> Self {
-        Self {
-            path: path.into(),
-            message: message.into(),
-            help: help.into(),
-        }
-    }
-}
+use suture_event::Problem;
 
 /// Why an executor cannot run, or cannot go on.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// The options have problems: all of them.
-    #[error("execute: {}", texts(.0))]
+    #[error("execute: {}", Problem::lines(.0))]
     Options(Vec<Problem>),
     /// It would act, and knows no key by which to tell whose requests these are.
     #[error(
@@ -43,12 +24,4 @@ pub enum Error {
     /// A topic that must be there is not.
     #[error("execute: topic {0} does not exist; start `suture run --create-topics` first, or create it")]
     NoTopic(String),
-}
-
-fn texts(problems: &[Problem]) -> String {
-    let lines: Vec<String> = problems
-        .iter()
-        .map(|p| format!("{}: {}; {}", p.path, p.message, p.help))
-        .collect();
-    lines.join("\n")
 }

@@ -34,8 +34,9 @@ mod webhook;
 
 pub use calls::Calls;
 pub use decide::{Allowed, Done, Verdict, decide};
-pub use error::{Error, Problem};
+pub use error::Error;
 pub use executor::{DryRun, ExecuteError, Executor};
 pub use kit::{Counters, Kit};
 pub use options::{Budget, Options, Unlisted};
+pub use suture_event::Problem;
 pub use webhook::{Webhook, WebhookOptions};

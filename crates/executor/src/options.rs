@@ -3,10 +3,10 @@
 use globset::Glob;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use suture_event::Span;
+use suture_event::{Checker, Problem, Span};
 use suture_permit::Keyring;
 
-use crate::{Error, Problem};
+use crate::Error;
 
 /// What to do with a request for an action that is not on the list.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -97,7 +97,7 @@ impl Options {
     /// Every problem, in the order of the fields.
     #[must_use]
     pub fn validate(&self) -> Vec<Problem> {
-        let mut problems = Vec::new();
+        let mut check = Checker::default();
         for (path, text) in [
             ("name", &self.name),
             ("group", &self.group),
@@ -106,47 +106,39 @@ impl Options {
             ("commands", &self.commands),
         ] {
             if text.trim().is_empty() {
-                problems.push(Problem::new(path, "is empty", "write a name"));
+                check.wrong(path, "is empty", "write a name");
             }
         }
         for (field, globs) in [("actions", &self.actions), ("targets", &self.targets)] {
             if globs.is_empty() {
                 let help = "list what it may do, or \"*\" for everything";
-                problems.push(Problem::new(
-                    field,
-                    "is empty, so that every request would be refused",
-                    help,
-                ));
+                check.wrong(field, "is empty, so that every request would be refused", help);
             }
             for (at, glob) in globs.iter().enumerate() {
                 if let Err(error) = Glob::new(glob) {
                     let message = format!("{glob:?} is no glob: {}", error.kind());
                     let help = "write a name, or one with * and ? in it";
-                    problems.push(Problem::new(format!("{field}[{at}]"), message, help));
+                    check.wrong(format!("{field}[{at}]"), message, help);
                 }
             }
         }
         if self.time_limit.as_millis() <= 0 {
-            problems.push(Problem::new(
-                "time_limit",
-                "is no time at all",
-                "write a span such as 10m",
-            ));
+            check.wrong("time_limit", "is no time at all", "write a span such as 10m");
         }
         for (path, budget) in [
             ("service_budget.per", self.service_budget),
             ("pipeline_budget.per", self.pipeline_budget),
         ] {
             if budget.per.as_millis() <= 0 {
-                problems.push(Problem::new(path, "is no time at all", "write a span such as 1h"));
+                check.wrong(path, "is no time at all", "write a span such as 1h");
             }
         }
         for (path, bound) in [("remembered", self.remembered), ("queue", self.queue)] {
             if bound == 0 {
-                problems.push(Problem::new(path, "is 0", "write 1 or more"));
+                check.wrong(path, "is 0", "write 1 or more");
             }
         }
-        problems
+        check.found()
     }
 
     pub(crate) fn check(&self) -> Result<(), Error> {

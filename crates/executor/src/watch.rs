@@ -67,8 +67,13 @@ impl Watch {
             let mut reader = self.log.reader(&at, *next, Isolation::ReadCommitted)?;
             let mut take = |record: suture_log::RecordRef<'_>| {
                 *next = record.offset + 1;
-                if let Ok(command) = records::decode::<Command>(record.value.unwrap_or_default()) {
-                    follow(&self.keys, self.one_scope, scopes, &command);
+                match records::decode::<Command>(record.value.unwrap_or_default()) {
+                    Ok(command) => follow(&self.keys, self.one_scope, scopes, &command),
+                    // observe writes a dead letter of it; here it is a freeze that nobody obeys
+                    Err(error) => {
+                        let offset = record.offset;
+                        tracing::warn!(partition = %at, offset, %error, "a command cannot be read, and is not obeyed");
+                    }
                 }
             };
             let patience = Instant::now() + PATIENCE;

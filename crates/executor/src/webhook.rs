@@ -8,9 +8,9 @@ use reqwest::{
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use suture_event::{ActionRequest, Span};
+use suture_event::{ActionRequest, Checker, Problem, Span};
 
-use crate::{Calls, Error, ExecuteError, Executor, Problem};
+use crate::{Calls, Error, ExecuteError, Executor};
 
 /// Whom to call, and how patiently.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -51,44 +51,36 @@ impl WebhookOptions {
     /// Every problem, in the order of the fields.
     #[must_use]
     pub fn validate(&self) -> Vec<Problem> {
-        let mut problems = Vec::new();
+        let mut check = Checker::default();
         match Url::parse(&self.url) {
             Ok(url) if url.scheme() == "http" && !self.plain_http && !is_here(&url) => {
                 let message = "is plain HTTP to another machine, where anybody on the way can read and change it";
-                problems.push(Problem::new(
+                check.wrong(
                     "url",
                     message,
                     "write https://, or say that plain HTTP is meant (`plain_http`, --plain-http)",
-                ));
+                );
             }
             Ok(url) if ["http", "https"].contains(&url.scheme()) => {}
             Ok(url) => {
                 let message = format!("{:?} cannot be posted to", url.scheme());
-                problems.push(Problem::new(
-                    "url",
-                    message,
-                    "write an address that starts with http:// or https://",
-                ));
+                check.wrong("url", message, "write an address that starts with http:// or https://");
             }
             Err(error) => {
                 let message = format!("{:?} is no address: {error}", self.url);
-                problems.push(Problem::new(
-                    "url",
-                    message,
-                    "write one such as https://runner.example/actions",
-                ));
+                check.wrong("url", message, "write one such as https://runner.example/actions");
             }
         }
         for (name, value) in &self.headers {
             if HeaderName::try_from(name).is_err() || HeaderValue::try_from(value).is_err() {
                 let help = "use letters, digits and - in the name, and no line breaks in the value";
-                problems.push(Problem::new(format!("headers.{name}"), "is no HTTP header", help));
+                check.wrong(format!("headers.{name}"), "is no HTTP header", help);
             }
         }
         if self.timeout.as_millis() <= 0 {
-            problems.push(Problem::new("timeout", "is no time at all", "write a span such as 10s"));
+            check.wrong("timeout", "is no time at all", "write a span such as 10s");
         }
-        problems
+        check.found()
     }
 
     /// The wait before each repetition, in order. No jitter: a schedule can be told in advance, and requests are few.

@@ -77,6 +77,17 @@ impl Context {
     }
 }
 
+/// Keeps partitions without a start from being fetched. One that is fetched all the same is read from its beginning until it
+/// is sought, and what is read of it is dropped.
+fn pause(consumer: &BaseConsumer<Context>, waiting: &[TopicPartition]) {
+    if waiting.is_empty() {
+        return;
+    }
+    if let Err(error) = consumer.pause(&list(waiting.iter().map(|at| (at, None)))) {
+        error!(%error, "pausing partitions whose start is not known failed");
+    }
+}
+
 impl ClientContext for Context {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
         log_line(level, facility, line);
@@ -97,9 +108,7 @@ impl ConsumerContext for Context {
             } else {
                 consumer.assign(partitions)
             };
-            if !waiting.is_empty() {
-                consumer.pause(&list(waiting.iter().map(|at| (at, None)))).ok();
-            }
+            pause(consumer, &waiting);
             done
         } else {
             let lost = consumer.assignment_lost();
@@ -183,9 +192,7 @@ impl KafkaConsumer {
         self.inner
             .assign(&assigned)
             .map_err(|error| self.log.error("assigning", &error))?;
-        if !waiting.is_empty() {
-            self.inner.pause(&list(waiting.iter().map(|at| (at, None)))).ok();
-        }
+        pause(&self.inner, &waiting);
         Ok(())
     }
 

@@ -41,7 +41,7 @@ mod state;
 mod template;
 mod trust;
 
-pub use error::{Error, Problem};
+pub use error::Error;
 pub use ladder::{Limit, LimitedBy};
 pub use ledger::kind;
 pub use options::{Bounds, Budget, Budgets, Options, Tier};
@@ -50,5 +50,6 @@ pub use remediator::{Input, Output, PutAway, Remediator};
 pub use report::{Report, Week};
 pub use safety::Gap;
 pub use select::Tiers;
+pub use suture_event::Problem;
 pub use template::PLACEHOLDERS;
 pub use trust::{Earned, Evidence, Trust, TrustOptions, Trustee};

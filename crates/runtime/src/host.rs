@@ -10,6 +10,7 @@ use tracing::{error, info, warn};
 
 use crate::{
     Error,
+    backoff::Backoff,
     clock::duration,
     error::Failure,
     lease::lease,
@@ -100,8 +101,7 @@ pub(crate) fn run(
     mailbox: &Mailbox,
     board: &Board,
 ) {
-    let first = duration(env.options.backoff);
-    let mut backoff = first;
+    let mut backoff = Backoff::new(env.options.backoff, duration(env.options.backoff_max));
     loop {
         let failure = match attempt(env, at, metrics, place, mailbox, board, &mut backoff) {
             Ok(()) => return,
@@ -111,8 +111,8 @@ pub(crate) fn run(
             Failure::Stop(_) => None,
             // without a group the transactional id is the lease, and somebody else has taken it
             Failure::Fenced(_) if env.options.assign.is_some() => None,
-            Failure::Fenced(_) => Some(backoff.max(duration(env.options.fenced_wait))),
-            Failure::Restart(_) => Some(backoff),
+            Failure::Fenced(_) => Some(backoff.wait().max(duration(env.options.fenced_wait))),
+            Failure::Restart(_) => Some(backoff.wait()),
         };
         mailbox.reset();
         let Some(wait) = wait else {
@@ -129,7 +129,6 @@ pub(crate) fn run(
         if mailbox.wait_for_ending(wait).is_some() {
             return;
         }
-        backoff = (backoff * 2).min(duration(env.options.backoff_max));
     }
 }
 
@@ -141,7 +140,7 @@ fn attempt(
     place: Option<&Arc<Place>>,
     mailbox: &Mailbox,
     board: &Board,
-    backoff: &mut Duration,
+    backoff: &mut Backoff,
 ) -> Result<(), Failure> {
     metrics.set_phase(Phase::Opening);
     let generation = mailbox.reset();
@@ -170,7 +169,7 @@ fn attempt(
                     mailbox.done(done);
                 }
                 // it has worked: the next error is a new one
-                *backoff = duration(env.options.backoff);
+                backoff.reset();
             }
             Mail::Nothing => {
                 if let Some(done) = shard.go_on() {

@@ -6,6 +6,7 @@
 //!
 //! Shards go as fast as each of them can, unless [`Options::in_step`] keeps them together by the times of their records.
 
+mod backoff;
 mod clock;
 mod error;
 mod fold;

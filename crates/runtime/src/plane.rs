@@ -18,6 +18,7 @@ use tracing::{error, info, warn};
 
 use crate::{
     Clock, Error, Folds, Metrics, Objects, Options,
+    backoff::Backoff,
     clock::duration,
     host::{self, Board},
     mailbox::{Ending, Mailbox},
@@ -80,7 +81,8 @@ impl Plane {
     /// Where a topic is missing or the client cannot be made at the start; [`Error::AllStopped`] where every shard has met
     /// an error that will not go away. A broker that is away is waited for.
     pub fn run(self) -> Result<(), Error> {
-        let mut backoff = duration(self.options.backoff);
+        let longest = duration(self.options.backoff_max);
+        let mut backoff = Backoff::new(self.options.backoff, longest);
         loop {
             let began = Instant::now();
             match self.run_once() {
@@ -91,11 +93,10 @@ impl Plane {
                 {
                     warn!(%error, "the consumer is of no more use; making a new one");
                     self.metrics.poll_errors.add(1);
-                    if began.elapsed() > duration(self.options.backoff_max) {
-                        backoff = duration(self.options.backoff);
+                    if began.elapsed() > longest {
+                        backoff.reset();
                     }
-                    thread::sleep(backoff);
-                    backoff = (backoff * 2).min(duration(self.options.backoff_max));
+                    thread::sleep(backoff.wait());
                 }
                 ended => return ended,
             }
@@ -204,15 +205,14 @@ impl Plane {
 
     /// Describes a topic that must be there; waits for a broker that is not.
     fn topic(&self, name: &str) -> Result<suture_log::TopicInfo, Error> {
-        let mut backoff = duration(self.options.backoff);
+        let mut backoff = Backoff::new(self.options.backoff, duration(self.options.backoff_max));
         loop {
             match self.log.topic(name) {
                 Ok(Some(topic)) => return Ok(topic),
                 Ok(None) => return Err(Error::NoTopic { topic: name.to_owned() }),
                 Err(error) if error.recovery() == Recovery::Retry && !self.shutdown.is_requested() => {
                     warn!(topic = name, %error, "waiting for the broker");
-                    thread::sleep(backoff);
-                    backoff = (backoff * 2).min(duration(self.options.backoff_max));
+                    thread::sleep(backoff.wait());
                 }
                 Err(error) => return Err(error.into()),
             }
@@ -463,7 +463,7 @@ impl<'a> Poller<'a> {
     }
 
     fn run(&mut self) -> Result<(), Error> {
-        let mut backoff = duration(self.plane.options.backoff);
+        let mut backoff = Backoff::new(self.plane.options.backoff, POLL_BACKOFF);
         while !self.plane.shutdown.is_requested() {
             self.reposition();
             self.hand_on();
@@ -471,13 +471,12 @@ impl<'a> Poller<'a> {
                 return Err(Error::AllStopped { last });
             }
             match self.poll() {
-                Ok(()) => backoff = duration(self.plane.options.backoff),
+                Ok(()) => backoff.reset(),
                 Err(suture_log::Error::OutOfRange { .. }) => self.find_out_of_range(),
                 Err(error) if error.recovery() == Recovery::Retry => {
                     warn!(%error, "polling failed; trying again");
                     self.plane.metrics.poll_errors.add(1);
-                    thread::sleep(backoff);
-                    backoff = (backoff * 2).min(POLL_BACKOFF);
+                    thread::sleep(backoff.wait());
                 }
                 Err(error) => return Err(error.into()),
             }
@@ -592,7 +591,9 @@ impl<'a> Poller<'a> {
         }
         for (at, error) in self.shards.board.stopped() {
             self.flows.remove(&at);
-            self.consumer.pause(std::slice::from_ref(&at)).ok();
+            if let Err(error) = self.consumer.pause(std::slice::from_ref(&at)) {
+                error!(shard = %at, %error, "pausing a partition whose shard has stopped failed: it is fetched for nothing");
+            }
             self.stopped.insert(at, error);
         }
     }

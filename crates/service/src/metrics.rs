@@ -133,6 +133,12 @@ const REBALANCES: (&str, &str) = ("rebalances", "Assignments and revocations of 
 const POLL_ERRORS: (&str, &str) = ("poll_errors", "Errors of polling that were gone on after");
 const SHARDS: (&str, &str) = ("shards", "Shards that this process has");
 
+/// The metric of the process as a whole.
+const IMPOSSIBILITIES: (&str, &str) = (
+    "impossibilities",
+    "What the program's own logic rules out and came about all the same",
+);
+
 /// Every metric of a shard. A counter's name gets `_total` behind it, as the format has it.
 const METRICS: &[Metric] = &[
     gauge(
@@ -375,6 +381,12 @@ impl Collector for Planes {
         plane(&mut encoder, SHARDS, MetricType::Gauge, &|m| {
             Value::Gauge(m.shards().len() as f64)
         })?;
+        let (name, help) = IMPOSSIBILITIES;
+        write(
+            encoder.encode_descriptor(name, help, None, MetricType::Counter)?,
+            &Value::Counter(suture_event::impossibilities()),
+            None,
+        )?;
         for metric in METRICS {
             let mut family = encoder.encode_descriptor(metric.name, metric.help, None, metric.kind)?;
             for (plane, shards) in &shards {
@@ -435,7 +447,7 @@ impl Planes {
     /// Names of all metrics, as they are in the text, without what a histogram's and a counter's samples have behind it.
     #[must_use]
     pub fn names() -> Vec<String> {
-        let plane = [REBALANCES, POLL_ERRORS, SHARDS];
+        let plane = [REBALANCES, POLL_ERRORS, SHARDS, IMPOSSIBILITIES];
         let names = plane
             .iter()
             .map(|(name, _)| *name)

@@ -1,25 +1,19 @@
 //! Small series that anyone can look at: what is found in each, and the picture that `suture plot` makes of it.
 //!
-//! `tests/golden/NAME.txt` has the anomalies, `tests/golden/NAME.svg` the series, its band and the alarms. `UPDATE=1 cargo
-//! test` writes both anew.
+//! `tests/golden/NAME.txt` has the anomalies, `tests/golden/NAME.svg` the series, its band and the alarms. `UPDATE_EXPECT=1
+//! cargo test` writes both anew.
 
 // what goes wrong here is a failed test
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::cast_possible_wrap)]
 
 use std::{fmt::Write as _, fs, path::Path, process::Command};
 
+use suture_testkit::{golden::assert_golden, noise::bell};
+
 const START: i64 = 1_700_006_400_000;
 
-/// Bell-shaped noise with unit spread, the same in every run.
 fn noise(i: i64) -> f64 {
-    let unit = |salt: u64| {
-        let mut x =
-            (i.unsigned_abs() + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ salt.wrapping_mul(0xD6E8_FEB8_6659_FD93);
-        x = (x ^ (x >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        x = (x ^ (x >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        ((x ^ (x >> 31)) >> 11) as f64 / (1_u64 << 53) as f64
-    };
-    ((0..6).map(unit).sum::<f64>() - 3.0) * std::f64::consts::SQRT_2
+    bell(i.unsigned_abs())
 }
 
 /// Runs the program as a user does.
@@ -82,13 +76,7 @@ fn case(name: &str, minutes: i64, windows: i64, value: impl Fn(i64) -> Option<f6
     }
     let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
     for (kind, is) in [("txt", found), ("svg", fs::read_to_string(picture).unwrap())] {
-        let path = golden.join(format!("{name}.{kind}"));
-        if std::env::var_os("UPDATE").is_some() {
-            fs::create_dir_all(&golden).unwrap();
-            fs::write(&path, &is).unwrap();
-        }
-        let was = fs::read_to_string(&path).unwrap_or_default();
-        assert!(was == is, "{} differs; UPDATE=1 writes it anew", path.display());
+        assert_golden(golden.join(format!("{name}.{kind}")), &is);
     }
 }
 

@@ -62,5 +62,6 @@ mod windows;
 
 pub use aggregate::{Aggregate, AggregateError};
 pub use error::Error;
-pub use options::{Gaps, Options, Problem};
+pub use options::{Gaps, Options};
+pub use suture_event::Problem;
 pub use windows::{Closed, Counters, Windows};

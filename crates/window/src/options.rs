@@ -1,7 +1,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sketches_ddsketch::DDSketch;
-use suture_event::Span;
+use suture_event::{Checker, Problem, Span};
 
 use crate::{
     Aggregate,
@@ -63,17 +63,6 @@ impl Default for Options {
     }
 }
 
-/// Something in the options that can't be meant.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Problem {
-    /// Where, as a path of keys.
-    pub path: String,
-    /// What is wrong.
-    pub message: String,
-    /// What would be right.
-    pub help: String,
-}
-
 /// Windows cut into panes: each pane is `slide` long, a window is `per_window` of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Shape {
@@ -92,14 +81,7 @@ impl Options {
     /// Everything that contradicts itself, in the order of the fields.
     #[must_use]
     pub fn validate(&self) -> Vec<Problem> {
-        let mut problems = Vec::new();
-        let mut wrong = |path: &str, message: String, help: &str| {
-            problems.push(Problem {
-                path: path.to_owned(),
-                message,
-                help: help.to_owned(),
-            });
-        };
+        let mut check = Checker::default();
         for (path, span, least) in [
             ("size", self.size, 1),
             ("slide", self.slide, 1),
@@ -109,7 +91,7 @@ impl Options {
             if let Some(span) = span
                 && !(least..=LONGEST).contains(&span.as_millis())
             {
-                wrong(
+                check.wrong(
                     path,
                     format!("{span} is out of range"),
                     "write a span between 1ms and 366d",
@@ -117,13 +99,9 @@ impl Options {
             }
         }
         match (self.size, self.slide) {
-            (None, Some(_)) => wrong(
-                "slide",
-                "there is no size to slide".to_owned(),
-                "add size, or drop slide",
-            ),
+            (None, Some(_)) => check.wrong("slide", "there is no size to slide", "add size, or drop slide"),
             (Some(size), Some(slide)) if slide.as_millis() > 0 && size.as_millis() % slide.as_millis() != 0 => {
-                wrong(
+                check.wrong(
                     "slide",
                     format!("{slide} does not divide the size {size}"),
                     "choose a slide that divides size",
@@ -133,42 +111,42 @@ impl Options {
         }
         let pane = self.slide.or(self.size).map_or(0, Span::as_millis);
         if (LONGEST_PANE + 1..=LONGEST).contains(&pane) {
-            wrong(
+            check.wrong(
                 if self.slide.is_some() { "slide" } else { "size" },
-                "pieces of time of more than 49d are not kept apart".to_owned(),
+                "pieces of time of more than 49d are not kept apart",
                 "add a slide of at most 49d that divides size",
             );
         }
         if self.size.is_none() && self.lateness > Span::ZERO {
-            wrong(
+            check.wrong(
                 "lateness",
-                "has no effect where every sample is a window of its own".to_owned(),
+                "has no effect where every sample is a window of its own",
                 "add size, or drop lateness",
             );
         }
         if self.size.is_none() && self.gaps != Gaps::Skip {
-            wrong(
+            check.wrong(
                 "gaps",
-                "has no effect where every sample is a window of its own".to_owned(),
+                "has no effect where every sample is a window of its own",
                 "add size, or drop gaps",
             );
         }
         if let Some(size) = self.size
             && self.forget_after < size
         {
-            wrong(
+            check.wrong(
                 "forget_after",
                 format!("is shorter than the size {size}"),
                 "make it several times the size",
             );
         }
         if self.max_empty == 0 {
-            wrong("max_empty", "0 would hide every gap".to_owned(), "write at least 1");
+            check.wrong("max_empty", "0 would hide every gap", "write at least 1");
         }
         if let Some(shape) = self.shape()
             && shape.ring > i64::from(self.max_panes)
         {
-            wrong(
+            check.wrong(
                 "max_panes",
                 format!(
                     "size, slide and lateness need {} panes, {} are allowed",
@@ -178,13 +156,13 @@ impl Options {
             );
         }
         if !(1e-4..=0.2).contains(&self.quantile_error) {
-            wrong(
+            check.wrong(
                 "quantile_error",
                 format!("{} is out of range", self.quantile_error),
                 "write 0.0001 to 0.2",
             );
         }
-        problems
+        check.found()
     }
 
     /// Memory that one series takes once all of its panes have samples, quantiles' bins (1 KiB for each 128 in use) apart.

@@ -5,7 +5,7 @@ mod close;
 use std::fmt;
 
 use sketches_ddsketch::{Config, DDSketch};
-use suture_event::{Span, Timestamp};
+use suture_event::{Span, Timestamp, impossible};
 
 use crate::{
     Aggregate, Error, Gaps, Options,
@@ -192,8 +192,10 @@ impl Series {
             self.kinds.push(aggregate);
             self.kinds.len() - 1
         });
-        // a pipeline file that names more aggregates than 65,536 has no room for anything else
-        u16::try_from(at).unwrap_or(0)
+        u16::try_from(at).unwrap_or_else(|_| {
+            impossible("a pipeline file with more than 65,536 aggregates");
+            0
+        })
     }
 
     /// The value shown last.

@@ -1,6 +1,6 @@
 //! What a value stands for, and what its series measures, in one byte.
 
-use suture_event::SignalKind;
+use suture_event::{SignalKind, impossible};
 
 use crate::PointKind;
 
@@ -41,7 +41,11 @@ pub(crate) fn write(kind: PointKind, signal: Option<SignalKind>) -> u8 {
     let signal = signal
         .and_then(|signal| place(&SIGNALS, &signal))
         .map_or(0, |at| at + 1);
-    place(&KINDS, &kind).unwrap_or(0) | signal << BITS
+    let kind = place(&KINDS, &kind);
+    if kind.is_none() {
+        impossible("a kind of point that has no number");
+    }
+    kind.unwrap_or(0) | signal << BITS
 }
 
 /// What cannot be read is not said.

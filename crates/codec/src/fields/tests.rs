@@ -1,7 +1,7 @@
 //! Records in the shapes that tools write.
 
 use super::*;
-use crate::corrupt::nothing_is_lost_silently;
+use crate::{corrupt::nothing_is_lost_silently, met::Met};
 
 type Line = (i64, String, f64, PointKind);
 
@@ -155,21 +155,6 @@ fn no_corruption_loses_a_sample_silently() {
     nothing_is_lost_silently(|| Decoder::new(&mapping, limits), own.as_bytes(), true);
 }
 
-/// Knows what it has met.
-#[derive(Default)]
-struct Met(Vec<(RawKey, String)>, usize);
-
-impl Sink for Met {
-    fn known(&mut self, key: RawKey, _: Timestamp, _: f64) -> bool {
-        let known = self.0.iter().any(|(met, _)| *met == key);
-        self.1 += usize::from(known);
-        known
-    }
-    fn sample(&mut self, sample: SampleRef<'_>, key: Option<RawKey>) {
-        self.0.push((key.unwrap(), sample.key().unwrap().to_string()));
-    }
-}
-
 #[test]
 fn a_series_that_was_met_is_known_by_its_text_and_taken_for_no_other() {
     let (mut met, mut decoder) = (Met::default(), Decoder::telegraf(Limits::default()));
@@ -182,12 +167,12 @@ fn a_series_that_was_met_is_known_by_its_text_and_taken_for_no_other() {
         let text = format!(r#"{{"name":"{name}","fields":{fields},"tags":{tags},"timestamp":1661140279}}"#);
         decoder.decode(text.as_bytes(), &mut met).unwrap();
     }
-    let names: Vec<&str> = met.0.iter().map(|(_, name)| name.as_str()).collect();
+    let names = met.names();
     assert_eq!(
         names,
         [r#"a_x{t="1"}"#, r#"a_y{t="1"}"#, r#"a_x{t="2"}"#, r#"a_x{t="1"}"#]
     );
-    assert_eq!(met.1, 1);
+    assert_eq!(met.known, 1);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use prost::Message as _;
 
 use super::*;
+use crate::met::Met;
 
 mod v1 {
     #[derive(Clone, PartialEq, prost::Message)]
@@ -385,36 +386,21 @@ fn no_corruption_goes_without_a_word() {
     crate::corrupt::nothing_is_lost_silently(fresh, &pack(&second_request()), false);
 }
 
-/// Knows what it has met.
-#[derive(Default)]
-struct Met(Vec<(RawKey, String)>, usize);
-
-impl Sink for Met {
-    fn known(&mut self, key: RawKey, _: Timestamp, _: f64) -> bool {
-        let known = self.0.iter().any(|(met, _)| *met == key);
-        self.1 += usize::from(known);
-        known
-    }
-    fn sample(&mut self, sample: SampleRef<'_>, key: Option<RawKey>) {
-        self.0.push((key.unwrap(), sample.key().unwrap().to_string()));
-    }
-}
-
 #[test]
 fn a_series_that_was_met_is_known_whatever_its_symbols_places() {
     let mut met = Met::default();
     let mut decoder = Decoder::default();
     decoder.decode(&pack(&first_request()), &mut met).unwrap();
     decoder.decode(&pack(&first_request()), &mut met).unwrap();
-    assert_eq!((met.0.len(), met.1), (4, 1 + 5));
+    assert_eq!((met.series.len(), met.known), (4, 1 + 5));
     let mut met = Met::default();
     let mut request = second_request();
     decoder.decode(&pack(&request), &mut met).unwrap();
     request.symbols.swap(2, 6);
     decoder.decode(&pack(&request), &mut met).unwrap();
-    let names: Vec<&str> = met.0.iter().map(|(_, name)| name.as_str()).collect();
+    let names = met.names();
     assert_eq!(
-        (names, met.1),
+        (names, met.known),
         (vec![r#"work_done{job="cart"}"#, r#"temperature{job="cart"}"#], 2)
     );
 }

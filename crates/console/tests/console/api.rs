@@ -248,14 +248,7 @@ async fn an_incident_is_told_as_it_was_before() {
     }
     let text = serde_json::to_string_pretty(&golden).unwrap() + "\n";
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/console/golden/incident.json");
-    if std::env::var_os("UPDATE").is_some() {
-        std::fs::write(path, &text).unwrap();
-    }
-    let known = std::fs::read_to_string(path).unwrap_or_default();
-    assert!(
-        text == known,
-        "UPDATE=1 writes {path} anew; look at the difference\n{text}"
-    );
+    suture_testkit::golden::assert_golden(path, &text);
 }
 
 #[tokio::test]

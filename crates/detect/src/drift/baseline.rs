@@ -2,7 +2,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use statrs::function::gamma::ln_gamma;
 
-use crate::Problem;
+use crate::{Checker, Problem};
 
 /// How what is normal is learned.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -44,37 +44,30 @@ impl BaselineOptions {
     /// Everything that can't be meant.
     #[must_use]
     pub fn validate(&self) -> Vec<Problem> {
-        let mut problems = Vec::new();
-        let mut check = |right: bool, path: &str, found: String, help: &str| {
-            if !right {
-                let message = format!("{found} is out of range");
-                problems.push(Problem {
-                    path: path.to_owned(),
-                    message,
-                    help: help.to_owned(),
-                });
-            }
+        let mut check = Checker::default();
+        let mut range = |right: bool, path: &str, found: String, help: &str| {
+            check.that(right, path, format!("{found} is out of range"), help);
         };
-        check(
+        range(
             (30..=100_000).contains(&self.warm_up),
             "warm_up",
             self.warm_up.to_string(),
             "write 30 to 100000 samples",
         );
-        check(
+        range(
             self.memory >= self.warm_up,
             "memory",
             self.memory.to_string(),
             "write at least warm_up",
         );
-        check(self.order <= 4, "order", self.order.to_string(), "write 0 to 4");
-        check(
+        range(self.order <= 4, "order", self.order.to_string(), "write 0 to 4");
+        range(
             (1..=4).contains(&self.harmonics),
             "harmonics",
             self.harmonics.to_string(),
             "write 1 to 4",
         );
-        check(
+        range(
             (3.0..=10.0).contains(&self.clip),
             "clip",
             self.clip.to_string(),
@@ -82,14 +75,14 @@ impl BaselineOptions {
         );
         if let Some(period) = self.period {
             let long_enough = period >= 2.0 * f64::from(self.harmonics) + 1.0 && period <= f64::from(self.memory);
-            check(
+            range(
                 long_enough,
                 "period",
                 period.to_string(),
                 "write more than twice the harmonics, at most memory",
             );
         }
-        problems
+        check.found()
     }
 }
 

@@ -47,9 +47,5 @@ use crate::{Error, Problem};
 
 /// What a parameter out of its range is answered with.
 fn wrong(path: &str, message: String, help: &str) -> Error {
-    Error::Options(Problem {
-        path: path.to_owned(),
-        message,
-        help: help.to_owned(),
-    })
+    Error::Options(Problem::new(path, message, help))
 }

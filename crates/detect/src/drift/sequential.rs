@@ -2,7 +2,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Baseline, BaselineOptions, MixtureCusum, Shift, Sides};
-use crate::{Error, Problem};
+use crate::{Checker, Error, Problem};
 
 /// What counts as drift, and how often it may be claimed wrongly.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -34,16 +34,12 @@ impl DriftOptions {
     /// Everything that can't be meant.
     #[must_use]
     pub fn validate(&self) -> Vec<Problem> {
-        let mut problems = Vec::new();
+        let mut check = Checker::default();
         if let Err(Error::Options(problem)) = MixtureCusum::new(self.arl, self.sides) {
-            problems.push(problem);
+            check.wrong(problem.path, problem.message, problem.help);
         }
-        let nested = self.baseline.validate().into_iter();
-        problems.extend(nested.map(|problem| Problem {
-            path: format!("baseline.{}", problem.path),
-            ..problem
-        }));
-        problems
+        check.below("baseline", self.baseline.validate());
+        check.found()
     }
 }
 

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use suture_event::Span;
 
-use crate::Problem;
+use crate::{Checker, Problem};
 
 /// Windows over which is counted how often a new category comes.
 const MEMORY: f64 = 10_000.0;
@@ -45,47 +45,38 @@ impl NoveltyOptions {
     /// Everything that is wrong with the values, beyond their types.
     #[must_use]
     pub fn validate(&self) -> Vec<Problem> {
-        let mut problems = Vec::new();
-        let mut check = |fine: bool, path: &str, message: &str, help: &str| {
-            if !fine {
-                problems.push(Problem {
-                    path: path.into(),
-                    message: message.into(),
-                    help: help.into(),
-                });
-            }
-        };
-        check(
+        let mut check = Checker::default();
+        check.that(
             !self.labels.is_empty(),
             "labels",
             "no label has values",
             "name one, such as client",
         );
-        check(
+        check.that(
             self.learn >= Span::ZERO,
             "learn",
             "time does not run backwards",
             "write a span such as 1d",
         );
-        check(
+        check.that(
             self.alarm > 1e-4 && self.alarm < 1.0,
             "alarm",
             "ten thousand windows are remembered, so nothing is less likely than 1e-4",
             "write a number above 1e-4 and below 1, such as 1e-3",
         );
-        check(
+        check.that(
             (1..=1_000_000).contains(&self.values),
             "values",
             "so many values cannot be known",
             "write 1 to 1000000",
         );
-        check(
+        check.that(
             self.forget_after > self.learn,
             "forget_after",
             "values would be forgotten before they are learned",
             "write a longer span than learn",
         );
-        problems
+        check.found()
     }
 }
 

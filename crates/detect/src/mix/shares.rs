@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use suture_event::Span;
 
-use crate::{Problem, drift::distance};
+use crate::{Checker, Problem, drift::distance};
 
 /// What is measured of a mix.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
@@ -94,53 +94,44 @@ impl MixOptions {
     /// Everything that is wrong with the values, beyond their types.
     #[must_use]
     pub fn validate(&self) -> Vec<Problem> {
-        let mut problems = Vec::new();
-        let mut check = |fine: bool, path: &str, message: String, help: &str| {
-            if !fine {
-                problems.push(Problem {
-                    path: path.into(),
-                    message,
-                    help: help.into(),
-                });
-            }
-        };
-        check(
+        let mut check = Checker::default();
+        check.that(
             !self.label.is_empty(),
             "label",
-            "no label has the categories".into(),
+            "no label has the categories",
             "name one, such as client",
         );
-        check(
+        check.that(
             self.current > Span::ZERO,
             "current",
-            "no time at all has no shares".into(),
+            "no time at all has no shares",
             "write a span such as 15m",
         );
-        check(
+        check.that(
             self.reference.as_millis() >= self.current.as_millis().saturating_mul(2),
             "reference",
             format!("{} is not long beside {}", self.reference, self.current),
             "write at least twice current",
         );
-        check(
+        check.that(
             self.rare > 0.0 && self.rare < 1.0,
             "rare",
             format!("a share of {} tells nothing apart", self.rare),
             "write a number between 0 and 1, such as 0.01",
         );
-        check(
+        check.that(
             self.least >= 0.0 && self.least.is_finite(),
             "least",
             format!("{} events cannot be counted", self.least),
             "write 0 or a positive number",
         );
-        check(
+        check.that(
             (2..=10_000).contains(&self.categories),
             "categories",
             format!("{} categories are no mix that can be kept", self.categories),
             "write 2 to 10000",
         );
-        problems
+        check.found()
     }
 
     /// Whether each value counts the ones before it too.

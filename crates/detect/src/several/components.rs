@@ -3,8 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Measured, bounded, largest, member::Level, usable};
-use crate::Problem;
+use super::{Measured, largest, member::Level, usable};
+use crate::{Checker, Problem};
 
 /// A member's own distance counts as at most so many spreads, and where the components are learned as at most so many.
 const FAR: f64 = 1e3;
@@ -43,36 +43,17 @@ impl ComponentsOptions {
     /// Everything that is wrong with the values, beyond their types.
     #[must_use]
     pub fn validate(&self) -> Vec<Problem> {
-        let mut problems = Vec::new();
-        bounded(
-            &mut problems,
-            "components",
-            self.components,
-            1..=16,
-            "movements cannot be learned",
-        );
-        bounded(
-            &mut problems,
-            "learn",
-            self.learn,
-            50..=1_000_000,
-            "windows cannot be learned from",
-        );
-        bounded(
-            &mut problems,
-            "memory",
-            self.memory,
-            50..=1_000_000,
-            "windows are no memory",
-        );
-        bounded(
-            &mut problems,
+        let mut check = Checker::default();
+        check.within("components", self.components, 1..=16, "movements cannot be learned");
+        check.within("learn", self.learn, 50..=1_000_000, "windows cannot be learned from");
+        check.within("memory", self.memory, 50..=1_000_000, "windows are no memory");
+        check.within(
             "members",
             self.members,
             3..=512,
             "series are too few or too many to explain",
         );
-        problems
+        check.found()
     }
 }
 

@@ -4,12 +4,12 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Measured, Parts, bounded, largest,
+    Measured, Parts, largest,
     member::Level,
     triangle::{self, place},
     usable,
 };
-use crate::Problem;
+use crate::{Checker, Problem};
 
 /// A window whose distance is beyond so many standard deviations is learned from as if it were there.
 const CLIP: f64 = 2.5;
@@ -50,30 +50,18 @@ impl CovarianceOptions {
     /// Everything that is wrong with the values, beyond their types.
     #[must_use]
     pub fn validate(&self) -> Vec<Problem> {
-        let mut problems = Vec::new();
+        let mut check = Checker::default();
         if !(self.shrink > 0.0 && self.shrink <= 1.0) {
-            problems.push(Problem {
-                path: "shrink".into(),
-                message: format!("a share of {} leaves a shape that cannot be inverted", self.shrink),
-                help: "write more than 0 and at most 1, such as 0.01".into(),
-            });
+            check.wrong(
+                "shrink",
+                format!("a share of {} leaves a shape that cannot be inverted", self.shrink),
+                "write more than 0 and at most 1, such as 0.01",
+            );
         }
-        bounded(
-            &mut problems,
-            "learn",
-            self.learn,
-            50..=1_000_000,
-            "windows cannot be learned from",
-        );
-        bounded(
-            &mut problems,
-            "memory",
-            self.memory,
-            50..=1_000_000,
-            "windows are no memory",
-        );
-        bounded(&mut problems, "members", self.members, 2..=64, "series are no cloud");
-        problems
+        check.within("learn", self.learn, 50..=1_000_000, "windows cannot be learned from");
+        check.within("memory", self.memory, 50..=1_000_000, "windows are no memory");
+        check.within("members", self.members, 2..=64, "series are no cloud");
+        check.found()
     }
 }
 

@@ -553,15 +553,7 @@ mod tests {
     }
 
     fn noise(n: usize) -> impl Iterator<Item = f64> {
-        let mut state = 7_u64;
-        let mut uniform = move || {
-            state = state
-                .wrapping_mul(6_364_136_223_846_793_005)
-                .wrapping_add(1_442_695_040_888_963_407);
-            ((state >> 11) as f64 + 0.5) / (1_u64 << 53) as f64
-        };
-        std::iter::repeat_with(move || (-2.0 * uniform().ln()).sqrt() * (std::f64::consts::TAU * uniform()).cos())
-            .take(n)
+        suture_testkit::noise::Noise(7).normals().take(n)
     }
 
     fn run(rows: &mut Distances, distances: impl Iterator<Item = f64>, from: i64) -> Vec<Episode> {

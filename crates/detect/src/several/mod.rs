@@ -30,8 +30,6 @@ pub use distances::{Distances, Moment, Nature, Reading};
 pub use peers::{Peers, PeersOptions};
 pub use together::{Together, TogetherOptions};
 
-use crate::Problem;
-
 /// How far a group is from what it was.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Measured {
@@ -65,15 +63,5 @@ fn usable(value: f64) -> f64 {
         value.clamp(-LARGEST, LARGEST)
     } else {
         f64::NAN
-    }
-}
-
-fn bounded(problems: &mut Vec<Problem>, path: &str, value: u32, range: std::ops::RangeInclusive<u32>, why: &str) {
-    if !range.contains(&value) {
-        problems.push(Problem {
-            path: path.to_owned(),
-            message: format!("{value} {why}"),
-            help: format!("write {} to {}", range.start(), range.end()),
-        });
     }
 }

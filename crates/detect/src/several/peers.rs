@@ -3,8 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Measured, bounded, member::Level, usable};
-use crate::Problem;
+use super::{Measured, member::Level, usable};
+use crate::{Checker, Problem};
 
 /// Memory of the siblings' spread, and of where a member stands among them, in windows.
 const SPREAD: f64 = 20.0;
@@ -55,39 +55,28 @@ impl PeersOptions {
     /// Everything that is wrong with the values, beyond their types.
     #[must_use]
     pub fn validate(&self) -> Vec<Problem> {
-        let mut problems = Vec::new();
+        let mut check = Checker::default();
         if self.among.is_empty() {
-            problems.push(Problem {
-                path: "among".into(),
-                message: "no label tells siblings apart".into(),
-                help: "name one, such as instance".into(),
-            });
+            check.wrong("among", "no label tells siblings apart", "name one, such as instance");
         }
-        bounded(
-            &mut problems,
+        check.within(
             "least",
             self.least,
             3..=10_000,
             "siblings say nothing about one of them",
         );
-        bounded(
-            &mut problems,
-            "members",
-            self.members,
-            3..=10_000,
-            "siblings cannot be kept",
-        );
+        check.within("members", self.members, 3..=10_000, "siblings cannot be kept");
         if self.least > self.members {
-            problems.push(Problem {
-                path: "least".into(),
-                message: format!(
+            check.wrong(
+                "least",
+                format!(
                     "{} siblings are asked for where at most {} are kept",
                     self.least, self.members
                 ),
-                help: "write at most members".into(),
-            });
+                "write at most members",
+            );
         }
-        problems
+        check.found()
     }
 }
 

@@ -4,12 +4,12 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Measured, Parts, bounded, largest,
+    Measured, Parts, largest,
     member::Movement,
     triangle::{self, place},
     usable,
 };
-use crate::Problem;
+use crate::{Checker, Problem};
 
 /// Correlations count as at most this, either way: nearer to 1 their transform has no end.
 const SURE: f64 = 0.98;
@@ -53,54 +53,35 @@ impl TogetherOptions {
     /// Everything that is wrong with the values, beyond their types.
     #[must_use]
     pub fn validate(&self) -> Vec<Problem> {
-        let mut problems = Vec::new();
+        let mut check = Checker::default();
         if !(self.least >= 0.3 && self.least <= 0.95) {
-            problems.push(Problem {
-                path: "least".into(),
-                message: format!("a correlation of {} does not tell what moves together", self.least),
-                help: "write 0.3 to 0.95".into(),
-            });
+            check.wrong(
+                "least",
+                format!("a correlation of {} does not tell what moves together", self.least),
+                "write 0.3 to 0.95",
+            );
         }
-        bounded(&mut problems, "pairs", self.pairs, 1..=2_016, "pairs cannot be watched");
-        bounded(
-            &mut problems,
-            "learn",
-            self.learn,
-            50..=1_000_000,
-            "windows cannot be learned from",
-        );
-        bounded(
-            &mut problems,
+        check.within("pairs", self.pairs, 1..=2_016, "pairs cannot be watched");
+        check.within("learn", self.learn, 50..=1_000_000, "windows cannot be learned from");
+        check.within(
             "recent",
             self.recent,
             5..=10_000,
             "windows do not show how a pair moves",
         );
-        bounded(
-            &mut problems,
-            "memory",
-            self.memory,
-            50..=1_000_000,
-            "windows are no memory",
-        );
-        bounded(
-            &mut problems,
-            "members",
-            self.members,
-            2..=64,
-            "series cannot be compared in pairs",
-        );
+        check.within("memory", self.memory, 50..=1_000_000, "windows are no memory");
+        check.within("members", self.members, 2..=64, "series cannot be compared in pairs");
         if self.recent.saturating_mul(2) > self.memory {
-            problems.push(Problem {
-                path: "recent".into(),
-                message: format!(
+            check.wrong(
+                "recent",
+                format!(
                     "{} windows are not recent beside a memory of {}",
                     self.recent, self.memory
                 ),
-                help: "write at most half of memory".into(),
-            });
+                "write at most half of memory",
+            );
         }
-        problems
+        check.found()
     }
 }
 

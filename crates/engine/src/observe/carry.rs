@@ -8,112 +8,20 @@
 
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
-use suture_config::{DeriveRule, Instances, LabelEdge, Pipeline, Scope, SignalRule};
-use suture_detect::{AlarmBudget, Bank, Budget, SeriesHints};
+use suture_config::SignalRule;
+use suture_detect::{Bank, Budget, SeriesHints};
 use suture_event::{Anomaly, Carried, stable_hash};
 
-use super::{
-    Judge, Observe, ObserveOut,
-    derive::NOBODY,
-    judge::anomaly,
-    state::{Blob, Snapshot, shape_of},
-};
+use super::{Judge, Observe, ObserveOut, anomaly::anomaly, state::Snapshot, terms::Terms};
 use crate::{
-    EngineError, Rows, Source, SourceKind,
-    series::{Role, Series, SeriesTable},
+    EngineError, Rows, SourceKind,
+    blob::Blob,
+    series::{NOBODY, Role, Series, SeriesTable},
+    written::fingerprint_of,
 };
 
 /// Series that a condition is asked about at a time.
 const RUN: usize = 8_192;
-
-/// What the state depends on, beside the records: the parts of a pipeline that decide what its columns mean.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(super) struct Terms {
-    window: suture_window::Options,
-    rules: Vec<SignalRule>,
-    alarms: Option<AlarmBudget>,
-    pub(super) derive: Vec<DeriveRule>,
-    scope: Scope,
-    entity: String,
-    from_labels: Vec<LabelEdge>,
-    /// How series of instances are rolled up, where they are. Programs that wrote nothing of it did not.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    instances: Option<Instances>,
-    /// What the source says of its samples.
-    condition: Option<String>,
-    value: Option<String>,
-}
-
-impl Terms {
-    /// Of a shard. What a rule is called, and what is part of `detect` already, is left out.
-    pub(super) fn of(pipeline: &Pipeline, rules: &[Arc<SignalRule>], source: &Source) -> Self {
-        let rekeyed = source.kind == SourceKind::Rekeyed;
-        // the repartition stage has made the values of all of its topics
-        let made = pipeline.telemetry.iter().filter(|_| rekeyed);
-        let made = made.filter_map(|telemetry| Some(format!("{}: {}\n", telemetry.topic, telemetry.value.as_ref()?)));
-        let made: String = made.collect();
-        let source = pipeline
-            .telemetry
-            .iter()
-            .find(|telemetry| telemetry.topic == source.topic);
-        let rules = rules.iter().map(|rule| SignalRule {
-            name: String::new(),
-            direction: None,
-            least_effect: None,
-            alarms: None,
-            ..rule.as_ref().clone()
-        });
-        Self {
-            window: pipeline.window.clone(),
-            rules: rules.collect(),
-            alarms: pipeline.alarms,
-            derive: pipeline.derive.iter().map(bare).collect(),
-            scope: pipeline.scope.clone(),
-            entity: pipeline.entity.clone(),
-            from_labels: pipeline.topology.from_labels.clone(),
-            instances: pipeline.rolled_up().cloned(),
-            condition: source.and_then(|source| source.r#where.clone()),
-            value: source
-                .and_then(|source| source.value.clone())
-                .or_else(|| (!made.is_empty()).then_some(made)),
-        }
-    }
-
-    /// As bytes that keep every number as it is.
-    pub(super) fn encode(&self) -> Option<Blob> {
-        rmp_serde::to_vec_named(self).ok().map(Blob)
-    }
-
-    /// Terms that were written by a program that knew other options may say nothing.
-    pub(super) fn decode(bytes: &Blob) -> Option<Self> {
-        rmp_serde::from_slice(&bytes.0).ok()
-    }
-
-    /// Whether windows of both have the same values.
-    fn same_windows(&self, other: &Self) -> bool {
-        let of = |terms: &Self| {
-            let w = &terms.window;
-            (w.size, w.slide.or(w.size), w.lateness, w.gaps, w.quantile_error)
-        };
-        of(self) == of(other)
-    }
-
-    /// Whether what is made of several series together is the same where its rule is.
-    fn same_context(&self, other: &Self) -> bool {
-        (&self.scope, &self.entity) == (&other.scope, &other.entity)
-    }
-}
-
-/// A derive rule without what is part of its `detect` already.
-pub(super) fn bare(rule: &DeriveRule) -> DeriveRule {
-    DeriveRule {
-        direction: None,
-        least_effect: None,
-        alarms: None,
-        ..rule.clone()
-    }
-}
 
 /// What is known of a rule that a snapshot was made under.
 enum Former {
@@ -134,7 +42,7 @@ enum Fit {
 impl Former {
     fn fit(&self, rule: &SignalRule) -> Fit {
         match self {
-            Self::Hash(hash) if *hash == shape_of(rule) => Fit::Whole,
+            Self::Hash(hash) if *hash == fingerprint_of(rule) => Fit::Whole,
             Self::Hash(_) => Fit::Nothing,
             Self::Rule(former) => {
                 let values = |rule: &SignalRule| (rule.aggregate, rule.counter, rule.kind);
@@ -307,7 +215,7 @@ impl Observe {
         // the hash of the windows comes before those of the rules, one of the budget's may come after them
         let (windows, rules) = snapshot.shape.split_first().ok_or_else(|| self.misfit())?;
         let rules = rules.get(..snapshot.banks.len()).ok_or_else(|| self.misfit())?;
-        if *windows != shape_of(&self.pipeline.window) {
+        if *windows != fingerprint_of(&self.pipeline.window) {
             return Err(self.misfit());
         }
         Ok(rules.iter().copied().map(Former::Hash).collect())

@@ -27,13 +27,12 @@ use self::{
 };
 use super::{
     ScoreRow, SuppressedAlarm,
-    judge::{anomaly, band, suppressed},
+    anomaly::{anomaly, band, suppressed},
     rollup::RollUp,
 };
-pub(super) use crate::series::NOBODY;
 use crate::{
     EngineError,
-    series::{Role, Series, SeriesTable},
+    series::{NOBODY, Role, Series, SeriesTable},
 };
 
 /// What the first fold makes of series together.

@@ -10,15 +10,15 @@ use suture_config::{AtSeries, Pipeline};
 use suture_detect::SeriesHints;
 use suture_event::{
     Change, ChangeKind, Command, Edge, EdgeSource, FactBody, Outcome, RecordRef, SeriesKey, SignalKind, Span,
-    Timestamp, Watched,
+    Timestamp, Watched, impossible,
 };
 use suture_window::Aggregate;
 
 use super::{Observe, ObserveOut, PENDING, Pending, meter, rollup::How};
 use crate::{
     Rows, Source, SourceKind,
-    rekey::versions_of,
     series::{NOBODY, Role, Series, Slot, rolled_up_in},
+    versions::versions_of,
 };
 
 /// Samples that are looked up together.
@@ -386,6 +386,7 @@ impl Observe {
             return self.refuse(record.offset, reason, 0, out);
         }
         let Some(mut decoder) = self.decoder.take() else {
+            impossible("telemetry without a decoder");
             return;
         };
         let mut taken = std::mem::take(&mut self.taken);
@@ -508,6 +509,7 @@ impl Observe {
         let named = named.as_ref().unwrap_or(&key);
         let index = self.matcher.index(&named.metric, |name| named.labels.get(name));
         let Some(signal) = self.matcher.rules().get(index).cloned() else {
+            impossible("a series that no rule is for, not even the last");
             return Err(Slot::Refused);
         };
         let told = matches!(sample.kind, PointKind::Cumulative { monotonic: true });

@@ -3,13 +3,14 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use suture_config::{Pipeline, SignalMatcher};
-use suture_detect::{Bank, Budget, Column, Episode, SeriesHints, Suppressed};
-use suture_event::{Anomaly, SeriesKey, Timestamp, hex16, stable_hash};
+use suture_detect::{Bank, Budget, Column, Episode, SeriesHints};
+use suture_event::{Anomaly, SeriesKey, Timestamp, impossible};
 use suture_window::{Closed, Gaps, Windows};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::{
-    Band, ScoreRow, SuppressedAlarm,
+    ScoreRow, SuppressedAlarm,
+    anomaly::{anomaly, band, suppressed},
     derive::Derive,
     meter::Meter,
     rollup::{RollUp, Uncertain},
@@ -109,7 +110,8 @@ impl Judge {
     /// learned of it elsewhere.
     pub(super) fn add(&mut self, rule: u32, row: u32, hints: SeriesHints<'_>, known: Option<(&Bank, u32)>) -> u32 {
         let Some(bank) = self.banks.get_mut(rule as usize) else {
-            return 0;
+            impossible("a rule without a bank");
+            return NO_ROW;
         };
         let place = bank.free.pop_first();
         let bank_row = match place {
@@ -315,6 +317,7 @@ impl Judge {
                 continue;
             };
             let Some(rule) = self.banks.get_mut(place.rule as usize) else {
+                debug_assert_eq!(place.rule, OF_INSTANCE, "a rule without a bank");
                 self.rollup.take(place.bank_row, closed, i, self.uncertain);
                 continue;
             };
@@ -422,59 +425,4 @@ fn fold_column(digest: u64, closed: &Closed<'_>) -> u64 {
         digest = xxh3_64_with_seed(bytes.get(..values.len() * 8).unwrap_or(&bytes), digest);
     }
     digest
-}
-
-pub(super) fn anomaly(series: &Series, episode: Episode) -> Anomaly {
-    let (hash, onset) = (series.hash.to_le_bytes(), episode.onset.as_millis().to_le_bytes());
-    let identity = [hash.as_slice(), episode.detector.as_bytes(), &onset];
-    Anomaly {
-        id: format!("a-{}", hex16(stable_hash(identity))).into(),
-        at: episode.at,
-        onset: episode.onset,
-        phase: episode.phase,
-        end: episode.end,
-        metric: series.key.metric.clone(),
-        labels: series.key.labels.clone(),
-        service: series.service.clone(),
-        signal: series.kind,
-        detector: episode.detector.into(),
-        score: finite(episode.score),
-        deviation: finite(episode.deviation),
-        value: episode.value.filter(|value| value.is_finite()),
-        expected: finite(episode.expected),
-        lower: finite(episode.lower),
-        upper: finite(episode.upper),
-        direction: episode.direction,
-        detail: episode.detail,
-    }
-}
-
-/// A band whose ends numbers can say.
-pub(super) fn band(expected: Option<&f64>, lower: Option<&f64>, upper: Option<&f64>) -> Option<Band> {
-    let (expected, lower, upper) = (*expected?, *lower?, *upper?);
-    (expected.is_finite() && lower <= upper).then_some(Band {
-        expected,
-        lower: finite(lower),
-        upper: finite(upper),
-    })
-}
-
-pub(super) fn suppressed(series: &Series, alarm: &Suppressed) -> SuppressedAlarm {
-    SuppressedAlarm {
-        at: alarm.at,
-        metric: series.key.metric.clone(),
-        labels: series.key.labels.clone(),
-        detector: alarm.detector,
-        score: finite(alarm.score),
-        value: alarm.value,
-    }
-}
-
-/// A number that JSON can hold: an open end of a band is the largest there is, and what is not known is 0.
-const fn finite(number: f64) -> f64 {
-    if number.is_nan() {
-        0.0
-    } else {
-        number.clamp(f64::MIN, f64::MAX)
-    }
 }

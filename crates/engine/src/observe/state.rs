@@ -5,12 +5,15 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use suture_codec::otlp::Histograms;
 use suture_detect::Budget;
-use suture_event::{Timestamp, Watched, stable_hash};
+use suture_event::{Timestamp, Watched};
 
-use super::{Judge, Observe, carry::Terms, evict::Ranking, meter::Meter, rollup::RollUp, silence::Arrivals};
+use super::{Judge, Observe, evict::Ranking, meter::Meter, rollup::RollUp, silence::Arrivals, terms::Terms};
 use crate::{
-    ENGINE_VERSION, EngineError, misfit,
+    ENGINE_VERSION, EngineError,
+    blob::Blob,
+    misfit,
     series::{Series, SeriesTable},
+    written::fingerprint_of,
 };
 
 /// Bytes that a series' name, labels and places take in a snapshot, as a rule at most.
@@ -29,7 +32,7 @@ pub(super) struct Snapshot {
     said_digest: u64,
     newest: Timestamp,
     pub(super) series: Vec<Series>,
-    #[serde(with = "blob")]
+    #[serde(with = "crate::blob")]
     pub(super) windows: Vec<u8>,
     pub(super) banks: Vec<Blob>,
     /// The account of the pipeline's own budget of alarms.
@@ -57,9 +60,6 @@ pub(super) struct Snapshot {
     #[serde(default)]
     arrivals: Arrivals,
 }
-
-#[derive(Serialize, Deserialize)]
-pub(crate) struct Blob(#[serde(with = "blob")] pub(crate) Vec<u8>);
 
 impl Observe {
     /// The whole state, to continue from elsewhere. Nothing may wait to be judged: call [`Observe::flush`] before.
@@ -202,9 +202,9 @@ impl Observe {
     }
 
     fn shape(&self) -> Vec<u64> {
-        let rules = self.matcher.rules().iter().map(|rule| shape_of(rule.as_ref()));
-        let alarms = self.pipeline.alarms.iter().map(shape_of);
-        std::iter::once(shape_of(&self.pipeline.window))
+        let rules = self.matcher.rules().iter().map(|rule| fingerprint_of(rule.as_ref()));
+        let alarms = self.pipeline.alarms.iter().map(fingerprint_of);
+        std::iter::once(fingerprint_of(&self.pipeline.window))
             .chain(rules)
             .chain(alarms)
             .collect()
@@ -215,38 +215,5 @@ impl Observe {
             shard: self.shard.to_string(),
             reason: reason.to_string(),
         }
-    }
-}
-
-/// What stands for a part of the pipeline in a snapshot's shape.
-pub(super) fn shape_of<T: Serialize>(part: &T) -> u64 {
-    stable_hash([serde_json::to_vec(part).unwrap_or_default().as_slice()])
-}
-
-/// Bytes as bytes: serde would write a list of numbers.
-pub(super) mod blob {
-    use std::fmt;
-
-    use serde::{Deserializer, Serializer, de};
-
-    pub(in super::super) fn serialize<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_bytes(bytes)
-    }
-
-    pub(in super::super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
-        struct Visitor;
-        impl de::Visitor<'_> for Visitor {
-            type Value = Vec<u8>;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("bytes")
-            }
-            fn visit_bytes<E: de::Error>(self, v: &[u8]) -> Result<Vec<u8>, E> {
-                Ok(v.to_vec())
-            }
-            fn visit_byte_buf<E: de::Error>(self, v: Vec<u8>) -> Result<Vec<u8>, E> {
-                Ok(v)
-            }
-        }
-        deserializer.deserialize_byte_buf(Visitor)
     }
 }

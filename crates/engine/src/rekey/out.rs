@@ -4,13 +4,10 @@ use suture_codec::{
     ServiceVersion,
     arrow::{Encoder, Samples},
 };
-use suture_event::{Headers, Timestamp};
+use suture_event::{Timestamp, impossible};
 
 use super::Rekey;
 use crate::{DeadLetter, observe::intake::Taken};
-
-/// The header of a record that holds versions of services seen, as JSON.
-pub const VERSIONS_HEADER: &str = "suture_versions";
 
 /// A record for one partition of the topic in between.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,7 +18,7 @@ pub struct Routed {
     pub value: Vec<u8>,
     /// How many.
     pub samples: usize,
-    /// Versions of services, as [`VERSIONS_HEADER`] holds them; mostly absent.
+    /// Versions of services, as [`VERSIONS_HEADER`](crate::VERSIONS_HEADER) holds them; mostly absent.
     pub versions: Option<Vec<u8>>,
 }
 
@@ -108,15 +105,27 @@ impl Rekey {
             values: &part.values,
         };
         // Arrow refuses columns of different lengths, and more bytes than its offsets can count: the bounds lie far below
-        let value = self.routes.encoder.encode(samples).unwrap_or_default();
-        let versions = (!part.versions.is_empty()).then(|| serde_json::to_vec(&part.versions).unwrap_or_default());
-        self.counters.routed += part.rows.len() as u64;
-        out.records.push(Routed {
-            partition: i32::try_from(at).unwrap_or(i32::MAX),
-            value,
-            samples: part.rows.len(),
-            versions,
-        });
+        debug_assert!(part.rows.len() == part.ts.len() && part.rows.len() == part.values.len());
+        let value = self.routes.encoder.encode(samples);
+        let versions = (!part.versions.is_empty())
+            .then(|| serde_json::to_vec(&part.versions))
+            .transpose();
+        match (value, versions, i32::try_from(at)) {
+            (Ok(value), Ok(versions), Ok(partition)) => {
+                self.counters.routed += part.rows.len() as u64;
+                out.records.push(Routed {
+                    partition,
+                    value,
+                    samples: part.rows.len(),
+                    versions,
+                });
+            }
+            _ => {
+                // an empty record in their place would lose them without a word
+                impossible("samples that cannot be put into a record");
+                self.counters.left_out += part.rows.len() as u64;
+            }
+        }
         part.rows.clear();
         part.ts.clear();
         part.values.clear();
@@ -124,12 +133,4 @@ impl Rekey {
         part.bytes = Encoder::RECORD;
         part.record += 1;
     }
-}
-
-/// The versions of services that a record of the topic in between carries; what cannot be read is not there.
-pub(crate) fn versions_of(headers: Headers<'_>) -> Vec<ServiceVersion> {
-    let header = headers.get(VERSIONS_HEADER);
-    header
-        .and_then(|value| serde_json::from_slice(value).ok())
-        .unwrap_or_default()
 }

@@ -1,7 +1,7 @@
 //! Snapshots as earlier versions wrote them still load.
 //!
 //! Each file below `snapshots/` is what one layout of the state topic looked like: `layout-1.json` is of layout 1. A change
-//! of the layout raises `VERSION` in `state.rs`; then `UPDATE=1 cargo test -p suture-runtime snapshots` writes the file of
+//! of the layout raises `VERSION` in `state.rs`; then `UPDATE_EXPECT=1 cargo test -p suture-runtime snapshots` writes the file of
 //! the new one. A file that is there is never written again: what it holds lies in somebody's state topic.
 
 use std::{
@@ -160,7 +160,7 @@ fn fixture(version: u32) -> Fixture {
     static NEWEST: Once = Once::new();
     let path = |version: u32| folder().join(format!("layout-{version}.json"));
     NEWEST.call_once(|| {
-        if std::env::var_os("UPDATE").is_some() && !path(VERSION).exists() {
+        if suture_testkit::golden::renewing() && !path(VERSION).exists() {
             fs::create_dir_all(folder()).unwrap();
             fs::write(path(VERSION), serde_json::to_string_pretty(&write()).unwrap() + "\n").unwrap();
         }

@@ -27,8 +27,9 @@ pub struct DecideFolds {
 }
 
 impl Folds for DecideFolds {
-    fn create(&self, _: &ShardId) -> Result<Box<dyn Fold>, FoldError> {
+    fn create(&self, shard: &ShardId) -> Result<Box<dyn Fold>, FoldError> {
         Ok(Box::new(DecideFold {
+            shard: shard.clone(),
             decide: Decide::new(self.pipeline.clone(), self.edges.clone()),
             topics: self.topics.clone(),
             key: self.key.clone(),
@@ -48,6 +49,8 @@ impl Folds for DecideFolds {
 }
 
 struct DecideFold {
+    /// The partition of the facts that it reads.
+    shard: ShardId,
     decide: Decide,
     topics: Topics,
     /// Signs what leaves: the same words get the same signature, so that what is said again after a restart is the same to the
@@ -166,29 +169,25 @@ impl DecideFold {
 
 impl Fold for DecideFold {
     fn record(&mut self, record: RecordRef<'_>, out: &mut Outputs) {
-        let shard = ShardId {
-            topic: self.topics.facts.clone(),
-            partition: 0,
-        };
         let fact: Fact = match records::decode(record.value.unwrap_or_default()) {
             Ok(fact) => fact,
             Err(reason) => {
                 let reason = reason.to_string();
-                warn_of_dead_letter(&mut self.refused, &shard, record.offset, &reason);
-                out.push_dead_letter(dead_letter(&self.topics, &shard, record, &reason, 0));
+                warn_of_dead_letter(&mut self.refused, &self.shard, record.offset, &reason);
+                out.push_dead_letter(dead_letter(&self.topics, &self.shard, record, &reason, 0));
                 return;
             }
         };
         let header = record.headers.iter().find(|(name, _)| *name == Seal::HEADER);
         let seal = header.and_then(|(_, value)| Seal::decode(value?));
         if let Err(reason) = self.decide.admit(&fact, seal) {
-            warn_of_dead_letter(&mut self.refused, &shard, record.offset, &reason);
-            out.push_dead_letter(dead_letter(&self.topics, &shard, record, &reason, 0));
+            warn_of_dead_letter(&mut self.refused, &self.shard, record.offset, &reason);
+            out.push_dead_letter(dead_letter(&self.topics, &self.shard, record, &reason, 0));
             return;
         }
         let marks = matches!(fact.body, FactBody::Progress(_));
         if let Err(reason) = self.decide.fact(fact, &mut self.out) {
-            out.push_dead_letter(dead_letter(&self.topics, &shard, record, &reason.to_string(), 0));
+            out.push_dead_letter(dead_letter(&self.topics, &self.shard, record, &reason.to_string(), 0));
         }
         // with every mark is often enough
         if marks {
@@ -240,5 +239,45 @@ impl Fold for DecideFold {
         if let Some(series) = counters.series_twice {
             tell(count::SERIES_TWICE, series);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    // what goes wrong here is a failed test
+    #![allow(clippy::unwrap_used)]
+
+    use suture_log::Headers;
+
+    use super::*;
+
+    #[test]
+    fn a_dead_letter_names_the_partition_that_it_is_of() {
+        let pipeline = Pipeline::parse("test.yaml", "name: test\ntelemetry: [{topic: in}]\n", &|_| None).unwrap();
+        let folds = DecideFolds {
+            topics: Topics::of(&pipeline),
+            pipeline: Arc::new(pipeline),
+            edges: Vec::new(),
+            key: None,
+        };
+        let shard = ShardId {
+            topic: folds.topics.facts.clone(),
+            partition: 3,
+        };
+        let (mut fold, mut out) = (folds.create(&shard).unwrap(), Outputs::default());
+        let record = RecordRef {
+            offset: 7,
+            timestamp: None,
+            key: None,
+            value: Some(b"no fact".as_slice()),
+            headers: Headers::default(),
+        };
+        fold.record(record, &mut out);
+        let [letter] = out.records() else {
+            panic!("{:?}", out.records())
+        };
+        let header = |name| letter.headers.as_headers().get(name);
+        assert_eq!(header("suture_partition"), Some(b"3".as_slice()));
+        assert_eq!(header("suture_offset"), Some(b"7".as_slice()));
     }
 }

@@ -6,15 +6,8 @@ use serde::{Deserialize, Serialize};
 use suture_config::DeriveRule;
 use suture_event::{Anomaly, Timestamp};
 
-use super::{
-    super::{
-        carry::bare,
-        state::{Blob, shape_of},
-    },
-    By, Derive, NOBODY, Rule,
-    group::Group,
-};
-use crate::series::SeriesTable;
+use super::{super::terms::bare, By, Derive, NOBODY, Rule, group::Group};
+use crate::{blob::Blob, series::SeriesTable, written::fingerprint_of};
 
 /// Where a series is a member.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -70,7 +63,7 @@ struct SavedRule {
     groups: Vec<Group>,
     owners: Vec<(u32, u32)>,
     free: Vec<u32>,
-    #[serde(with = "super::super::state::blob")]
+    #[serde(with = "crate::blob")]
     judge: Vec<u8>,
 }
 
@@ -170,7 +163,11 @@ impl Derive {
         {
             return Some(specs);
         }
-        let of = |hash: &u64| self.rules.iter().find(|rule| shape_of(rule.spec.as_ref()) == *hash);
+        let of = |hash: &u64| {
+            self.rules
+                .iter()
+                .find(|rule| fingerprint_of(rule.spec.as_ref()) == *hash)
+        };
         saved
             .shape
             .iter()
@@ -237,7 +234,10 @@ impl Derive {
     }
 
     fn shape(&self) -> Vec<u64> {
-        self.rules.iter().map(|rule| shape_of(rule.spec.as_ref())).collect()
+        self.rules
+            .iter()
+            .map(|rule| fingerprint_of(rule.spec.as_ref()))
+            .collect()
     }
 }
 
