@@ -85,7 +85,8 @@ impl How {
 
 /// Whether a metric's name says that it is a share of something, or a rate at which it happens, rather than how much.
 fn is_share(metric: &str) -> bool {
-    let name = metric.to_ascii_lowercase();
+    // a duration is no ratio
+    let name = metric.to_ascii_lowercase().replace("duration", "");
     let words = [
         "ratio",
         "percent",
