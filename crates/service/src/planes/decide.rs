@@ -279,6 +279,7 @@ mod tests {
             pipeline: Arc::new(pipeline),
             edges: Vec::new(),
             key: None,
+            board: Arc::default(),
         };
         let shard = ShardId {
             topic: folds.topics.facts.clone(),
