@@ -2,7 +2,7 @@
 //! deploy is an incident that is blamed on the deploy, and before it there is none.
 
 // what goes wrong here is a failed test
-#![allow(clippy::unwrap_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::cast_possible_wrap)]
 
 use std::sync::Arc;
 

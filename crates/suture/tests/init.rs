@@ -1,7 +1,7 @@
 //! `suture init`: from folders of files as people have them to pipeline files that work.
 
 // what goes wrong here is a failed test
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::cast_possible_wrap)]
 
 mod common;
 

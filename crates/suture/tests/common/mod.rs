@@ -1,7 +1,7 @@
 //! A shop whose checkout fails after a deploy, as Telegraf and GitHub tell of it; and the program, run as a user does.
 
 // each test file uses its part, and what goes wrong here is a failed test
-#![allow(dead_code, clippy::unwrap_used)]
+#![allow(dead_code, clippy::unwrap_used, clippy::cast_possible_wrap)]
 
 use std::{
     fmt::Write as _,

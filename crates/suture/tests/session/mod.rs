@@ -139,9 +139,9 @@ impl Session {
     /// Lets time pass on every shard.
     fn tick(&mut self, wall: Timestamp) {
         let roster: Vec<ShardId> = self.observe.iter().map(|shard| shard.id.clone()).collect();
-        for at in 0..self.observe.len() {
+        for (at, id) in roster.iter().enumerate() {
             let mut out = Outputs::default();
-            let idle = &*roster[at].topic != "telemetry";
+            let idle = &*id.topic != "telemetry";
             let tick = Tick {
                 wall,
                 idle,
