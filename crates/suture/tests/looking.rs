@@ -1,4 +1,4 @@
-//! `docs/looking.md` shows the commands with what they print: what it shows is what they print. `UPDATE=1` renews it.
+//! `docs/looking.md` shows the commands with what they print: what it shows is what they print. `UPDATE_EXPECT=1` renews it.
 
 // what goes wrong here is a failed test
 #![allow(clippy::unwrap_used, clippy::panic)]
@@ -50,12 +50,12 @@ fn what_the_page_shows_is_what_the_commands_print() {
         }
     }
     assert!(commands >= 8, "the page shows {commands} commands");
-    if std::env::var_os("UPDATE").is_some() {
+    if std::env::var_os("UPDATE_EXPECT").is_some() {
         fs::write(&path, &renewed).unwrap();
         return;
     }
     assert_eq!(
         page, renewed,
-        "renewed with UPDATE=1 cargo test -p suture --test looking"
+        "renewed with UPDATE_EXPECT=1 cargo test -p suture --test looking"
     );
 }

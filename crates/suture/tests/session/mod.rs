@@ -1,6 +1,6 @@
 //! What `suture run` logs, from its start on: who sees only this must be able to say what happened and why.
 //!
-//! The folds are driven one by one, as the runtime does, so that the lines come in one order. `UPDATE=1` renews the golden text.
+//! The folds are driven one by one, as the runtime does, so that the lines come in one order. `UPDATE_EXPECT=1` renews the golden text.
 
 // what goes wrong here is a failed test
 #![allow(clippy::unwrap_used, clippy::expect_used)]
@@ -255,13 +255,13 @@ fn the_log_of_a_run_reads_like_a_story() {
     tracing::subscriber::with_default(log, watch);
     let said = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/session/log.txt");
-    if std::env::var_os("UPDATE").is_some() {
+    if std::env::var_os("UPDATE_EXPECT").is_some() {
         std::fs::write(&path, &said).unwrap();
     }
     let golden = std::fs::read_to_string(&path).unwrap();
     assert_eq!(
         said, golden,
-        "renewed with UPDATE=1 cargo test -p suture --test looking"
+        "renewed with UPDATE_EXPECT=1 cargo test -p suture --test looking"
     );
     // whatever is renewed, the story has to be in it, in this order
     let mut rest = said.as_str();
