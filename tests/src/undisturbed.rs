@@ -32,12 +32,14 @@ pub fn folds(loaded: &Loaded, fact_partitions: i32) -> (ObserveFolds, DecideFold
         model: loaded.model.clone(),
         fact_partitions,
         onlooker: None,
+        board: std::sync::Arc::default(),
     };
     let decide = DecideFolds {
         pipeline: loaded.pipeline.clone(),
         edges: loaded.edges.clone(),
         topics,
         key: loaded.key.clone(),
+        board: std::sync::Arc::default(),
     };
     (observe, decide)
 }

@@ -81,6 +81,7 @@ fn pipeline(path: &Path, clock: Arc<OffClock>, shutdown: Shutdown) {
         decide: Arc::default(),
         assign: Vec::new(),
         onlooker: None,
+        board: Arc::default(),
     };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()

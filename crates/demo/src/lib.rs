@@ -3,6 +3,7 @@
 mod chart;
 mod draw;
 mod event;
+mod feed;
 mod lines;
 mod model;
 mod operator;
@@ -14,6 +15,7 @@ mod web;
 mod world;
 
 pub use event::DemoEvent;
+pub use feed::{FeedOptions, feed};
 pub use lines::{Narrator, Told, Tone};
 pub use model::Screen;
 pub use run::{INTERRUPTED, Options, Performance, perform};

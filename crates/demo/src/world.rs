@@ -132,6 +132,7 @@ impl World {
             model: None,
             fact_partitions: 1,
             onlooker,
+            board: Arc::default(),
         };
         let group = (pipeline.observe_group(), inputs, true);
         let observe = Arc::new(Metrics::default());
@@ -149,6 +150,7 @@ impl World {
             edges,
             topics: names.clone(),
             key: Some(keys::embedded(Role::Decide)),
+            board: Arc::default(),
         };
         let group = (pipeline.decide_group(), vec![names.facts.to_string()], false);
         threads.push(plane(

@@ -331,6 +331,13 @@ impl Bank {
             .is_some_and(|counter| *counter != 0)
     }
 
+    /// How many windows with a sample a series has still to bring before anything is said of it; 0 once it has.
+    #[must_use]
+    pub fn warms_in(&self, row: u32) -> u32 {
+        let learned = self.seasonal.levels.count.get(row as usize).copied().unwrap_or(0);
+        self.options.warm_up.saturating_sub(learned)
+    }
+
     /// Series registered.
     #[must_use]
     pub fn len(&self) -> usize {

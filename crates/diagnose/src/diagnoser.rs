@@ -160,6 +160,18 @@ impl Diagnoser {
         self.cases.len()
     }
 
+    /// The incidents that are open, oldest first, as they stand.
+    #[must_use]
+    pub fn standing(&self) -> Vec<Incident> {
+        let cases = self.cases.iter().map(|case| {
+            let mut case = case.clone();
+            // it is looked at, and not published
+            case.revision = case.revision.saturating_sub(1);
+            case.render(&self.scope, &self.topology, self.now)
+        });
+        cases.collect()
+    }
+
     /// Does everything that is due before `to`, each as of its time.
     fn advance(&mut self, to: Timestamp, out: &mut Vec<Incident>) {
         if to <= self.now {

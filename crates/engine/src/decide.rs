@@ -77,6 +77,19 @@ pub struct DecideOut {
     pub verdicts: Vec<Verdict>,
 }
 
+/// How things stand in one scope.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Standing {
+    /// The scope.
+    pub scope: Arc<str>,
+    /// The incidents that are open, oldest first.
+    pub incidents: Vec<Incident>,
+    /// Who froze it, while it is frozen.
+    pub frozen_by: Option<Arc<str>>,
+    /// Actions that wait for approval, are under way or are being watched, with a word for which of these.
+    pub actions: Vec<(ActionRequest, &'static str)>,
+}
+
 /// Counts since the start of the process.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct DecideCounters {
@@ -627,6 +640,20 @@ impl Decide {
             .iter()
             .filter(|(_, state)| state.changes >= least && long(state));
         apart.next().map(|(scope, state)| (scope, state.changes))
+    }
+
+    /// What is open and under way in each scope, for whoever asks. Costs the words of the incidents that are open.
+    pub fn standing(&self) -> impl Iterator<Item = Standing> {
+        self.scopes.iter().map(|(scope, state)| Standing {
+            scope: scope.clone(),
+            incidents: state.diagnoser.standing(),
+            frozen_by: state.remediator.frozen_by().cloned(),
+            actions: state
+                .remediator
+                .actions()
+                .map(|(request, stage)| (request.clone(), stage))
+                .collect(),
+        })
     }
 
     /// The scopes of which telemetry is missing, with the partitions that are silent.

@@ -24,11 +24,11 @@ mod twice;
 mod versions;
 mod written;
 
-pub use decide::{Decide, DecideCounters, DecideOut};
+pub use decide::{Decide, DecideCounters, DecideOut, Standing};
 pub use error::EngineError;
 pub use expression::{Expressions, Filter, NoExpressions, Rows, ValueOf};
 pub use model::{Model, ModelAbout};
-pub use observe::{Band, DeadLetter, Observe, ObserveCounters, ObserveOut, ScoreRow, SuppressedAlarm};
+pub use observe::{Band, DeadLetter, Observe, ObserveCounters, ObserveOut, ScoreRow, SuppressedAlarm, Warmth};
 pub use rekey::{Rekey, RekeyCounters, RekeyOut, Routed};
 pub use seal::Seal;
 pub use source::{Source, SourceKind};

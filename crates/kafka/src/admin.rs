@@ -83,6 +83,29 @@ impl KafkaLog {
         }))
     }
 
+    /// The topics of the cluster that this client may see, each with how many partitions it has, by name.
+    ///
+    /// # Errors
+    /// Where the cluster does not answer.
+    pub fn topics(&self) -> Result<Vec<(String, i32)>, Error> {
+        let metadata = self
+            .asker(&Role::Asker)?
+            .client()
+            .fetch_metadata(None, ASK)
+            .map_err(|error| self.error("listing the topics", &error))?;
+        self.outage.over();
+        let mut topics: Vec<(String, i32)> = metadata
+            .topics()
+            .iter()
+            .map(|topic| {
+                let partitions = i32::try_from(topic.partitions().len()).unwrap_or(i32::MAX);
+                (topic.name().to_owned(), partitions)
+            })
+            .collect();
+        topics.sort();
+        Ok(topics)
+    }
+
     /// What happens to the topic's old records, where this client may know.
     fn settings(&self, name: &str) -> (Option<Cleanup>, Option<Span>) {
         let options = AdminOptions::new().request_timeout(Some(ASK));

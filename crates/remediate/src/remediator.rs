@@ -10,7 +10,7 @@ use crate::{
     Error, Options, Trust,
     ledger::Turn,
     select::{self, Globs, Tiers},
-    state::{Changes, State, Timer},
+    state::{Changes, Stage, State, Timer},
 };
 
 /// One thing the remediator is told.
@@ -177,6 +177,25 @@ impl Remediator {
                 .cases
                 .values()
                 .all(|case| case.resolved && case.in_flight.is_none())
+    }
+
+    /// Who froze or holds the scope, while it is.
+    #[must_use]
+    pub fn frozen_by(&self) -> Option<&Arc<str>> {
+        self.state.frozen_by()
+    }
+
+    /// The actions that wait for approval, are under way or are being watched, each with a word for which of these it is.
+    pub fn actions(&self) -> impl Iterator<Item = (&ActionRequest, &'static str)> {
+        self.state.actions.values().map(|action| {
+            let stage = match action.stage {
+                Stage::Waiting => "waits for approval",
+                Stage::Sent => "asked of executors",
+                Stage::Started => "being done",
+                Stage::Verifying => "done, and its effect is watched",
+            };
+            (&action.request, stage)
+        })
     }
 
     /// What must not be forgotten where a scope that is at rest is put away: the end of its ledger's chain, so that it stays

@@ -6,7 +6,7 @@ use std::{
 };
 
 use suture_log::{Offset, TopicPartition};
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use crate::{
     Error,
@@ -92,6 +92,48 @@ impl Board {
 /// How late a wait for shards sees that it is to end.
 const LOOK_UP: Duration = Duration::from_millis(50);
 
+/// What shards of a plane were told to start anew by, so that what befalls all of them is one line in the log.
+#[derive(Debug, Default)]
+pub(crate) struct Alike(Mutex<Vec<Told>>);
+
+#[derive(Debug)]
+struct Told {
+    kind: String,
+    at: Duration,
+    others: u64,
+}
+
+/// For so long after a line on an error another one like it is counted alone.
+const ALIKE: Duration = Duration::from_secs(10);
+/// Errors that are told apart.
+const KINDS: usize = 32;
+
+impl Alike {
+    /// Whether an error is to be told, and how many like it were not; `now` is the time by a clock that never goes back.
+    pub(crate) fn due(&self, error: &str, now: Duration) -> Option<u64> {
+        // partitions differ in their numbers alone
+        let kind: String = error.chars().filter(|c| !c.is_ascii_digit()).collect();
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(told) = all.iter_mut().find(|told| told.kind == kind) {
+            if now.saturating_sub(told.at) < ALIKE {
+                told.others += 1;
+                return None;
+            }
+            told.at = now;
+            return Some(std::mem::take(&mut told.others));
+        }
+        if all.len() >= KINDS {
+            all.remove(0);
+        }
+        all.push(Told {
+            kind,
+            at: now,
+            others: 0,
+        });
+        Some(0)
+    }
+}
+
 /// Runs a shard until it is told to end.
 pub(crate) fn run(
     env: &Arc<Env>,
@@ -123,7 +165,15 @@ pub(crate) fn run(
             while mailbox.wait_for_ending(Duration::from_secs(3600)).is_none() {}
             return;
         };
-        warn!(shard = %at, error = %failure.error(), wait_ms = wait.as_millis(), "the shard starts anew");
+        let error = failure.error().to_string();
+        match env.alike.due(&error, env.clock.now()) {
+            Some(0) => warn!(shard = %at, error, wait_ms = wait.as_millis(), "the shard starts anew"),
+            Some(others) => {
+                warn!(shard = %at, error, wait_ms = wait.as_millis(), others, "the shard starts anew, as others did before");
+            }
+            // as where topics have just been made, and no partition has its leader yet
+            None => debug!(shard = %at, error, wait_ms = wait.as_millis(), "the shard starts anew, as another does"),
+        }
         metrics.restarts.add(1);
         metrics.set_phase(Phase::Waiting);
         if mailbox.wait_for_ending(wait).is_some() {
@@ -197,5 +247,28 @@ fn end(shard: &mut Shard) {
         Err(failure) => {
             warn!(shard = %shard.at, error = %failure.error(), "released without its last commit, which its next owner repeats");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_befalls_all_shards_at_once_is_told_once() {
+        let alike = Alike::default();
+        let second = Duration::from_secs;
+        assert_eq!(alike.due("not the leader of partition facts/0", second(5)), Some(0));
+        for partition in 1..12 {
+            let error = format!("not the leader of partition facts/{partition}");
+            assert_eq!(alike.due(&error, second(6)), None);
+        }
+        assert_eq!(alike.due("fenced", second(6)), Some(0));
+        assert_eq!(alike.due("not the leader of partition facts/3", second(15)), Some(11));
+        assert_eq!(alike.due("not the leader of partition facts/3", second(16)), None);
+        for kind in 0..100_u8 {
+            alike.due(&"x".repeat(usize::from(kind)), second(20));
+        }
+        assert!(alike.0.lock().is_ok_and(|all| all.len() <= KINDS));
     }
 }

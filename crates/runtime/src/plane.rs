@@ -200,6 +200,7 @@ impl Plane {
             pace: shard::pace(&self.options, &roster),
             roster,
             fingerprint: OnceLock::new(),
+            alike: Default::default(),
         }))
     }
 

@@ -15,6 +15,7 @@ use crate::{
     Clock, Epoch, EpochCause, Error, Fingerprint, Fold, FoldError, Folds, Objects, Options, Outputs, Tick,
     clock::duration,
     error::Failure,
+    host::Alike,
     mark::{Mark, record_hash},
     metrics::{Phase, ShardMetrics},
     objects::{self, Upload},
@@ -38,6 +39,8 @@ pub(crate) struct Env {
     pub(crate) pace: Option<Arc<Pace>>,
     /// What the folds' fingerprint came to: it is asked for at each restore.
     pub(crate) fingerprint: OnceLock<Fingerprint>,
+    /// What its shards were told to start anew by.
+    pub(crate) alike: Alike,
 }
 
 /// What keeps so many shards in step, where the options say that they are to be.

@@ -199,6 +199,7 @@ impl Worker {
             member: OnceLock::new(),
             roster,
             fingerprint: OnceLock::new(),
+            alike: Default::default(),
         });
         let slots = Slots::default();
         let inline = Inline {

@@ -6,11 +6,14 @@
 
 pub mod assign;
 pub mod beside;
+pub mod follow;
 pub mod keys;
 pub mod load;
 pub mod metrics;
 pub mod planes;
 pub mod run;
+pub mod status;
+pub mod story;
 pub mod topics;
 
 // here and not beside `main`, so that benchmarks of the program's parts have the program's allocator

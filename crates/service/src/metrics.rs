@@ -19,10 +19,14 @@ use prometheus_client::{
     metrics::{MetricType, counter::ConstCounter, gauge::ConstGauge},
     registry::Registry,
 };
+use suture_event::{ShardId, Timestamp};
 use suture_log::TopicPartition;
 use suture_runtime::{Clock, Histogram, Metrics, Phase, ShardMetrics};
 
-use crate::planes::count;
+use crate::{
+    planes::count,
+    status::{Board, ShardStatus, Status},
+};
 
 /// What is written of a shard or a plane.
 enum Value {
@@ -244,6 +248,11 @@ const METRICS: &[Metric] = &[
         "Series given up for new ones at `limits.series`",
         count::SERIES_EVICTED,
     ),
+    held(
+        "series_warming",
+        "Series of which too little is known to say anything",
+        count::SERIES_WARMING,
+    ),
     counted(
         "samples_of_instances_refused",
         "Samples of instances beyond `instances.most`",
@@ -341,6 +350,10 @@ pub struct Planes {
     pub planes: Vec<(&'static str, Arc<Metrics>)>,
     /// What tells how long ago something was.
     pub clock: Arc<dyn Clock>,
+    /// Where shards write how they stand.
+    pub board: Arc<Board>,
+    /// The pipeline's name.
+    pub pipeline: String,
 }
 
 impl fmt::Debug for Planes {
@@ -455,6 +468,35 @@ impl Planes {
         names.map(|name| format!("suture_{name}")).collect()
     }
 
+    /// How every shard stands.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        let mut shards = Vec::new();
+        for (plane, metrics) in &self.planes {
+            for (at, shard) in metrics.shards() {
+                let id = ShardId {
+                    topic: at.topic.as_ref().into(),
+                    partition: at.partition,
+                };
+                shards.push(ShardStatus {
+                    plane: (*plane).to_owned(),
+                    topic: id.topic.to_string(),
+                    partition: id.partition,
+                    phase: format!("{:?}", shard.phase()).to_lowercase(),
+                    lag: shard.lag(),
+                    watermark: shard.watermark.get().map(Timestamp::from_millis),
+                    ..self.board.read(plane, &id).unwrap_or_default()
+                });
+            }
+        }
+        Status {
+            pipeline: self.pipeline.clone(),
+            at: Some(self.clock.wall()),
+            not_ready: self.readiness().err(),
+            shards,
+        }
+    }
+
     /// Whether every plane has a shard and all of them are live; what is missing, in words, otherwise.
     fn readiness(&self) -> Result<(), String> {
         let mut missing = Vec::new();
@@ -526,6 +568,10 @@ async fn metrics(State(planes): State<Planes>) -> impl IntoResponse {
     }
 }
 
+async fn status(State(planes): State<Planes>) -> impl IntoResponse {
+    axum::Json(planes.status())
+}
+
 async fn ready(State(planes): State<Planes>) -> impl IntoResponse {
     match planes.readiness() {
         Ok(()) => (StatusCode::OK, "ready\n".to_owned()),
@@ -546,12 +592,13 @@ pub async fn serve(address: SocketAddr, planes: Planes) -> anyhow::Result<Socket
         .route("/metrics", get(metrics))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
+        .route("/status", get(status))
         .with_state(planes);
     tokio::spawn(async move {
         if let Err(error) = axum::serve(listener, router).await {
             tracing::error!(%error, "metrics are no longer served");
         }
     });
-    tracing::info!(%address, "serving /metrics, /healthz and /readyz");
+    tracing::info!(%address, "serving /metrics, /healthz, /readyz and /status");
     Ok(address)
 }

@@ -2,6 +2,7 @@
 
 mod decide;
 mod rekey;
+mod tell;
 
 use std::{
     sync::Arc,
@@ -10,12 +11,16 @@ use std::{
 
 use suture_codec::{Message, records};
 use suture_config::Pipeline;
-use suture_engine::{ENGINE_VERSION, EngineError, Model, Observe, ObserveOut, RecordRef, ScoreRow, Seal, Source};
+use suture_engine::{
+    ENGINE_VERSION, EngineError, Model, Observe, ObserveOut, RecordRef, ScoreRow, Seal, Source, SourceKind,
+};
 use suture_event::{Carried, Fact, FactBody, ShardId, Timestamp};
 use suture_log::{Batch, HeadersBuf, OutRecord};
 use suture_runtime::{Epoch, EpochCause, Fingerprint, Fold, FoldError, Folds, Outputs, Tick};
 
+use self::tell::{ObserveTeller, Teller};
 pub use self::{decide::DecideFolds, rekey::RekeyFolds};
+use crate::status::Board;
 
 /// Who the events say they come from.
 const SOURCE: &str = "/suture";
@@ -31,6 +36,8 @@ const LETTER: usize = 950_000;
 pub mod count {
     /// Series known to a shard of observe.
     pub const SERIES: &str = "series";
+    /// Series of which too little is known to say anything.
+    pub const SERIES_WARMING: &str = "series_warming";
     /// Samples decoded.
     pub const SAMPLES: &str = "samples";
     /// Samples that `where` left out.
@@ -139,6 +146,8 @@ pub struct ObserveFolds {
     pub fact_partitions: i32,
     /// Who looks on at what series measure; nothing rests on it.
     pub onlooker: Option<Onlooker>,
+    /// Where shards write how they stand.
+    pub board: Arc<Board>,
 }
 
 /// Takes what series measured, window by window. It must not wait: a shard's thread calls it.
@@ -169,7 +178,11 @@ impl Folds for ObserveFolds {
                 .then(|| self.pipeline.scope.default.as_str().into()),
             fact_partitions: self.fact_partitions,
             epoch: 0,
-            refused: Seldom::default(),
+            teller: ObserveTeller::new(
+                Teller::new("observe", shard, &self.board),
+                matches!(source.kind, SourceKind::Telemetry(_) | SourceKind::Rekeyed),
+                self.pipeline.window.size,
+            ),
             out: ObserveOut::default(),
         }))
     }
@@ -203,7 +216,7 @@ struct ObserveFold {
     fact_partitions: i32,
     /// The epoch that the shard is in, which goes with each of its facts.
     epoch: u32,
-    refused: Seldom,
+    teller: ObserveTeller,
     out: ObserveOut,
 }
 
@@ -225,21 +238,6 @@ impl Seldom {
         }
         self.said = Some(Instant::now());
         Some(std::mem::take(&mut self.since))
-    }
-}
-
-/// Says that records went to the dead letters, with the reason of one.
-fn warn_of_dead_letter(seldom: &mut Seldom, shard: &ShardId, offset: i64, reason: &str) {
-    if let Some(records) = seldom.due(1) {
-        let reason: String = reason.chars().take(300).collect();
-        tracing::warn!(
-            topic = %shard.topic,
-            partition = shard.partition,
-            offset,
-            reason,
-            records,
-            "records could not be taken in, wholly or in part, and went to the dead letters"
-        );
     }
 }
 
@@ -282,7 +280,7 @@ impl ObserveFold {
             tracing::info!(%topic, format = ?found.format, "a record was taken for this format, because {}", found.why);
         }
         for letter in self.out.dead_letters.drain(..) {
-            warn_of_dead_letter(&mut self.refused, self.observe.shard(), letter.offset, &letter.reason);
+            self.teller.dead_letter(letter.offset, &letter.reason);
             let at = records.binary_search_by_key(&letter.offset, |record| record.offset);
             if let Some(record) = at.ok().and_then(|at| records.get(at)) {
                 outputs.push_dead_letter(dead_letter(
@@ -314,6 +312,7 @@ impl ObserveFold {
         }
         let (facts, epoch) = (&self.topics.facts, self.epoch);
         for mut fact in self.out.facts.drain(..) {
+            self.teller.fact(&fact);
             // what compares series is one, and needs them once
             let named = match &mut fact.body {
                 FactBody::Progress(progress) => progress.series.take(),
@@ -374,6 +373,7 @@ impl Fold for ObserveFold {
 
     fn resume(&mut self, epoch: u32) {
         self.epoch = epoch;
+        self.teller.go_live();
     }
 
     fn silent_to(&self, tick: Tick<'_>) -> Option<Timestamp> {
@@ -388,6 +388,8 @@ impl Fold for ObserveFold {
     fn tick(&mut self, tick: Tick<'_>, out: &mut Outputs) {
         self.observe.tick(tick.wall, tick.idle, tick.roster, &mut self.out);
         self.say(out);
+        let (watermark, observe) = (self.watermark(), &self.observe);
+        self.teller.pass(tick.wall, watermark, || observe.warmth());
     }
 
     fn epoch(&mut self, epoch: &Epoch, out: &mut Outputs) {
@@ -421,6 +423,9 @@ impl Fold for ObserveFold {
     fn counts(&self, tell: &mut dyn FnMut(&'static str, u64)) {
         let counters = self.observe.counters();
         tell(count::SERIES, counters.series);
+        if let Some(warming) = self.teller.warming() {
+            tell(count::SERIES_WARMING, warming);
+        }
         tell(count::SAMPLES, counters.samples);
         tell(count::LEFT_OUT, counters.left_out);
         tell(count::SERIES_REFUSED, counters.series_refused);

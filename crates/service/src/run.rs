@@ -93,6 +93,18 @@ fn kafka_with(
     })?)
 }
 
+/// A Kafka cluster by the client's settings alone, for whoever looks at it before there is a pipeline.
+///
+/// # Errors
+/// Where the settings are not those of a client.
+#[cfg(feature = "kafka")]
+pub fn cluster(client: std::collections::BTreeMap<String, String>) -> anyhow::Result<suture_kafka::KafkaLog> {
+    Ok(suture_kafka::KafkaLog::new(suture_kafka::Options {
+        client,
+        protocol: suture_kafka::Protocol::Cooperative,
+    })?)
+}
+
 /// Makes the topics if told to, and refuses to start on ones that can't be right.
 pub fn prepare(log: &dyn Log, pipeline: &Pipeline, create: bool) -> anyhow::Result<()> {
     if create {
@@ -135,6 +147,8 @@ pub struct Planes {
     pub assign: Vec<Assign>,
     /// Who looks on at what series measure.
     pub onlooker: Option<crate::planes::Onlooker>,
+    /// Where shards write how they stand.
+    pub board: Arc<crate::status::Board>,
 }
 
 impl Planes {
@@ -150,11 +164,14 @@ impl Planes {
         metrics::Planes {
             planes: planes.map(|(_, name, metrics)| (name, metrics.clone())).collect(),
             clock: self.clock.clone(),
+            board: self.board.clone(),
+            pipeline: pipeline.name.to_string(),
         }
     }
 
     /// Runs the planes until they are asked to end, or one of them fails, which ends the others too.
     pub async fn run(self, loaded: &Loaded, which: PlaneChoice) -> anyhow::Result<()> {
+        crate::story::of_start(&loaded.pipeline).log();
         let mut planes: Vec<(&'static str, Plane)> = Vec::new();
         if which.rekeys(&loaded.pipeline) {
             planes.push(("rekey", self.rekey_plane(loaded)?));
@@ -226,6 +243,7 @@ impl Planes {
             sources,
             fact_partitions: self.fact_partitions(&names)?,
             topics: names,
+            board: self.board.clone(),
         };
         let plane = self.plane(Arc::new(folds), options, &self.rekey);
         let log = self.rekey_log.clone().unwrap_or_else(|| self.log.clone());
@@ -251,6 +269,7 @@ impl Planes {
             model: loaded.model.clone(),
             fact_partitions,
             onlooker: self.onlooker.clone(),
+            board: self.board.clone(),
         };
         Ok(self.plane(Arc::new(folds), options, &self.observe))
     }
@@ -278,6 +297,7 @@ impl Planes {
             edges: loaded.edges.clone(),
             topics: names,
             key: loaded.key.clone(),
+            board: self.board.clone(),
         };
         self.plane(Arc::new(folds), options, &self.decide)
     }

@@ -76,6 +76,8 @@ fn the_page_lists_every_metric_with_its_type() {
     let nothing = metrics::Planes {
         planes: Vec::new(),
         clock: Arc::new(SystemClock::default()),
+        board: Arc::default(),
+        pipeline: String::new(),
     };
     let typed: BTreeSet<(String, String)> = nothing
         .text()
@@ -104,6 +106,7 @@ async fn a_scrape_during_a_run_shows_what_happens() {
         decide: Arc::default(),
         assign: Vec::new(),
         onlooker: None,
+        board: Arc::default(),
     };
     let seen = planes.seen(&loaded.pipeline, PlaneChoice::Both);
     let address = metrics::serve("127.0.0.1:0".parse().unwrap(), seen).await.unwrap();

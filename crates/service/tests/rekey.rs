@@ -48,6 +48,7 @@ fn planes(log: &MemoryLog, shutdown: &Shutdown, assign: &[&str]) -> Planes {
         decide: Arc::default(),
         assign: assign.iter().map(|text| text.parse().unwrap()).collect(),
         onlooker: None,
+        board: Arc::default(),
     }
 }
 

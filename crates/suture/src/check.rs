@@ -66,7 +66,7 @@ pub(crate) fn check(args: &Args) -> anyhow::Result<ExitCode> {
                     .collect::<Result<Vec<_>, _>>()?,
             ),
             Format::Text if problems.is_empty() => println!("{}: no problems", path.display()),
-            Format::Text => print!("{}", render(&problems)),
+            Format::Text => print!("{}", render(&problems, &std::io::stdout())),
         }
         let Some(pipeline) = pipeline else { continue };
         if let Some(file) = &pipeline.model {
@@ -116,11 +116,10 @@ pub(crate) fn schema() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Problems as they are shown on standard error or output, whichever the terminal is.
+/// Problems as they are shown where they go: with colours on a terminal alone.
 #[must_use]
-pub(crate) fn render(problems: &Problems) -> String {
-    let terminal = std::io::stdout().is_terminal() || std::io::stderr().is_terminal();
-    let look = if terminal {
+pub(crate) fn render(problems: &Problems, to: &impl IsTerminal) -> String {
+    let look = if to.is_terminal() {
         let width = ratatui::crossterm::terminal::size().map_or(100, |(columns, _)| usize::from(columns));
         Look::Fancy { width }
     } else {

@@ -39,6 +39,64 @@ pub(crate) struct Args {
     /// Who may look on there, and what they may do. On the loopback a token is made and printed without it.
     #[arg(long, value_name = "TOKENS.yaml", requires = "web")]
     tokens: Option<PathBuf>,
+    /// Be no more than the shop: send its telemetry and deploys to the pipeline's topics on these brokers as time passes, for a `suture
+    /// run` to watch.
+    #[cfg(feature = "kafka")]
+    #[arg(long, value_name = "HOST:PORT,…", requires = "pipeline", conflicts_with_all = ["web", "json", "svg", "speed"])]
+    kafka: Option<String>,
+    /// The pipeline file for that, which names the topics.
+    #[cfg(feature = "kafka")]
+    #[arg(long, value_name = "PIPELINE.yaml", requires = "kafka")]
+    pipeline: Option<PathBuf>,
+    /// The key of role executor with which the shop does what action requests ask for; without one it does nothing.
+    #[cfg(feature = "kafka")]
+    #[arg(long, value_name = "FILE.key", requires = "kafka")]
+    key: Option<PathBuf>,
+}
+
+/// Sends the shop's telemetry until told to end.
+#[cfg(feature = "kafka")]
+fn feed(args: &Args, brokers: &str, pipeline: &std::path::Path) -> anyhow::Result<ExitCode> {
+    use std::sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    };
+
+    use suture_log::Log;
+    use suture_runtime::{Clock, Shutdown, SystemClock};
+    let pipeline = suture_service::load::parse(pipeline)?;
+    let mut client = pipeline.kafka.client.clone();
+    client.insert("bootstrap.servers".to_owned(), brokers.to_owned());
+    let log: Arc<dyn Log> = Arc::new(suture_service::run::cluster(client)?);
+    let key = match &args.key {
+        Some(path) => {
+            let key = suture_service::keys::read(path, suture_permit::Role::Executor)?;
+            suture_service::keys::require_listed(&pipeline.remediate.keys, &key, path)?;
+            Some(key)
+        }
+        None => None,
+    };
+    let options = suture_demo::FeedOptions {
+        seed: args.seed,
+        ..suture_demo::FeedOptions::default()
+    };
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
+    let (stop, shutdown) = (Arc::new(AtomicBool::new(false)), Shutdown::new());
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()?;
+    runtime.block_on(async { suture_service::run::listen_for_signals(shutdown.clone()) })?;
+    let told = stop.clone();
+    runtime.spawn(async move {
+        while !shutdown.is_requested() {
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+        told.store(true, Ordering::SeqCst);
+    });
+    let done = suture_demo::feed(&log, &pipeline, &options, key, &clock, &stop);
+    runtime.shutdown_background();
+    done.map(|()| ExitCode::SUCCESS)
 }
 
 /// Runs the demo and ends with its table.
@@ -46,6 +104,10 @@ pub(crate) struct Args {
 /// # Errors
 /// Where a part of it fails, or the picture cannot be written.
 pub(crate) fn demo(args: &Args) -> anyhow::Result<ExitCode> {
+    #[cfg(feature = "kafka")]
+    if let (Some(brokers), Some(pipeline)) = (&args.kafka, &args.pipeline) {
+        return feed(args, brokers, pipeline);
+    }
     let performance = perform(&args.options())?;
     if args.json {
         println!("{}", serde_json::to_string_pretty(&performance.table.json())?);
@@ -63,6 +125,18 @@ pub(crate) fn demo(args: &Args) -> anyhow::Result<ExitCode> {
 }
 
 impl Args {
+    /// Whether it is the shop alone, which has no screen.
+    pub(crate) fn is_feed(&self) -> bool {
+        #[cfg(feature = "kafka")]
+        {
+            self.kafka.is_some()
+        }
+        #[cfg(not(feature = "kafka"))]
+        {
+            false
+        }
+    }
+
     fn options(&self) -> Options {
         Options {
             seed: self.seed,

@@ -1,5 +1,7 @@
 //! Logs, to standard error.
 
+use std::io::IsTerminal as _;
+
 use tracing_subscriber::EnvFilter;
 
 /// How logs are written.
@@ -18,6 +20,8 @@ pub(crate) fn start(format: Format, usual: &str) {
     let logs = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        // a file, a pipe or a collector of logs would take colours for text; NO_COLOR is what people set who want none
+        .with_ansi(std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|set| set.is_empty()))
         // what cannot be written is let go: there is nowhere left to say so, and trying to would end the thread that logs
         .log_internal_errors(false);
     // a second start, as in tests, changes nothing

@@ -49,7 +49,7 @@ pub(crate) fn playbook(args: &Args) -> anyhow::Result<ExitCode> {
                 }
             }
             Format::Text if problems.is_empty() => println!("{name}: {count} playbooks, nothing is missing"),
-            Format::Text => print!("{}", crate::check::render(&problems)),
+            Format::Text => print!("{}", crate::check::render(&problems, &std::io::stdout())),
         }
     }
     if *format == Format::Json {

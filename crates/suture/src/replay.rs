@@ -9,13 +9,16 @@ use anyhow::{Context, bail};
 use indicatif::{ProgressBar, ProgressStyle};
 use suture_codec::{ChangeFormat, TelemetryFormat};
 use suture_engine::{Decide, DecideOut, Headers, Observe, ObserveOut, RecordRef, Source, SourceKind};
-use suture_event::{FactBody, ShardId, Timestamp};
+use suture_event::{FactBody, ShardId, Span, Timestamp};
 
 use self::{
     lines::{Line, Lines},
     report::Report,
 };
-use suture_service::load::{self, Loaded};
+use suture_service::{
+    load::{self, Loaded},
+    status::{ShardStatus, Warm},
+};
 
 /// Feeds files through a pipeline and writes what it finds.
 #[derive(Debug, clap::Args)]
@@ -23,7 +26,8 @@ pub(crate) struct Args {
     /// The pipeline file.
     #[arg(long, value_name = "FILE.yaml")]
     pipeline: PathBuf,
-    /// Samples, one JSON object a line.
+    /// Samples, one record a line: JSON of Suture's own, or of the pipeline's `fields`, or any format of text that is known by
+    /// what is in it.
     #[arg(long, value_name = "FILE.ndjson")]
     telemetry: PathBuf,
     /// CDEvents, one a line.
@@ -73,6 +77,10 @@ struct Replay {
     report: Report,
     batch: u64,
     explain: bool,
+    /// The pipeline's name and the size of its windows, and the files of telemetry and changes.
+    name: String,
+    window: Option<Span>,
+    files: [Option<PathBuf>; 2],
 }
 
 impl Replay {
@@ -85,8 +93,14 @@ impl Replay {
             .find(|source| matches!(source.kind, SourceKind::Telemetry(_)))
             .cloned()
             .context("the pipeline names no telemetry")?;
-        samples.kind = SourceKind::Telemetry(TelemetryFormat::Json);
-        samples.fields = None;
+        match format_of(&args.telemetry)? {
+            // what no known tool writes is read as the pipeline says
+            None if samples.fields.is_some() => {}
+            known => {
+                samples.kind = SourceKind::Telemetry(known.unwrap_or_default());
+                samples.fields = None;
+            }
+        }
         let deploys = sources
             .iter()
             .find(|source| matches!(source.kind, SourceKind::Changes(_)))
@@ -133,6 +147,9 @@ impl Replay {
             report,
             batch: args.batch,
             explain: args.explain,
+            name: loaded.pipeline.name.clone(),
+            window: loaded.pipeline.window.size,
+            files: [Some(args.telemetry.clone()), args.changes.clone()],
         })
     }
 
@@ -192,11 +209,46 @@ impl Replay {
         self.report.decided(&mut self.decided)
     }
 
+    /// How it stands at the end.
+    fn status(&self) -> anyhow::Result<()> {
+        let shard = |plane: &str, id: &ShardId| ShardStatus {
+            plane: plane.to_owned(),
+            topic: id.topic.to_string(),
+            partition: id.partition,
+            ..ShardStatus::default()
+        };
+        let known = |at: Timestamp| Some(at).filter(|at| *at != Timestamp::MIN);
+        let [telemetry, changes] = &self.roster;
+        let reached = known(self.telemetry.watermark());
+        let telemetry = ShardStatus {
+            watermark: reached,
+            warm: Some(Warm::of(self.telemetry.warmth(), reached, self.window)),
+            ..shard("observe", telemetry)
+        };
+        let changes = ShardStatus {
+            watermark: known(self.changes.watermark()),
+            ..shard("observe", changes)
+        };
+        let facts = ShardId {
+            topic: "facts".into(),
+            partition: 0,
+        };
+        let mut decide = ShardStatus {
+            watermark: known(self.decide.now()),
+            ..shard("decide", &facts)
+        };
+        decide.stand(&self.decide);
+        let [read, changed] = &self.files;
+        let observe = vec![(telemetry, read.as_deref()), (changes, changed.as_deref())];
+        self.report.status(&self.name, observe, decide)
+    }
+
     fn finish(self) -> anyhow::Result<()> {
         let counters = self.telemetry.counters();
         if self.explain {
             self.report.series(self.telemetry.explain_all())?;
         }
+        self.status()?;
         let summary = self.report.finish()?;
         println!(
             "{} samples of {} series: {} anomalies, {} incidents, {} action requests",
@@ -217,6 +269,19 @@ impl Replay {
         }
         Ok(())
     }
+}
+
+/// What the first line of a file with something in it is taken for; nothing where that is none of the formats that are known.
+/// The pipeline's own format is no guide: records of a topic may be binary, and those of a file are lines.
+fn format_of(path: &std::path::Path) -> anyhow::Result<Option<TelemetryFormat>> {
+    let mut lines = Lines::open(path)?;
+    while let Some(line) = lines.next_line()? {
+        // comments of line protocol
+        if !line.text.starts_with(b"#") {
+            return Ok(suture_codec::sniff(line.text).ok().map(|sniffed| sniffed.format));
+        }
+    }
+    Ok(None)
 }
 
 fn record<'a>(line: &Line<'a>) -> RecordRef<'a> {

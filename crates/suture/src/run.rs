@@ -106,6 +106,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
             decide: Arc::new(Metrics::default()),
             assign: args.assign.clone(),
             onlooker: None,
+            board: Arc::default(),
         };
         if let Some(address) = args.metrics {
             metrics::serve(address, planes.seen(&loaded.pipeline, plane)).await?;

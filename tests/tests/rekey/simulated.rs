@@ -126,6 +126,7 @@ fn planes(loaded: &Loaded, in_step: Option<Span>) -> Vec<SimulatedPlane> {
         sources: Source::of_rekey(pipeline, loaded.expressions.as_ref()).unwrap(),
         topics: observe.topics.clone(),
         fact_partitions: OWNED,
+        board: Arc::default(),
     };
     let names = Topics::of(pipeline);
     let options = Options {

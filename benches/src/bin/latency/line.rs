@@ -171,6 +171,7 @@ pub(crate) fn measure(brokers: &str, args: &Args) -> anyhow::Result<Times> {
         decide: Arc::clone(&decide),
         assign: Vec::new(),
         onlooker: None,
+        board: Arc::default(),
     };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)

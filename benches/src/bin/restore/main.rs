@@ -220,6 +220,7 @@ fn child(pipeline: &Path) -> anyhow::Result<()> {
             decide: Arc::default(),
             assign: Vec::new(),
             onlooker: None,
+            board: Arc::default(),
         };
         planes.run(&loaded, PlaneChoice::Observe).await
     })

@@ -106,6 +106,7 @@ fn main() -> anyhow::Result<()> {
         decide: Arc::clone(&decide),
         assign: Vec::new(),
         onlooker: None,
+        board: Arc::default(),
     };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)

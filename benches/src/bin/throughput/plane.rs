@@ -70,6 +70,7 @@ pub(crate) fn measure(
         decide: Arc::default(),
         assign: Vec::new(),
         onlooker: None,
+        board: Arc::default(),
     };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)

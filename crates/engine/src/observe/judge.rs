@@ -373,6 +373,14 @@ impl Judge {
         }
     }
 
+    /// How many windows each series that is judged has still to bring before anything is said of it, in no order.
+    pub(super) fn warms_in(&self) -> impl Iterator<Item = u32> {
+        self.banks.iter().flat_map(|rule| {
+            let rows = (0_u32..).zip(&rule.rows).filter(|(_, row)| **row != NO_ROW);
+            rows.map(|(bank_row, _)| rule.bank.warms_in(bank_row))
+        })
+    }
+
     pub(super) fn banks(&self) -> impl Iterator<Item = &Bank> {
         self.banks.iter().map(|rule| &rule.bank)
     }

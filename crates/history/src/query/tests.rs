@@ -129,6 +129,27 @@ fn an_empty_file_is_an_empty_table() {
 }
 
 #[test]
+fn what_is_asked_of_an_empty_file_is_nothing_and_no_error() {
+    for sql in [
+        "SELECT action, target FROM remediations ORDER BY at",
+        "SELECT r.action, count(*) FROM remediations AS r WHERE r.rung = 'autonomous' GROUP BY r.action",
+    ] {
+        assert_eq!(lines(&replayed(), sql), "");
+        let (rows, text) = ask(&replayed(), sql, Format::Table { rows: 2 }).unwrap();
+        assert_eq!((rows, text.as_str()), (0, ""));
+    }
+    for (sql, told) in [
+        ("SELECT no_such_column FROM anomalies", "no_such_column"),
+        ("SELECT action FROM remediations JOIN anomalies ON true", "action"),
+        ("SELECT action FROM remediations WHERE", "SQL"),
+        ("SELECT action FROM no_such_table", "no_such_table"),
+    ] {
+        let error = ask(&replayed(), sql, Format::Ndjson).unwrap_err().to_string();
+        assert!(error.contains(told), "{sql}: {error}");
+    }
+}
+
+#[test]
 fn a_table_is_cut_with_a_note_of_how_much_there_is() {
     let (rows, text) = ask(
         &replayed(),

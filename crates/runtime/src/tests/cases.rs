@@ -101,6 +101,7 @@ impl Rig {
             roster: vec![self.at.clone().into()],
             pace: None,
             fingerprint: OnceLock::new(),
+            alike: Default::default(),
         });
         env.member.set(Arc::downgrade(&self.member)).unwrap();
         let lease = lease(&env, &self.at)?;

@@ -10,8 +10,11 @@ use suture_log::OutRecord;
 use suture_permit::{Checkpoint, SecretKey};
 use suture_runtime::{Epoch, Fingerprint, Fold, FoldError, Folds, Outputs, Tick};
 
+use crate::status::Board;
+
 use super::{
-    SOURCE, Seldom, Topics, count, dead_letter, epoch_note, error, fingerprint, push_message, warn_of_dead_letter,
+    SOURCE, Seldom, Teller, Topics, count, dead_letter, epoch_note, error, fingerprint, push_message,
+    tell::DecideTeller,
 };
 
 /// Makes decide's folds, one for each facts partition.
@@ -24,6 +27,8 @@ pub struct DecideFolds {
     pub topics: Topics,
     /// What permits and the ledger are signed with. Without one no executor that acts takes a request.
     pub key: Option<SecretKey>,
+    /// Where shards write how they stand.
+    pub board: Arc<Board>,
 }
 
 impl Folds for DecideFolds {
@@ -38,7 +43,7 @@ impl Folds for DecideFolds {
             full: Seldom::default(),
             seen: DecideCounters::default(),
             missing: BTreeSet::new(),
-            refused: Seldom::default(),
+            teller: DecideTeller::new(Teller::new("decide", shard, &self.board)),
             out: DecideOut::default(),
         }))
     }
@@ -65,7 +70,7 @@ struct DecideFold {
     seen: DecideCounters,
     /// The partitions that were judged without, when they were last looked at.
     missing: BTreeSet<ShardId>,
-    refused: Seldom,
+    teller: DecideTeller,
     out: DecideOut,
 }
 
@@ -136,6 +141,7 @@ impl DecideFold {
     }
 
     fn say(&mut self, outputs: &mut Outputs) {
+        self.teller.decided(&self.decide, &mut self.out);
         for incident in self.out.incidents.drain(..) {
             let message = cdevents::write_incident(SOURCE, &incident);
             push_message(&self.topics.incidents, message, outputs);
@@ -173,7 +179,7 @@ impl Fold for DecideFold {
             Ok(fact) => fact,
             Err(reason) => {
                 let reason = reason.to_string();
-                warn_of_dead_letter(&mut self.refused, &self.shard, record.offset, &reason);
+                self.teller.dead_letter(record.offset, &reason);
                 out.push_dead_letter(dead_letter(&self.topics, &self.shard, record, &reason, 0));
                 return;
             }
@@ -181,21 +187,35 @@ impl Fold for DecideFold {
         let header = record.headers.iter().find(|(name, _)| *name == Seal::HEADER);
         let seal = header.and_then(|(_, value)| Seal::decode(value?));
         if let Err(reason) = self.decide.admit(&fact, seal) {
-            warn_of_dead_letter(&mut self.refused, &self.shard, record.offset, &reason);
+            self.teller.dead_letter(record.offset, &reason);
             out.push_dead_letter(dead_letter(&self.topics, &self.shard, record, &reason, 0));
             return;
         }
-        let marks = matches!(fact.body, FactBody::Progress(_));
+        let wall = match &fact.body {
+            FactBody::Progress(progress) => Some(progress.wall),
+            _ => None,
+        };
         if let Err(reason) = self.decide.fact(fact, &mut self.out) {
-            out.push_dead_letter(dead_letter(&self.topics, &self.shard, record, &reason.to_string(), 0));
+            let reason = reason.to_string();
+            self.teller.dead_letter(record.offset, &reason);
+            out.push_dead_letter(dead_letter(&self.topics, &self.shard, record, &reason, 0));
         }
         // with every mark is often enough
-        if marks {
+        if wall.is_some() {
             self.warn_of_scopes();
             self.warn_of_missing();
         }
         self.warn_of_twice();
         self.say(out);
+        if let Some(wall) = wall {
+            self.teller.pass(wall, &self.decide);
+        }
+    }
+
+    /// What is done again after a restart is told to nobody, so the words for it are not made either.
+    fn resume(&mut self, _: u32) {
+        self.decide.explain();
+        self.teller.go_live();
     }
 
     fn tick(&mut self, _: Tick<'_>, _: &mut Outputs) {}
@@ -259,6 +279,7 @@ mod tests {
             pipeline: Arc::new(pipeline),
             edges: Vec::new(),
             key: None,
+            board: Arc::default(),
         };
         let shard = ShardId {
             topic: folds.topics.facts.clone(),

@@ -6,11 +6,11 @@ use suture_config::Pipeline;
 use suture_engine::{RecordRef, Rekey, RekeyOut, Seal, Source, VERSIONS_HEADER};
 use suture_event::{Fact, FactBody, ShardId, Timestamp};
 use suture_log::{Batch, HeadersBuf, OutRecord};
-use suture_runtime::{Epoch, EpochCause, Fingerprint, Fold, FoldError, Folds, Outputs, Tick};
+use suture_runtime::{Clock as _, Epoch, EpochCause, Fingerprint, Fold, FoldError, Folds, Outputs, SystemClock, Tick};
 
-use super::{
-    Seldom, Topics, count, dead_letter, encoded, epoch_note, error, fingerprint, push_to, warn_of_dead_letter,
-};
+use crate::status::Board;
+
+use super::{Teller, Topics, count, dead_letter, encoded, epoch_note, error, fingerprint, push_to};
 
 /// Makes the folds of the repartition stage, one for each telemetry partition.
 pub struct RekeyFolds {
@@ -22,6 +22,8 @@ pub struct RekeyFolds {
     pub topics: Topics,
     /// Partitions of the facts topic, each of which is told where a shard lost records.
     pub fact_partitions: i32,
+    /// Where shards write how they stand.
+    pub board: Arc<Board>,
 }
 
 impl Folds for RekeyFolds {
@@ -36,7 +38,8 @@ impl Folds for RekeyFolds {
             to: to.ok_or_else(|| FoldError("the pipeline has no `rekey`".to_owned()))?,
             topics: self.topics.clone(),
             fact_partitions: self.fact_partitions,
-            refused: Seldom::default(),
+            teller: Teller::new("rekey", shard, &self.board),
+            clock: SystemClock::default(),
             out: RekeyOut::default(),
         }))
     }
@@ -51,7 +54,8 @@ struct RekeyFold {
     to: Arc<str>,
     topics: Topics,
     fact_partitions: i32,
-    refused: Seldom,
+    teller: Teller,
+    clock: SystemClock,
     out: RekeyOut,
 }
 
@@ -60,7 +64,7 @@ impl RekeyFold {
         self.rekey.record(record, &mut self.out);
         for letter in self.out.dead_letters.drain(..) {
             let shard = self.rekey.shard();
-            warn_of_dead_letter(&mut self.refused, shard, letter.offset, &letter.reason);
+            self.teller.dead_letter(letter.offset, &letter.reason);
             let letter = dead_letter(&self.topics, shard, record, &letter.reason, letter.samples);
             outputs.push_dead_letter(letter);
         }
@@ -68,6 +72,7 @@ impl RekeyFold {
 
     /// Everything that was taken in is put out, so that the position can be committed with it.
     fn put_out(&mut self, outputs: &mut Outputs) {
+        self.teller.pass(self.clock.wall());
         self.rekey.flush(&mut self.out);
         for routed in self.out.records.drain(..) {
             let mut headers = HeadersBuf::default();
@@ -98,6 +103,10 @@ impl Fold for RekeyFold {
             self.take(record, out);
         }
         self.put_out(out);
+    }
+
+    fn resume(&mut self, _: u32) {
+        self.teller.go_live();
     }
 
     fn tick(&mut self, _: Tick<'_>, _: &mut Outputs) {}

@@ -12,6 +12,7 @@ use anyhow::Context;
 use serde::Serialize;
 use suture_engine::{DecideOut, ScoreRow, SuppressedAlarm};
 use suture_event::{Anomaly, AnomalyPhase, EndReason, Fact, FactBody, Incident, SeriesKey, Timestamp};
+use suture_service::status::{Letters, ShardStatus, Status};
 
 use super::lines::Lines;
 
@@ -51,6 +52,8 @@ pub(crate) struct Report {
     changes: Out,
     graph: Out,
     refused: BTreeMap<PathBuf, u64>,
+    letters: BTreeMap<PathBuf, Letters>,
+    held: ShardStatus,
 }
 
 struct Out {
@@ -105,11 +108,17 @@ impl Report {
             changes: Out::create(folder, "changes.ndjson")?,
             graph: Out::create(folder, "graph.ndjson")?,
             refused: BTreeMap::new(),
+            letters: BTreeMap::new(),
+            held: ShardStatus::default(),
         })
     }
 
     pub(crate) fn rejected(&mut self, lines: &Lines, line: i64, reason: &str) -> anyhow::Result<()> {
         *self.refused.entry(lines.path().to_owned()).or_default() += 1;
+        self.letters
+            .entry(lines.path().to_owned())
+            .or_default()
+            .add(line, reason);
         let file = lines.path().display().to_string();
         self.rejected
             .write(&serde_json::json!({"file": file, "line": line, "reason": reason}))
@@ -185,9 +194,43 @@ impl Report {
             self.ledger.write(&record)?;
         }
         for verdict in decided.verdicts.drain(..) {
+            self.held.hold(&verdict);
             self.verdicts.write(&verdict)?;
         }
         Ok(())
+    }
+
+    /// How it stands at the end, as `suture status` shows it. `decide` is what that plane knows but for what was held back;
+    /// each shard of observe comes with the file that it read, if it read one.
+    pub(crate) fn status(
+        &self,
+        pipeline: &str,
+        observe: Vec<(ShardStatus, Option<&Path>)>,
+        decide: ShardStatus,
+    ) -> anyhow::Result<()> {
+        let mut shards: Vec<ShardStatus> = observe
+            .into_iter()
+            .map(|(shard, file)| ShardStatus {
+                dead_letters: file
+                    .and_then(|file| self.letters.get(file))
+                    .map(Letters::all)
+                    .unwrap_or_default(),
+                ..shard
+            })
+            .collect();
+        shards.push(ShardStatus {
+            held: self.held.held.clone(),
+            ..decide
+        });
+        let status = Status {
+            pipeline: pipeline.to_owned(),
+            at: None,
+            not_ready: None,
+            shards,
+        };
+        let path = self.folder.join("status.json");
+        let text = serde_json::to_string_pretty(&status)?;
+        std::fs::write(&path, text + "\n").with_context(|| format!("cannot write {}", path.display()))
     }
 
     pub(crate) fn finish(self) -> anyhow::Result<Summary> {
