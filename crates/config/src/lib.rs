@@ -19,6 +19,7 @@ mod kafka;
 mod meaning;
 mod pipeline;
 mod playbooks;
+mod policies;
 mod problem;
 mod read;
 mod reference;
@@ -41,6 +42,7 @@ pub use pipeline::{
     AtSeries, ChangeSource, Clock, LabelEdge, Limits, Pipeline, Scope, ServiceEdge, TelemetrySource, Topology,
 };
 pub use playbooks::{Linted, lint};
+pub use policies::{MOST_POLICY_BYTES, take_policies};
 pub use problem::{Level, Look, Problem, Problems};
 pub use read::{Checked, decode};
 pub use reference::reference;

@@ -22,7 +22,7 @@ mod verb;
 
 pub use action::{
     ActionRequest, ActionStep, Approval, Call, Command, CommandKind, ExecutorMode, FreezeEpoch, Outcome, OutcomeStatus,
-    Permit, Rung, Seal,
+    Permit, Rung, Seal, Weighed,
 };
 pub use anomaly::{Anomaly, AnomalyPhase, Direction, EndReason};
 pub use canonical::{canonical, serialize_canonical};

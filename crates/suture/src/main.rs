@@ -15,6 +15,7 @@ mod logs;
 mod people;
 mod playbook;
 mod plot;
+mod policy;
 #[cfg(feature = "history")]
 mod query;
 mod receive;
@@ -53,6 +54,7 @@ enum Command {
     Keys(keys::Args),
     Ledger(ledger::Args),
     Playbook(playbook::Args),
+    Policy(policy::Args),
     Trust(trust::Args),
     Report(trust::ReportArgs),
     #[command(flatten)]
@@ -91,6 +93,7 @@ fn main() -> ExitCode {
         Command::Keys(args) => keys::keys(&args).map(ok),
         Command::Ledger(args) => ledger::ledger(&args),
         Command::Playbook(args) => playbook::playbook(&args),
+        Command::Policy(args) => policy::policy(&args),
         Command::Trust(args) => trust::trust(&args).map(ok),
         Command::Report(args) => trust::report(&args).map(ok),
         Command::People(word) => people::say(&word).map(ok),
