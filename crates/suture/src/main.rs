@@ -2,6 +2,7 @@
 
 mod acl;
 mod announce;
+mod audit;
 mod change;
 mod check;
 mod console;
@@ -53,6 +54,7 @@ enum Command {
     Console(console::Args),
     Keys(keys::Args),
     Ledger(ledger::Args),
+    Audit(audit::Args),
     Playbook(playbook::Args),
     Policy(policy::Args),
     Trust(trust::Args),
@@ -92,6 +94,7 @@ fn main() -> ExitCode {
         Command::Console(args) => console::console(&args).map(ok),
         Command::Keys(args) => keys::keys(&args).map(ok),
         Command::Ledger(args) => ledger::ledger(&args),
+        Command::Audit(args) => audit::audit(&args),
         Command::Playbook(args) => playbook::playbook(&args),
         Command::Policy(args) => policy::policy(&args),
         Command::Trust(args) => trust::trust(&args).map(ok),
