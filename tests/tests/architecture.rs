@@ -12,7 +12,7 @@ use std::{
 };
 
 /// Which crates of the workspace each crate stands on: those and no others.
-const ARROWS: [(&str, &[&str]); 20] = [
+const ARROWS: [(&str, &[&str]); 22] = [
     ("event", &[]),
     ("codec", &["event"]),
     ("window", &["event"]),
@@ -35,6 +35,7 @@ const ARROWS: [(&str, &[&str]); 20] = [
     ("store", &["runtime"]),
     ("history", &["event", "engine"]),
     ("executor", &["event", "codec", "log", "permit", "policy"]),
+    ("escalate", &["event", "codec", "config", "log"]),
     ("simulate", &["event"]),
     (
         "service",

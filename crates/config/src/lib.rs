@@ -11,6 +11,7 @@
 mod bytes;
 mod derive;
 mod environment;
+mod escalate;
 mod estimate;
 mod explain;
 mod fingerprint;
@@ -34,6 +35,7 @@ mod yaml;
 pub use bytes::{Bytes, BytesError};
 pub use derive::{DeriveMatcher, DeriveRule, Part, ShareOf, SloRule};
 pub use environment::Environment;
+pub use escalate::{Escalate, Sink, SinkKind, Trigger};
 pub use estimate::Estimate;
 pub use instances::Instances;
 pub use kafka::{Kafka, OwnedTopics, Protocol, State};

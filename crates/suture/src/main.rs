@@ -8,6 +8,8 @@ mod check;
 mod console;
 mod demo;
 #[cfg(feature = "kafka")]
+mod escalate;
+#[cfg(feature = "kafka")]
 mod execute;
 mod explain;
 mod keys;
@@ -74,6 +76,8 @@ enum Command {
     Query(query::Args),
     #[cfg(feature = "kafka")]
     Execute(execute::Args),
+    #[cfg(feature = "kafka")]
+    Escalate(escalate::Args),
 }
 
 fn main() -> ExitCode {
@@ -112,6 +116,8 @@ fn main() -> ExitCode {
         Command::Query(args) => query::query(&args).map(ok),
         #[cfg(feature = "kafka")]
         Command::Execute(args) => execute::execute(&args).map(ok),
+        #[cfg(feature = "kafka")]
+        Command::Escalate(args) => escalate::escalate(&args).map(ok),
     })
 }
 
