@@ -12,17 +12,18 @@ use std::{
 };
 
 /// Which crates of the workspace each crate stands on: those and no others.
-const ARROWS: [(&str, &[&str]); 20] = [
+const ARROWS: [(&str, &[&str]); 22] = [
     ("event", &[]),
     ("codec", &["event"]),
     ("window", &["event"]),
     ("detect", &["event"]),
     ("diagnose", &["event"]),
     ("permit", &["event"]),
-    ("remediate", &["event", "permit"]),
+    ("policy", &["event"]),
+    ("remediate", &["event", "permit", "policy"]),
     (
         "config",
-        &["event", "codec", "window", "detect", "diagnose", "remediate"],
+        &["event", "codec", "window", "detect", "diagnose", "remediate", "policy"],
     ),
     (
         "engine",
@@ -33,7 +34,8 @@ const ARROWS: [(&str, &[&str]); 20] = [
     ("runtime", &["event", "log"]),
     ("store", &["runtime"]),
     ("history", &["event", "engine"]),
-    ("executor", &["event", "codec", "log", "permit"]),
+    ("executor", &["event", "codec", "log", "permit", "policy"]),
+    ("escalate", &["event", "codec", "config", "log"]),
     ("simulate", &["event"]),
     (
         "service",
@@ -53,13 +55,14 @@ const ARROWS: [(&str, &[&str]); 20] = [
 ];
 
 /// The crates that decide: no clock, entropy, input, output or concurrency in them.
-const PURE: [&str; 10] = [
+const PURE: [&str; 11] = [
     "event",
     "codec",
     "window",
     "detect",
     "diagnose",
     "permit",
+    "policy",
     "remediate",
     "config",
     "engine",

@@ -21,6 +21,8 @@ impl Pipeline {
             patience: self.kafka.patience,
             ..crate::Kafka::default()
         };
+        // who is called decides nothing
+        deciding.escalate = None;
         // what it holds counts, and not what it is called
         deciding.model = None;
         deciding.limits.shards = Limits::default().shards;

@@ -11,6 +11,7 @@
 mod bytes;
 mod derive;
 mod environment;
+mod escalate;
 mod estimate;
 mod explain;
 mod fingerprint;
@@ -19,6 +20,7 @@ mod kafka;
 mod meaning;
 mod pipeline;
 mod playbooks;
+mod policies;
 mod problem;
 mod read;
 mod reference;
@@ -33,6 +35,7 @@ mod yaml;
 pub use bytes::{Bytes, BytesError};
 pub use derive::{DeriveMatcher, DeriveRule, Part, ShareOf, SloRule};
 pub use environment::Environment;
+pub use escalate::{Escalate, Sink, SinkKind, Trigger};
 pub use estimate::Estimate;
 pub use instances::Instances;
 pub use kafka::{Kafka, OwnedTopics, Protocol, State};
@@ -41,6 +44,7 @@ pub use pipeline::{
     AtSeries, ChangeSource, Clock, LabelEdge, Limits, Pipeline, Scope, ServiceEdge, TelemetrySource, Topology,
 };
 pub use playbooks::{Linted, lint};
+pub use policies::{MOST_POLICY_BYTES, take_policies};
 pub use problem::{Level, Look, Problem, Problems};
 pub use read::{Checked, decode};
 pub use reference::reference;

@@ -203,6 +203,11 @@ impl Meaning<'_> {
         if sure(&["diagnose"]) {
             self.tell("diagnose", pipeline.diagnose.validate());
         }
+        if sure(&["escalate"])
+            && let Some(escalate) = &pipeline.escalate
+        {
+            self.tell("escalate", escalate.validate());
+        }
         if sure(&["remediate"]) {
             self.classes();
             self.tell("remediate", pipeline.remediate.validate());

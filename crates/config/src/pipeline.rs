@@ -81,6 +81,9 @@ pub struct Pipeline {
     /// What may be done about incidents.
     #[serde(default)]
     pub remediate: suture_remediate::Options,
+    /// Whom `suture escalate` calls when a human must take over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub escalate: Option<crate::Escalate>,
 }
 
 const fn version() -> u32 {

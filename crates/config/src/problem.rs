@@ -112,6 +112,11 @@ impl Problems {
         self.0.iter().any(|problem| problem.level == Level::Error)
     }
 
+    /// Takes the problems of another file in, after these.
+    pub fn extend(&mut self, more: Self) {
+        self.0.extend(more.0);
+    }
+
     /// Every problem with its place, the text underlined, and what would be right; a count at the end.
     #[must_use]
     pub fn render(&self, look: Look) -> String {

@@ -1,6 +1,7 @@
 //! The JSON Schema of the pipeline file, and questions asked of it.
 
 use serde_json::Value as Json;
+use suture_event::canonical;
 
 use crate::Pipeline;
 
@@ -14,7 +15,7 @@ pub fn schema() -> Json {
 pub(crate) fn of<T: schemars::JsonSchema>() -> Json {
     let mut schema = schemars::schema_for!(T).to_value();
     unwrap_lines(&mut schema);
-    schema
+    canonical(schema)
 }
 
 /// Doc comments are wrapped for their source; in an editor or a table they flow.

@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use serde_json::Value as Json;
+use suture_event::canonical;
 
 /// One value and its place.
 #[derive(Debug, Clone)]
@@ -155,7 +156,7 @@ impl Node {
     /// they are.
     pub(crate) fn to_json(&self, raw: &dyn Fn(&[&str]) -> bool) -> Json {
         let mut path = Vec::new();
-        self.json_at(&mut path, raw)
+        canonical(self.json_at(&mut path, raw))
     }
 
     fn json_at<'a>(&'a self, path: &mut Vec<&'a str>, raw: &dyn Fn(&[&str]) -> bool) -> Json {

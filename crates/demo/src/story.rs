@@ -7,7 +7,7 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use suture_event::{ActionRequest, Edge, Incident, Outcome, OutcomeStatus, Span, Timestamp};
+use suture_event::{ActionRequest, Edge, Incident, Outcome, OutcomeStatus, Span, Timestamp, canonical};
 use suture_simulate::{Fault, Healer};
 
 use crate::DemoEvent;
@@ -380,7 +380,7 @@ impl Table {
                 },
             })
         });
-        json!({
+        canonical(json!({
             "faults": rows.collect::<Vec<_>>(),
             "injected": self.rows.len(),
             "found": self.found(),
@@ -397,7 +397,7 @@ impl Table {
             "repeated_incidents": self.repeated,
             "actions": self.actions,
             "needless_actions": self.needless,
-        })
+        }))
     }
 }
 

@@ -140,6 +140,7 @@ fn request(fault: &Fault, at: Timestamp) -> ActionRequest {
         approved_by: None,
         approvals: Vec::new(),
         outside: Default::default(),
+        weighed: None,
         permit: None,
         playbook: "roll back a bad deploy".into(),
         owner: "shop team".into(),

@@ -8,7 +8,7 @@ use std::{
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::Timestamp;
+use crate::{Severity, Timestamp};
 
 /// How far an action may go by itself, lowest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize, JsonSchema)]
@@ -71,6 +71,9 @@ pub struct ActionRequest {
     /// still not take them for its own words.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub outside: BTreeSet<Arc<str>>,
+    /// What decide knew of it that executors ask policies with; absent where the pipeline has no policies.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weighed: Option<Weighed>,
     /// The right to do it, once: absent where nobody may act on it yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub permit: Option<Permit>,
@@ -91,6 +94,23 @@ pub struct ActionRequest {
     pub verify_by: Timestamp,
     /// Why, in words.
     pub reason: String,
+}
+
+/// What decide knew of an action when it decided, for policies that are asked again by the executor.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Weighed {
+    /// The tier of the service.
+    pub tier: u8,
+    /// How bad the incident was.
+    pub severity: Severity,
+    /// The hypothesis's probability in percent, rounded down.
+    pub confidence: u8,
+    /// What the playbook had earned by what it did, in percent, rounded down.
+    pub trust: u8,
+    /// Earlier incidents of the scope with the same class on the same service.
+    pub precedents: u32,
+    /// Actions that the tightest of decide's budgets still left, this one not counted.
+    pub budget_left: u32,
 }
 
 /// One person's word for an action.

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::{Seal, ShardId, Timestamp, impossible};
+use crate::{Seal, ShardId, Timestamp, canonical, impossible, serialize_canonical};
 
 /// One decision. `hash` is the SHA-256 of this record's JSON with `hash` empty; `previous` is that of the record before.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -22,7 +22,8 @@ pub struct LedgerRecord {
     /// The fact that caused it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cause: Option<Cause>,
-    /// What it was about.
+    /// What it was about. Written with sorted keys, whatever order they came in.
+    #[serde(serialize_with = "serialize_canonical")]
     pub body: serde_json::Value,
     /// Hash of the record before; 64 zeros for the first.
     pub previous: String,
@@ -85,7 +86,7 @@ impl LedgerRecord {
             scope,
             kind: kind.into(),
             cause,
-            body,
+            body: canonical(body),
             previous: previous.to_owned(),
             hash: String::new(),
             seal: None,
@@ -110,7 +111,7 @@ impl LedgerRecord {
             seal: None,
             ..self.clone()
         };
-        // maps of serde_json are sorted, so the bytes depend on the contents alone
+        // the body is written with sorted keys, so the bytes depend on the contents alone
         let bytes = serde_json::to_vec(&open).unwrap_or_else(|_| {
             impossible("a ledger record that is no JSON");
             Vec::new()
@@ -319,6 +320,31 @@ mod tests {
         let text = serde_json::to_string(&chain()).unwrap();
         let read: Vec<LedgerRecord> = serde_json::from_str(&text).unwrap();
         assert_eq!(verify_chain(&read), Ok(()));
+    }
+
+    #[test]
+    fn the_hash_and_the_bytes_are_the_same_in_whatever_order_the_body_was_made() {
+        const WRITTEN: &str = concat!(
+            r#"{"seq":0,"at":"1970-01-01T00:00:00Z","scope":"prod","kind":"test","#,
+            r#""body":{"a":{"x":1,"y":2},"b":[{"p":3,"q":4}]},"previous":""#,
+        );
+        const HASH: &str = "be8c5a5f989746c00fed2b8c9d0e491aab17f7f1cdd0d857b19488b96fb2fd58";
+        let bodies = [
+            r#"{"a": {"x": 1, "y": 2}, "b": [{"p": 3, "q": 4}]}"#,
+            r#"{"b": [{"q": 4, "p": 3}], "a": {"y": 2, "x": 1}}"#,
+        ];
+        let records = bodies.map(|body| {
+            let (at, body) = (Timestamp::from_millis(0), serde_json::from_str(body).unwrap());
+            LedgerRecord::sealed(0, at, "prod".into(), "test", None, body, LedgerRecord::GENESIS)
+        });
+        for record in &records {
+            assert!(serde_json::to_string(record).unwrap().starts_with(WRITTEN));
+            assert_eq!(record.hash, HASH);
+        }
+        // a record whose keys somebody else wrote in another order is the same record
+        let mut reread = records[0].clone();
+        reread.body = serde_json::from_str(bodies[1]).unwrap();
+        assert_eq!(reread.digest(), HASH);
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 mod action;
 mod anomaly;
+mod canonical;
 mod change;
 mod digest;
 mod fact;
@@ -21,9 +22,10 @@ mod verb;
 
 pub use action::{
     ActionRequest, ActionStep, Approval, Call, Command, CommandKind, ExecutorMode, FreezeEpoch, Outcome, OutcomeStatus,
-    Permit, Rung, Seal,
+    Permit, Rung, Seal, Weighed,
 };
 pub use anomaly::{Anomaly, AnomalyPhase, Direction, EndReason};
+pub use canonical::{canonical, serialize_canonical};
 pub use change::{Change, ChangeKind, Edge, EdgeSource, Watched};
 pub use digest::{hex16, stable_hash, stable_uuid};
 pub use fact::{Carried, EpochNote, Fact, FactBody, Progress, SeriesMark, ShardId};

@@ -1,15 +1,17 @@
 //! Whether a request is to be acted on: a pure function of the request, the time, what is allowed and what was done.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
 };
 
 use globset::{Glob, GlobSet, GlobSetBuilder};
 use suture_event::{
-    ActionRequest, ExecutorMode, Outcome, OutcomeStatus, Reversibility, Rung, Timestamp, Verb, parameter_flaws,
+    ActionRequest, ExecutorMode, Outcome, OutcomeStatus, Reversibility, Rung, Severity, Span, Timestamp, Verb,
+    parameter_flaws,
 };
 use suture_permit::{Flaw, Keyring};
+use suture_policy::{Context, Guard, Question};
 
 use crate::{Budget, Error, Options, Unlisted};
 
@@ -23,6 +25,7 @@ pub struct Allowed {
     name: String,
     service_budget: Budget,
     pipeline_budget: Budget,
+    guard: Option<Guard>,
 }
 
 impl Allowed {
@@ -47,6 +50,7 @@ impl Allowed {
             name: options.name.clone(),
             service_budget: options.service_budget,
             pipeline_budget: options.pipeline_budget,
+            guard: options.policy.as_ref().map(Guard::of),
         })
     }
 }
@@ -206,7 +210,63 @@ pub fn decide(request: &ActionRequest, now: Timestamp, allowed: &Allowed, done: 
             }
         }
     }
+    if request.reverses.is_none()
+        && let Some(guard) = &allowed.guard
+    {
+        let answer = guard.ask(question(request, now, allowed, done), now);
+        if answer.verdict != suture_policy::Verdict::Allow {
+            return Verdict::Refuse(format!("policy: {}", answer.why));
+        }
+    }
     Verdict::Act
+}
+
+/// What policies are asked of a request: what is known here, and what decide has signed of what it knew. Where it has signed
+/// nothing the worst is taken.
+fn question(request: &ActionRequest, now: Timestamp, allowed: &Allowed, done: &Done) -> Question {
+    let action = &request.step.action;
+    let weighed = request.weighed.as_ref();
+    let left = |budget: Budget, target| {
+        let used = u32::try_from(done.used(budget, now, target)).unwrap_or(u32::MAX);
+        budget.actions.saturating_sub(used).saturating_sub(1)
+    };
+    let here = left(allowed.service_budget, Some(request.target.as_ref())).min(left(allowed.pipeline_budget, None));
+    let minute = now.minus(Span::from_mins(1));
+    let others = done
+        .started
+        .iter()
+        .filter(|(at, on)| *at > minute && *on != request.target);
+    let others: BTreeSet<&Arc<str>> = others.map(|(_, on)| on).collect();
+    let severity = weighed.map_or(Severity::Critical, |weighed| weighed.severity);
+    let context = Context {
+        environment: request.scope.to_string(),
+        tier: weighed.map_or(0, |weighed| weighed.tier.into()),
+        class: request.class.to_string(),
+        severity: match severity {
+            Severity::Info => "info",
+            Severity::Warning => "warning",
+            Severity::Critical => "critical",
+        }
+        .to_owned(),
+        undoable: request.reversal.is_some() || Verb::of(action).is_some_and(|verb| verb.leaves_nothing),
+        targets: 1,
+        touched: i64::try_from(others.len()).unwrap_or(i64::MAX).saturating_add(1),
+        // a freeze is looked for in the commands topic, before every call
+        frozen: false,
+        budget_left: i64::from(here.min(weighed.map_or(0, |weighed| weighed.budget_left))),
+        trust: weighed.map_or(0, |weighed| weighed.trust.into()),
+        confidence: weighed.map_or(0, |weighed| weighed.confidence.into()),
+        precedents: weighed.map_or(0, |weighed| weighed.precedents.into()),
+        ..Context::default()
+    };
+    let people: BTreeSet<&Arc<str>> = request.approvals.iter().map(|approval| &approval.by).collect();
+    Question {
+        playbook: request.playbook.to_string(),
+        action: action.to_string(),
+        service: request.target.to_string(),
+        approvals: i64::try_from(people.len()).unwrap_or(i64::MAX),
+        context,
+    }
 }
 
 /// What engineering's table says of a request, whoever signed it: its verb, who must have approved it, and its parameters.
@@ -241,7 +301,7 @@ fn class(request: &ActionRequest) -> Result<(), String> {
 
 #[cfg(test)]
 mod tests {
-    use suture_event::{ActionStep, Approval, FreezeEpoch, Permit, Span};
+    use suture_event::{ActionStep, Approval, FreezeEpoch, Permit, Weighed};
     use suture_permit::{KeyEntry, Role, SecretKey};
 
     use super::*;
@@ -266,6 +326,7 @@ mod tests {
             approved_by: None,
             approvals: Vec::new(),
             outside: Default::default(),
+            weighed: None,
             permit: None,
             playbook: "p".into(),
             owner: "shop".into(),
@@ -367,6 +428,78 @@ mod tests {
         }
         assert_eq!(with("scale_in", vec![approval(None)]), Verdict::Act);
         assert_eq!(with("drop_database", vec![approval(Some("k"))]), Verdict::Act);
+    }
+
+    #[test]
+    fn policies_are_asked_again_whoever_signed() {
+        use suture_policy::{Policy, Source};
+        let text = "permit (principal, action, resource) when { context.tier >= 1 && context.confidence >= 80 };
+            @obligation(\"require_approval\") forbid (principal, action, resource) when { context.touched > 1 };";
+        let policy = Policy {
+            texts: vec![Source {
+                name: "p".to_owned(),
+                text: text.to_owned(),
+            }],
+            ..Policy::default()
+        };
+        let options = Options {
+            actions: vec!["*".to_owned()],
+            keys: keys(),
+            policy: Some(policy),
+            ..Options::default()
+        };
+        let allowed = Allowed::new(&options).unwrap();
+        let weighed = |tier, confidence| Weighed {
+            tier,
+            severity: Severity::Warning,
+            confidence,
+            trust: 90,
+            precedents: 1,
+            budget_left: 2,
+        };
+        let mut done = Done::new(10);
+        let verdict = |request: &ActionRequest, done: &Done| decide(&signed(request), NOW, &allowed, done, false);
+        let with = |weighed| ActionRequest { weighed, ..request() };
+        assert_eq!(verdict(&with(Some(weighed(1, 90))), &done), Verdict::Act);
+        let refused = Verdict::Refuse("policy: no policy permits it".to_owned());
+        assert_eq!(verdict(&with(Some(weighed(0, 90))), &done), refused);
+        assert_eq!(verdict(&with(Some(weighed(1, 79))), &done), refused);
+        assert_eq!(
+            verdict(&with(None), &done),
+            refused,
+            "what nobody vouches for is taken as the worst"
+        );
+        // altered after it was signed
+        let mut altered = signed(&with(Some(weighed(0, 90))));
+        altered.weighed = Some(weighed(2, 100));
+        assert!(matches!(
+            decide(&altered, NOW, &allowed, &done, false),
+            Verdict::Reject(_)
+        ));
+        let undo = ActionRequest {
+            reverses: Some("b".into()),
+            ..with(None)
+        };
+        assert_eq!(
+            verdict(&undo, &done),
+            Verdict::Act,
+            "what let the action go let its reversal go"
+        );
+        let mut elsewhere = outcome("b", OutcomeStatus::Started);
+        elsewhere.target = "ads".into();
+        done.remember(&elsewhere);
+        let mut second = with(Some(weighed(1, 90)));
+        assert_eq!(
+            verdict(&second, &done),
+            Verdict::Refuse("policy: p#2 asks for an approval".to_owned())
+        );
+        second.approvals.push(Approval {
+            by: "ann".into(),
+            key: Some("k".into()),
+            at: NOW,
+            command: "c".into(),
+        });
+        assert_eq!(verdict(&second, &done), Verdict::Act);
     }
 
     #[test]

@@ -5,6 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use suture_event::{Checker, Problem, Span};
 use suture_permit::Keyring;
+use suture_policy::Policy;
 
 use crate::Error;
 
@@ -51,6 +52,9 @@ pub struct Options {
     pub service_budget: Budget,
     /// Actions of this executor over all services and scopes.
     pub pipeline_budget: Budget,
+    /// What operators allow, as Cedar policies; the pipeline's. Absent: whatever a permit is for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub policy: Option<Policy>,
     /// Actions it may do, as globs. Nothing by default.
     pub actions: Vec<String>,
     /// Services it may touch, as globs.
@@ -83,6 +87,7 @@ impl Default for Options {
                 actions: 30,
                 per: Span::from_hours(1),
             },
+            policy: None,
             actions: Vec::new(),
             targets: vec!["*".to_owned()],
             unlisted: Unlisted::Refuse,

@@ -29,7 +29,14 @@ impl Said for ActionRequest {
         let right = (self.rung, &self.approved_by, &self.approvals, permit);
         let when = (self.at, self.expires_at, self.verify_by);
         let why = (&self.incident, &self.playbook, &self.owner, self.attempt, &self.outside);
-        words("suture permit 1", key, &(what, right, when, why))
+        // without what was weighed it is signed as it was before there was such a thing
+        match &self.weighed {
+            None => words("suture permit 1", key, &(what, right, when, why)),
+            Some(weighed) => {
+                let weighed = (weighed, &self.class, self.probability);
+                words("suture permit 2", key, &(what, right, when, why, weighed))
+            }
+        }
     }
 }
 

@@ -18,10 +18,14 @@ use crate::{
 impl Remediator {
     /// Publishes what was chosen for an incident, on the rung it may use.
     pub(crate) fn publish(&mut self, id: &Arc<str>, chosen: Chosen, rung: Rung, turn: &mut Turn) {
-        let Some(case) = self.state.cases.get_mut(id) else {
+        let Some(playbook) = self.options.playbooks.get(chosen.index) else {
             return;
         };
-        let Some(playbook) = self.options.playbooks.get(chosen.index) else {
+        let weighed = self.guard.as_ref().and_then(|_| {
+            let case = self.state.cases.get(id)?;
+            Some(self.view().weigh(playbook, &case.brief, &chosen.target))
+        });
+        let Some(case) = self.state.cases.get_mut(id) else {
             return;
         };
         let Some(first) = case.brief.first.clone() else { return };
@@ -51,6 +55,7 @@ impl Remediator {
             approved_by: None,
             approvals: Vec::new(),
             outside: chosen.outside,
+            weighed,
             permit: None,
             playbook: Arc::clone(&name),
             owner: playbook.owner.as_str().into(),

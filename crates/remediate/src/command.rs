@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use serde_json::json;
 use suture_event::{Approval, Command, CommandKind, Timestamp};
+use suture_policy::Verdict;
 
 use crate::{
     Remediator, kind, ladder,
@@ -99,6 +100,7 @@ impl Remediator {
             1
         };
         let still = needed.saturating_sub(approvals.len() + 1);
+        let policies = if still == 0 { self.policies_on(&action)? } else { None };
         let mut body = json!({
             "action": id, "incident": action.request.incident, "by": command.by, "reason": command.reason,
         });
@@ -110,6 +112,9 @@ impl Remediator {
                 body.insert("still".to_owned(), still.into());
             }
         }
+        if let (Some(body), Some(policies)) = (body.as_object_mut(), policies) {
+            body.insert("policies".to_owned(), json!(policies));
+        }
         self.record(kind::APPROVED, body, turn);
         if let Some(action) = self.state.actions.get_mut(id) {
             action.request.approvals.push(approval(command));
@@ -118,6 +123,31 @@ impl Remediator {
             self.approved(id, &command.by, turn);
         }
         Ok(())
+    }
+
+    /// The policies that let an action go that one person more approves, where the pipeline has any.
+    fn policies_on(&self, action: &Action) -> Result<Option<Vec<Arc<str>>>, String> {
+        let request = &action.request;
+        // what let the action go let what undoes it go as well
+        if request.reverses.is_some() || self.guard.is_none() {
+            return Ok(None);
+        }
+        let playbook = self
+            .options
+            .playbooks
+            .iter()
+            .find(|book| book.name == *request.playbook);
+        let case = self.state.cases.get(&request.incident);
+        let (Some(playbook), Some(case)) = (playbook, case) else {
+            return Err("the policies could not be asked: its playbook or its incident is no longer known".to_owned());
+        };
+        let approvals = request.approvals.len() + 1;
+        match self.view().ask(playbook, &case.brief, &request.target, approvals) {
+            Some(answer) if answer.verdict != Verdict::Allow => {
+                Err(format!("{}; the action goes on waiting", answer.why))
+            }
+            answer => Ok(answer.map(|answer| answer.policies)),
+        }
     }
 
     /// A human asks for an action to be undone: that is the approval of what undoes it.

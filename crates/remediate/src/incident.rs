@@ -7,7 +7,7 @@ use suture_event::{Incident, IncidentStatus, Rung, SignalState, Timestamp};
 
 use crate::{
     Remediator, kind,
-    ladder::{self, Standing},
+    ladder::{self, Standing, View},
     ledger::Turn,
     select::{self, Chosen, word},
     state::{Brief, Case, Decision, Ending, First, Stage, Stop, Wait},
@@ -182,14 +182,7 @@ impl Remediator {
         let Some(playbook) = self.options.playbooks.get(chosen.index) else {
             return;
         };
-        let standing = ladder::climb(
-            &self.options,
-            &self.tiers,
-            playbook,
-            &case.brief,
-            &chosen.target,
-            &self.state,
-        );
+        let standing = ladder::climb(self.view(), playbook, &case.brief, &chosen.target);
         let name: Arc<str> = playbook.name.as_str().into();
         let wait = self.must_wait(case, &chosen, standing.rung, turn.at);
         let decision = Decision {
@@ -212,15 +205,29 @@ impl Remediator {
         let brief = hypothesis(&case.brief);
         let fresh = self.decide(id, decision);
         if !same_choice {
-            let body = json!({
+            let mut body = json!({
                 "incident": id, "hypothesis": brief, "playbook": name, "candidates": candidates, "target": chosen.target,
                 "rung": standing.rung, "limited_by": standing.limited_by,
             });
+            if let (Some(body), Some(answer)) = (body.as_object_mut(), &standing.answer) {
+                body.insert("policies".to_owned(), json!(answer.policies));
+            }
             self.record(kind::PLAYBOOK_CHOSEN, body, turn);
         }
         match wait {
             Some(held) => self.hold(id, &name, &chosen, held, fresh, turn),
             None => self.go(id, chosen, standing, turn),
+        }
+    }
+
+    /// What the ladder looks at.
+    pub(crate) fn view(&self) -> View<'_> {
+        View {
+            options: &self.options,
+            tiers: &self.tiers,
+            guard: self.guard.as_ref(),
+            scope: &self.scope,
+            state: &self.state,
         }
     }
 

@@ -20,7 +20,8 @@ pub mod kind {
     pub const INCIDENT_REOPENED: &str = "incident_reopened";
     /// More incidents are open than are remembered, so this one is left to humans: `incident`, `bound`.
     pub const INCIDENT_LEFT_OUT: &str = "incident_left_out";
-    /// A playbook fits: `incident`, `hypothesis`, `playbook`, `candidates` with a reason each, `rung`, `limited_by`.
+    /// A playbook fits: `incident`, `hypothesis`, `playbook`, `candidates` with a reason each, `rung`, `limited_by`; where
+    /// the pipeline has policies, the `policies` that determined what they said.
     pub const PLAYBOOK_CHOSEN: &str = "playbook_chosen";
     /// None fits: `incident`, `hypothesis`, `candidates` with a reason each.
     pub const NO_PLAYBOOK: &str = "no_playbook";
@@ -29,7 +30,7 @@ pub mod kind {
     /// A request was published: `request`, in full, and the `tier` of its target where the pipeline names tiers.
     pub const ACTION_REQUESTED: &str = "action_requested";
     /// A human let a supervised request go ahead: `action`, `by`, `reason`, `key` where it was signed, `still` (people) where more
-    /// must; then `action_requested` once more.
+    /// must, `policies` where the pipeline has any; then `action_requested` once more.
     pub const APPROVED: &str = "approved";
     /// A human refused it: `action`, `incident`, `by`, `reason`.
     pub const DENIED: &str = "denied";

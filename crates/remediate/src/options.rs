@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use suture_event::{ActionStep, Reversibility, Rung, Span, Verb, parameter_flaws};
 use suture_permit::Keyring;
+use suture_policy::Policy;
 
 use crate::{
     Playbook, Problem, TrustOptions,
@@ -41,6 +42,9 @@ pub struct Options {
     /// them. Absent: nothing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub trust: Option<TrustOptions>,
+    /// What operators allow of all this, as Cedar policies. Absent: whatever the ladder leaves.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub policy: Option<Policy>,
     /// Services, as globs, for which two people must approve.
     pub two_people: Vec<String>,
     /// The executor that permits are for, by the name it was started with; a playbook may name another.
@@ -128,6 +132,7 @@ impl Default for Options {
             tiers: Vec::new(),
             other_tier: OTHER_TIER,
             trust: None,
+            policy: None,
             two_people: Vec::new(),
             executor: "suture-execute".to_owned(),
             commands_within: Span::from_mins(15),
@@ -185,6 +190,10 @@ impl Options {
         }
         if let Some(trust) = &self.trust {
             trust.validate(&mut problems);
+        }
+        for problem in self.policy.iter().flat_map(Policy::validate) {
+            let help = "mend the policy; `suture policy schema` prints what policies may speak of";
+            problems.push(Problem::new("policy", problem.to_string(), help));
         }
         globs(&mut problems, "two_people", &self.two_people);
         if self.executor.trim().is_empty() {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use suture_event::{ActionRequest, Cause, Change, Command, Incident, LedgerRecord, Outcome, Span, Timestamp};
+use suture_policy::Guard;
 
 use crate::{
     Error, Options, Trust,
@@ -97,6 +98,8 @@ pub struct Remediator {
     pub(crate) two_people: globset::GlobSet,
     #[serde(skip)]
     pub(crate) tiers: Tiers,
+    #[serde(skip)]
+    pub(crate) guard: Option<Guard>,
 }
 
 /// What is kept of a scope that is put away: some hundred bytes, and what its budgets still count.
@@ -143,6 +146,7 @@ impl Remediator {
         let globs = options.playbooks.iter().map(Globs::of).collect();
         let two_people = select::set(&options.two_people);
         let tiers = Tiers::of(&options);
+        let guard = options.policy.as_ref().map(Guard::of);
         Ok(Self {
             options,
             scope,
@@ -150,6 +154,7 @@ impl Remediator {
             globs,
             two_people,
             tiers,
+            guard,
         })
     }
 

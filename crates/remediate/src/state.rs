@@ -382,6 +382,21 @@ impl History {
         })
     }
 
+    /// How many of the actions that `counts` picks were sent within a span before now.
+    pub(crate) fn within(&self, span: Span, now: Timestamp, counts: impl Fn(&Past) -> bool) -> usize {
+        let counted = self.0.iter().filter(|p| counts(p) && p.sent_at.plus(span) > now);
+        counted.count()
+    }
+
+    /// How many services but this one were acted on within a span before now.
+    pub(crate) fn touched(&self, span: Span, now: Timestamp, but: &str) -> usize {
+        let others = self
+            .0
+            .iter()
+            .filter(|p| p.sent_at.plus(span) > now && *p.target != *but);
+        others.map(|p| &p.target).collect::<BTreeSet<_>>().len()
+    }
+
     /// The last action of a playbook on a change for another incident.
     pub(crate) fn on_change(&self, playbook: &str, change: &str, incident: &str) -> Option<&Past> {
         let same = |past: &&Past| {

@@ -146,10 +146,16 @@ pub fn parse(path: &Path) -> anyhow::Result<Pipeline> {
 /// Reads a pipeline file and tells everything about it.
 pub fn examine(path: &Path) -> anyhow::Result<(Option<Pipeline>, Problems)> {
     let bytes = std::fs::read(path).with_context(|| format!("cannot read the pipeline file {}", path.display()))?;
-    Ok(examine_bytes(&path.display().to_string(), &bytes))
+    let (mut pipeline, mut problems) = examine_bytes(&path.display().to_string(), &bytes);
+    if let Some(read) = &mut pipeline {
+        let folder = path.parent().unwrap_or(Path::new("."));
+        let text = |file: &str| std::fs::read_to_string(folder.join(file)).map_err(|error| error.to_string());
+        problems.extend(suture_config::take_policies(read, &text));
+    }
+    Ok((pipeline.filter(|_| !problems.has_errors()), problems))
 }
 
-/// The same of a file's bytes.
+/// The same of a file's bytes, but for the policy files that it names: while those are unread nothing is allowed.
 #[must_use]
 pub fn examine_bytes(name: &str, bytes: &[u8]) -> (Option<Pipeline>, Problems) {
     let text = match suture_config::decode(name, bytes) {

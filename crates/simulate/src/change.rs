@@ -1,11 +1,11 @@
 //! Deploys and rollbacks as CDEvents 0.5.
 
 use serde_json::{Value, json};
-use suture_event::Timestamp;
+use suture_event::{Timestamp, canonical};
 
 /// A `dev.cdevents.service.*` event; `what` is `deployed` or `rolledback`.
 pub(crate) fn cdevent(what: &str, id: &str, at: Timestamp, service: &str, artifact: &str, environment: &str) -> Value {
-    json!({
+    canonical(json!({
         "context": {
             "specversion": "0.5.0",
             "id": id,
@@ -18,5 +18,5 @@ pub(crate) fn cdevent(what: &str, id: &str, at: Timestamp, service: &str, artifa
             "source": "/cluster/shop",
             "content": {"environment": {"id": environment}, "artifactId": artifact},
         },
-    })
+    }))
 }

@@ -42,6 +42,7 @@ fn request(id: &str, action: &str, target: &str, change: Option<&str>) -> Action
         approved_by: None,
         approvals: Vec::new(),
         outside: Default::default(),
+        weighed: None,
         permit: None,
         playbook: "p".into(),
         owner: "o".into(),

@@ -22,6 +22,9 @@ pub(crate) struct Args {
     /// The executors' consumer group, as `suture execute --name` has it.
     #[arg(long, value_name = "NAME", default_value = "suture-execute")]
     execute_name: String,
+    /// Whom `suture escalate` runs as, where the pipeline has it call somebody.
+    #[arg(long, value_name = "PRINCIPAL", default_value = "User:suture-escalate")]
+    escalate: String,
     /// Whom those are known as who approve, freeze and acknowledge.
     #[arg(long, value_name = "PRINCIPAL", default_value = "User:suture-operator")]
     operate: String,
@@ -114,6 +117,12 @@ fn lines(pipeline: &Pipeline, args: &Args) -> String {
     script.topic(&args.execute, WRITE, &names.outcomes);
     let ids = format!("{}-", args.execute_name);
     script.group(&args.execute, &args.execute_name, Some(&ids));
+    if pipeline.escalate.is_some() {
+        script.role("Who calls humans: the ledger in, and out what nobody took.");
+        script.topic(&args.escalate, READ, &names.ledger);
+        script.topic(&args.escalate, WRITE, &names.dead_letters);
+        script.group(&args.escalate, &pipeline.escalate_group(), None);
+    }
     script.role("Operators: what they want, and what they have to know for that.");
     script.topic(&args.operate, &["Write", "Describe"], &names.commands);
     for name in [&names.incidents, &names.remediations, &names.ledger] {
@@ -216,6 +225,14 @@ mod tests {
         assert_eq!(writers("s.outcomes"), ["User:suture-execute"]);
         assert_eq!(writers("s.commands"), ["User:suture-operator"]);
         assert_eq!(writers("metrics"), ["'User:ci bot'"]);
+        assert!(!text.contains("escalate"));
+        let calls = format!("{PIPELINE}escalate: {{sinks: [{{name: p, kind: pagerduty, secret_env: PD}}]}}\n");
+        let calls = printed(&calls, &[]);
+        let to_letters = "--allow-principal User:suture-escalate --operation Write";
+        assert!(
+            calls.contains(to_letters) && calls.contains("--group s-shop-escalate"),
+            "{calls}"
+        );
         assert!(text.contains("--bootstrap-server a:9092,b:9092 "));
         assert!(text.contains("--transactional-id s-shop-decide. --resource-pattern-type prefixed"));
         assert!(!text.contains("Create"));

@@ -85,6 +85,7 @@ pub(crate) fn execute(args: &Args) -> anyhow::Result<()> {
         service_budget: budget(pipeline.remediate.budget.service),
         pipeline_budget: budget(pipeline.remediate.budget.pipeline),
         keys: pipeline.remediate.keys.clone(),
+        policy: pipeline.remediate.policy.clone(),
         actions: args.actions.clone(),
         targets: args.targets.clone(),
         unlisted: if args.leave_others {

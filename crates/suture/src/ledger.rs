@@ -135,6 +135,12 @@ pub(crate) fn verify(
     verdict
 }
 
+/// One line for each thing that was done to the chains of some records.
+#[must_use]
+pub(crate) fn broken(records: &[LedgerRecord]) -> Vec<String> {
+    damage(records, &BTreeMap::new()).iter().map(words).collect()
+}
+
 fn words(damage: &Damage) -> String {
     let what = match damage.what {
         Tampering::Changed => "was changed",
@@ -168,9 +174,8 @@ fn of_file(path: &Path) -> anyhow::Result<Read> {
 
 #[cfg(feature = "kafka")]
 fn of_topic(pipeline: &Pipeline) -> anyhow::Result<Read> {
-    use std::time::{Duration, Instant};
+    use suture_log::TopicPartition;
 
-    use suture_log::{Isolation, TopicPartition};
     let log = suture_service::run::connect(pipeline)?;
     let topic = suture_service::planes::Topics::of(pipeline).ledger;
     let partitions = log
@@ -180,20 +185,49 @@ fn of_topic(pipeline: &Pipeline) -> anyhow::Result<Read> {
     let (mut found, mut unreadable) = (Vec::new(), Vec::new());
     for partition in 0..partitions {
         let at = TopicPartition::new(topic.as_ref(), partition);
-        let mut reader = log.reader(&at, log.range(&at)?.start, Isolation::ReadCommitted)?;
-        let mut take = |record: suture_log::RecordRef<'_>| match records::decode(record.value.unwrap_or_default()) {
-            Ok(record) => found.push(record),
-            Err(error) => unreadable.push(format!("{at}, offset {}: {error}", record.offset)),
-        };
-        let patience = Instant::now() + Duration::from_secs(60);
-        while !reader.read(Duration::from_secs(1), 10_000, &mut take)? {
-            anyhow::ensure!(
-                Instant::now() < patience,
-                "{at} cannot be read to its end within a minute"
-            );
-        }
+        to_end(
+            log.as_ref(),
+            &at,
+            &mut |record| match records::decode(record.value.unwrap_or_default()) {
+                Ok(record) => found.push(record),
+                Err(error) => unreadable.push(format!("{at}, offset {}: {error}", record.offset)),
+            },
+        )?;
     }
     Ok((found, unreadable))
+}
+
+/// Reads a partition from its first record to its end as it was when this was called.
+///
+/// # Errors
+/// Where it can't be read, or brings nothing for a minute while its end is not reached.
+#[cfg(feature = "kafka")]
+pub(crate) fn to_end(
+    log: &dyn suture_log::Log,
+    at: &suture_log::TopicPartition,
+    take: &mut dyn FnMut(suture_log::RecordRef<'_>),
+) -> anyhow::Result<()> {
+    use std::time::{Duration, Instant};
+
+    let mut reader = log.reader(at, log.range(at)?.start, suture_log::Isolation::ReadCommitted)?;
+    let mut patience = Instant::now();
+    loop {
+        let mut taken = false;
+        let mut each = |record: suture_log::RecordRef<'_>| {
+            taken = true;
+            take(record);
+        };
+        if reader.read(Duration::from_secs(1), 10_000, &mut each)? {
+            return Ok(());
+        }
+        if taken {
+            patience = Instant::now();
+        }
+        anyhow::ensure!(
+            patience.elapsed() < Duration::from_secs(60),
+            "{at} brings nothing for a minute, and its end is not reached"
+        );
+    }
 }
 
 #[cfg(not(feature = "kafka"))]

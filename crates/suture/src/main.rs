@@ -2,10 +2,13 @@
 
 mod acl;
 mod announce;
+mod audit;
 mod change;
 mod check;
 mod console;
 mod demo;
+#[cfg(feature = "kafka")]
+mod escalate;
 #[cfg(feature = "kafka")]
 mod execute;
 mod explain;
@@ -16,6 +19,7 @@ mod logs;
 mod people;
 mod playbook;
 mod plot;
+mod policy;
 #[cfg(feature = "history")]
 mod query;
 mod receive;
@@ -60,7 +64,9 @@ enum Command {
     Console(console::Args),
     Keys(keys::Args),
     Ledger(ledger::Args),
+    Audit(audit::Args),
     Playbook(playbook::Args),
+    Policy(policy::Args),
     Trust(trust::Args),
     Report(trust::ReportArgs),
     #[command(flatten)]
@@ -78,6 +84,8 @@ enum Command {
     Query(query::Args),
     #[cfg(feature = "kafka")]
     Execute(execute::Args),
+    #[cfg(feature = "kafka")]
+    Escalate(escalate::Args),
 }
 
 /// An example of each command whose own file gives none: what a user types first.
@@ -184,7 +192,9 @@ fn main() -> ExitCode {
         Command::Console(args) => console::console(&args).map(ok),
         Command::Keys(args) => keys::keys(&args).map(ok),
         Command::Ledger(args) => ledger::ledger(&args),
+        Command::Audit(args) => audit::audit(&args),
         Command::Playbook(args) => playbook::playbook(&args),
+        Command::Policy(args) => policy::policy(&args),
         Command::Trust(args) => trust::trust(&args).map(ok),
         Command::Report(args) => trust::report(&args).map(ok),
         Command::People(word) => people::say(&word).map(ok),
@@ -200,6 +210,8 @@ fn main() -> ExitCode {
         Command::Query(args) => query::query(&args).map(ok),
         #[cfg(feature = "kafka")]
         Command::Execute(args) => execute::execute(&args).map(ok),
+        #[cfg(feature = "kafka")]
+        Command::Escalate(args) => escalate::escalate(&args).map(ok),
     })
 }
 

@@ -1,18 +1,22 @@
 //! `suture replay`: files in, files out, through the same folds as `suture run`, with time taken from the data.
 
+mod aside;
 pub(crate) mod lines;
+pub(crate) mod refold;
 mod report;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use indicatif::{ProgressBar, ProgressStyle};
 use suture_codec::{ChangeFormat, TelemetryFormat};
 use suture_engine::{Decide, DecideOut, Headers, Observe, ObserveOut, RecordRef, Source, SourceKind};
-use suture_event::{FactBody, ShardId, Span, Timestamp};
+use suture_event::{Fact, FactBody, ShardId, Span, Timestamp};
 
 use self::{
+    aside::Aside,
     lines::{Line, Lines},
+    refold::Refold,
     report::Report,
 };
 use suture_service::{
@@ -29,10 +33,16 @@ pub(crate) struct Args {
     /// Samples, one record a line: JSON of Suture's own, or of the pipeline's `fields`, or any format of text that is known by
     /// what is in it.
     #[arg(long, value_name = "FILE.ndjson")]
-    telemetry: PathBuf,
+    telemetry: Option<PathBuf>,
     /// CDEvents, one a line.
     #[arg(long, value_name = "FILE.ndjson")]
     changes: Option<PathBuf>,
+    /// What executors said, one outcome a line, as in the outcomes topic: taken when the telemetry has come to each one's time.
+    #[arg(long, value_name = "FILE.ndjson")]
+    outcomes: Option<PathBuf>,
+    /// What people said, one command a line, as in the commands topic; taken likewise.
+    #[arg(long, value_name = "FILE.ndjson")]
+    commands: Option<PathBuf>,
     /// The call graph, in place of the one that the pipeline names.
     #[arg(long, value_name = "FILE.json")]
     topology: Option<PathBuf>,
@@ -45,9 +55,10 @@ pub(crate) struct Args {
     /// Also write the score of every window of every series.
     #[arg(long)]
     scores: bool,
-    /// Also write the facts: everything that the decisions rest on, in order.
-    #[arg(long)]
-    facts: bool,
+    /// Also write the facts: everything that the decisions rest on, in order, outcomes and commands among them. With a file: decide
+    /// from those facts, in place of telemetry and all else.
+    #[arg(long, value_name = "FILE.ndjson", num_args = 0..=1)]
+    facts: Option<Option<PathBuf>>,
     /// Also write what each series looks like and which detectors watch it.
     #[arg(long)]
     explain: bool,
@@ -59,18 +70,56 @@ pub(crate) struct Args {
 /// Runs the replay and prints what it found.
 pub(crate) fn replay(args: &Args) -> anyhow::Result<()> {
     let loaded = load::load(&args.pipeline, args.topology.as_deref())?.with_model(args.model.as_deref())?;
+    if let Some(facts) = args.facts.as_ref().and_then(Option::as_ref) {
+        let others = [&args.telemetry, &args.changes, &args.outcomes, &args.commands];
+        if others.iter().any(|file| file.is_some()) {
+            bail!(
+                "facts from a file hold all that was decided from: leave --telemetry, --changes, --outcomes and --commands out"
+            );
+        }
+        return from_facts(args, &loaded, facts);
+    }
+    let Some(telemetry) = &args.telemetry else {
+        bail!("nothing to replay: give --telemetry FILE.ndjson, or --facts FILE.ndjson");
+    };
     let mut replay = Replay::new(args, &loaded)?;
     if let Some(changes) = &args.changes {
         replay.changes(Lines::open(changes)?)?;
     }
-    replay.telemetry(Lines::open(&args.telemetry)?)?;
+    replay.telemetry(Lines::open(telemetry)?)?;
     replay.finish()
+}
+
+/// Decides anew from facts.
+fn from_facts(args: &Args, loaded: &Loaded, facts: &Path) -> anyhow::Result<()> {
+    let mut report = Report::create(&args.out, args.scores, false)?;
+    for edge in &loaded.edges {
+        report.graph(&FactBody::Edge(edge.clone()))?;
+    }
+    let mut refold = Refold::of_file(loaded, facts)?;
+    refold.explain();
+    let mut count = 0_u64;
+    refold.file(facts, &mut |fact, decided| {
+        if let Some(fact) = fact {
+            count += 1;
+            report.fact(fact)?;
+        }
+        report.decided(decided)
+    })?;
+    let summary = report.finish()?;
+    println!(
+        "{count} facts: {} anomalies, {} incidents, {} action requests",
+        summary.anomalies, summary.incidents, summary.remediations
+    );
+    Ok(())
 }
 
 struct Replay {
     telemetry: Observe,
     changes: Observe,
     roster: [ShardId; 2],
+    /// Outcomes and commands that wait for their time.
+    aside: Aside,
     decide: Decide,
     observed: ObserveOut,
     decided: DecideOut,
@@ -118,12 +167,7 @@ impl Replay {
         };
         let roster = [shard(&samples), shard(&deploys)];
         // event time, whatever the pipeline says: a replay has no other
-        let pipeline = std::sync::Arc::new(suture_config::Pipeline {
-            clock: suture_config::Clock::Event,
-            // one file is one partition: there is nothing to put together
-            rekey: None,
-            ..suture_config::Pipeline::clone(pipeline)
-        });
+        let pipeline = refold::by_event_time(pipeline);
         let mut telemetry = Observe::new(pipeline.clone(), roster[0].clone(), samples)?;
         if let Some(model) = &loaded.model {
             telemetry = telemetry.with_model(model.clone())?;
@@ -133,11 +177,28 @@ impl Replay {
         }
         let mut decide = Decide::new(pipeline.clone(), loaded.edges.clone());
         decide.explain();
-        let mut report = Report::create(&args.out, args.scores, args.facts)?;
+        let mut report = Report::create(&args.out, args.scores, args.facts.is_some())?;
         for edge in &loaded.edges {
             report.graph(&FactBody::Edge(edge.clone()))?;
         }
+        let mut aside = Aside::default();
+        let files = [
+            (&args.outcomes, SourceKind::Outcomes),
+            (&args.commands, SourceKind::Commands),
+        ];
+        for (file, kind) in files {
+            let source = sources.iter().find(|source| source.kind == kind);
+            if let (Some(file), Some(source)) = (file, source) {
+                aside.read(
+                    Lines::open(file)?,
+                    Observe::new(pipeline.clone(), shard(source), source.clone())?,
+                    &mut report,
+                )?;
+            }
+        }
+        aside.sort();
         Ok(Self {
+            aside,
             telemetry,
             changes: Observe::new(pipeline, roster[1].clone(), deploys)?,
             roster,
@@ -185,6 +246,10 @@ impl Replay {
             .tick(Timestamp::MIN, true, &self.roster, &mut self.observed);
         self.telemetry.end(&mut self.observed);
         self.hand_on(&lines)?;
+        // those that are later than all telemetry
+        for fact in self.aside.rest() {
+            self.take(fact)?;
+        }
         self.decide.end(&mut self.decided);
         self.report.decided(&mut self.decided)?;
         progress.finish_and_clear();
@@ -202,9 +267,13 @@ impl Replay {
         for alarm in self.observed.suppressed.drain(..) {
             self.report.suppressed(&alarm)?;
         }
-        for fact in self.observed.facts.drain(..) {
-            self.report.fact(&fact)?;
-            self.decide.fact(fact, &mut self.decided)?;
+        for fact in std::mem::take(&mut self.observed.facts) {
+            if fact.shard == self.roster[0] {
+                for earlier in self.aside.before(&fact) {
+                    self.take(earlier)?;
+                }
+            }
+            self.take(fact)?;
         }
         self.report.decided(&mut self.decided)
     }
@@ -241,6 +310,11 @@ impl Replay {
         let [read, changed] = &self.files;
         let observe = vec![(telemetry, read.as_deref()), (changes, changed.as_deref())];
         self.report.status(&self.name, observe, decide)
+    }
+
+    fn take(&mut self, fact: Fact) -> anyhow::Result<()> {
+        self.report.fact(&fact)?;
+        Ok(self.decide.fact(fact, &mut self.decided)?)
     }
 
     fn finish(self) -> anyhow::Result<()> {

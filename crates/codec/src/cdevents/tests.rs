@@ -336,6 +336,7 @@ fn request() -> ActionRequest {
         approved_by: None,
         approvals: Vec::new(),
         outside: Default::default(),
+        weighed: None,
         permit: None,
         playbook: "roll-back".into(),
         owner: "shop-team".into(),

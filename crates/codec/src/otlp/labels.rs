@@ -6,6 +6,7 @@ use opentelemetry_proto::tonic::{
     common::v1::{AnyValue, KeyValue, any_value::Value},
     resource::v1::Resource,
 };
+use suture_event::canonical;
 
 use super::super::sample::Pairs;
 
@@ -73,7 +74,7 @@ fn text_of(value: &AnyValue) -> Option<Cow<'_, str>> {
         Value::IntValue(whole) => Cow::Owned(whole.to_string()),
         Value::DoubleValue(number) => Cow::Owned(number.to_string()),
         Value::BytesValue(bytes) => Cow::Owned(hex(bytes)),
-        Value::ArrayValue(_) | Value::KvlistValue(_) => Cow::Owned(json_of(value).to_string()),
+        Value::ArrayValue(_) | Value::KvlistValue(_) => Cow::Owned(canonical(json_of(value)).to_string()),
         // an index into a dictionary that metrics do not have: as if it were absent, as the protocol says
         Value::StringValueStrindex(_) => return None,
     })

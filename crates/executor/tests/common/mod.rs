@@ -37,6 +37,7 @@ pub(crate) fn request(id: &str, target: &str) -> ActionRequest {
         approved_by: None,
         approvals: Vec::new(),
         outside: Default::default(),
+        weighed: None,
         permit: None,
         playbook: "rollback".into(),
         owner: "shop".into(),

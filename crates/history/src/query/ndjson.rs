@@ -21,6 +21,7 @@ use datafusion::{
 };
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::{Map, Value};
+use suture_event::canonical;
 
 use super::QueryError;
 
@@ -147,7 +148,7 @@ fn held(
         let (_, mut row) = row?;
         for (key, value) in &mut row {
             if mixed.contains(key) && !value.is_null() {
-                *value = Value::String(value.to_string());
+                *value = Value::String(canonical(value.take()).to_string());
             }
         }
         waiting.push(Value::Object(row));

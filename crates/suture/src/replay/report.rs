@@ -11,7 +11,7 @@ use std::{
 use anyhow::Context;
 use serde::Serialize;
 use suture_engine::{DecideOut, ScoreRow, SuppressedAlarm};
-use suture_event::{Anomaly, AnomalyPhase, EndReason, Fact, FactBody, Incident, SeriesKey, Timestamp};
+use suture_event::{Anomaly, AnomalyPhase, EndReason, Fact, FactBody, Incident, SeriesKey, Timestamp, canonical};
 use suture_service::status::{Letters, ShardStatus, Status};
 
 use super::lines::Lines;
@@ -120,8 +120,9 @@ impl Report {
             .or_default()
             .add(line, reason);
         let file = lines.path().display().to_string();
-        self.rejected
-            .write(&serde_json::json!({"file": file, "line": line, "reason": reason}))
+        self.rejected.write(&canonical(
+            serde_json::json!({"file": file, "line": line, "reason": reason}),
+        ))
     }
 
     pub(crate) fn refused_in(&self, lines: &Lines) -> u64 {
@@ -136,7 +137,8 @@ impl Report {
     pub(crate) fn series<'a>(&self, series: impl Iterator<Item = (&'a SeriesKey, String)>) -> anyhow::Result<()> {
         let mut out = Out::create(&self.folder, "series.ndjson")?;
         for (key, explained) in series {
-            out.write(&serde_json::json!({"metric": key.metric, "labels": key.labels, "explained": explained}))?;
+            let line = serde_json::json!({"metric": key.metric, "labels": key.labels, "explained": explained});
+            out.write(&canonical(line))?;
         }
         out.finish().map(|_| ())
     }
