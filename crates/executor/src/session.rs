@@ -16,6 +16,7 @@ use suture_log::{
     Assignment, Committed, Consumer, Error, GroupOptions, Isolation, Offset, OutRecord, Producer, Rebalance, Recovery,
     TopicPartition,
 };
+use suture_permit::Role;
 use tokio::task::AbortHandle;
 
 use crate::{Calls, Done, ExecuteError, Executor, Kit, Verdict, decide, kit::Counters};
@@ -385,18 +386,28 @@ fn catch_up<E: Executor>(
     let partitions = kit.log.topic(&options.outcomes)?.map_or(0, |topic| topic.partitions);
     for partition in 0..partitions {
         let at = TopicPartition::new(options.outcomes.as_str(), partition);
-        let start = kit.log.range(&at)?.start;
-        let next = outcomes_read.entry(partition).or_insert(start);
-        *next = start.max(*next);
+        let range = kit.log.range(&at)?;
+        let next = outcomes_read.entry(partition).or_insert(range.start);
+        *next = range.start.max(*next);
+        if *next >= range.end {
+            continue;
+        }
         let mut reader = kit.log.reader(&at, *next, Isolation::ReadCommitted)?;
         let mut take = |record: suture_log::RecordRef<'_>| {
             *next = record.offset + 1;
             // other executors' words, and what is no outcome, are no concern here
-            if let Ok(outcome) = records::decode::<Outcome>(record.value.unwrap_or_default())
-                && *outcome.executor == *options.name
+            let outcome = records::decode::<Outcome>(record.value.unwrap_or_default()).ok();
+            let Some(outcome) = outcome.filter(|outcome| *outcome.executor == *options.name) else {
+                return;
+            };
+            if options.keys.has(Role::Executor)
+                && let Err(flaw) = options.keys.check_outcome(&outcome)
             {
-                done.remember(&outcome);
+                let (action, offset) = (&outcome.action, record.offset);
+                tracing::warn!(%at, offset, %action, %flaw, "an outcome in this executor's name that nobody vouches for is not believed");
+                return;
             }
+            done.remember(&outcome);
         };
         let patience = Instant::now() + CATCH_UP;
         while !reader.read(Duration::from_secs(1), 1_000, &mut take)? {
@@ -406,6 +417,8 @@ fn catch_up<E: Executor>(
                 return Err(Error::Busy { what, detail });
             }
         }
+        // the ends of transactions have offsets, too
+        *next = range.end.max(*next);
     }
     Ok(())
 }

@@ -179,7 +179,14 @@ impl Webhook {
         }
         if status.is_success() {
             Ok(said)
-        } else if status.is_server_error() {
+        } else if status.is_server_error()
+            || [
+                StatusCode::REQUEST_TIMEOUT,
+                StatusCode::TOO_EARLY,
+                StatusCode::TOO_MANY_REQUESTS,
+            ]
+            .contains(&status)
+        {
             Err(Failure::Passing(said))
         } else if [
             StatusCode::FORBIDDEN,

@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::{AtWork, NOW, Recorder, log, options, outcomes, record, request, statuses, wait_for, write};
+use common::{AtWork, NOW, Recorder, log, options, outcomes, record, request, robot_key, statuses, wait_for, write};
 use suture_codec::records;
 use suture_event::{FreezeEpoch, Outcome, OutcomeStatus, Rung, Span};
 use suture_executor::{DryRun, Error, ExecuteError, Options, Unlisted};
@@ -80,6 +80,37 @@ fn what_is_written_again_is_rejected_also_after_a_restart() {
     let why = format!("its permit was used at {NOW}: it is good for once");
     assert_eq!(found[3].detail, why);
     assert_eq!(recorder.calls(), ["a"]);
+}
+
+#[test]
+fn an_outcome_that_nobody_vouches_for_keeps_nothing_from_being_done() {
+    let (log, recorder) = (log(1), Recorder::default());
+    write(&log, &[request("a", "cart"), request("b", "cart")]);
+    // another process of this name has done b; somebody who can write to the topic says the same of a
+    let mut done = Outcome {
+        action: "b".into(),
+        at: NOW,
+        status: Succeeded,
+        target: "cart".into(),
+        scope: "prod".into(),
+        executor: "robot".into(),
+        detail: String::new(),
+        mode: Default::default(),
+        calls: Vec::new(),
+        seal: None,
+    };
+    let mut forged = done.clone();
+    forged.action = "a".into();
+    done.seal = Some(robot_key().sign(&done));
+    let mut borrowed = forged.clone();
+    borrowed.seal = done.seal.clone();
+    let records = [&forged, &borrowed, &done]
+        .map(|outcome| OutRecord::new("suture.outcomes", "cart", serde_json::to_vec(outcome).unwrap()));
+    log.appender().unwrap().append(&records).unwrap();
+    let found = run(&log, recorder.clone(), options(), 5);
+    assert_eq!(recorder.calls(), ["a"]);
+    assert_eq!(statuses(&found, "a")[2..], [Started, Succeeded]);
+    assert_eq!(statuses(&found, "b"), [Succeeded, Rejected]);
 }
 
 #[test]
@@ -188,7 +219,7 @@ fn an_executor_that_hangs_or_breaks_down_has_failed_and_the_next_request_is_done
 /// What a process leaves behind that died while it was acting.
 fn begun(log: &MemoryLog) {
     write(log, &[request("a", "cart")]);
-    let started = Outcome {
+    let mut started = Outcome {
         action: "a".into(),
         at: NOW,
         status: Started,
@@ -200,6 +231,7 @@ fn begun(log: &MemoryLog) {
         calls: Vec::new(),
         seal: None,
     };
+    started.seal = Some(robot_key().sign(&started));
     let value = records::encode(&started).unwrap();
     log.appender()
         .unwrap()

@@ -93,6 +93,8 @@ async fn the_request_is_posted_as_json_with_its_id_as_idempotency_key() {
 #[tokio::test]
 async fn a_server_error_is_tried_again_as_often_as_allowed() {
     assert_eq!(call(&[503, 500, 200]).await, (Ok("200 OK".to_owned()), 3));
+    // one that has too much to do, or gave up waiting, has not said no
+    assert_eq!(call(&[429, 408, 200]).await, (Ok("200 OK".to_owned()), 3));
     let (result, calls) = call(&[502]).await;
     let failed = ExecuteError::Failed("after 3 calls: 502 Bad Gateway".to_owned());
     assert_eq!((result, calls), (Err(failed), 3));

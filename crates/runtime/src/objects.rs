@@ -119,7 +119,7 @@ pub(crate) fn manifest(
 ) -> Result<Option<Manifest>, ObjectsError> {
     let text = objects.get(&store.object(id, MANIFEST))?;
     Ok(text
-        .and_then(|text| serde_json::from_slice::<Manifest>(&text).ok())
+        .and_then(|text| Manifest::read(&text).ok())
         .filter(|manifest| manifest.id() == id))
 }
 

@@ -11,6 +11,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 use suture_event::{hex16, stable_hash};
 use suture_log::{Isolation, Log, Offset, OutRecord, RecordRef, TopicPartition, partition_of};
+use tracing::warn;
 
 use crate::{Error, Fingerprint};
 
@@ -59,13 +60,47 @@ pub(crate) struct Manifest {
     pub(crate) checksum: String,
 }
 
+/// Pieces of a snapshot at most: with the default size of a piece, 32 GiB, where a state of a million series has a tenth of one.
+const PIECES: u32 = 65_536;
+
+/// How much larger a state may be than what it was compressed to, beside what any may be. Real states come to 20 times; what
+/// repeats a byte comes to some 30,000 times, and would take memory for what nobody has ever written.
+const RATIO: u64 = 4_096;
+const ANY: u64 = 64 << 20;
+
 impl Manifest {
+    /// Reads one, whoever wrote it; an error says in words why it is none. What it counts is bounded by what a snapshot of this
+    /// program can come to, so that memory may be taken by it.
+    pub(crate) fn read(text: &[u8]) -> Result<Self, String> {
+        let manifest: Self = serde_json::from_slice(text).map_err(|error| error.to_string())?;
+        if manifest.pieces > PIECES || u64::from(manifest.pieces) > manifest.compressed {
+            return Err(format!(
+                "it says that {} bytes are in {} pieces, and no snapshot has more than {PIECES}",
+                manifest.compressed, manifest.pieces
+            ));
+        }
+        let most = largest(manifest.compressed);
+        if manifest.bytes > most {
+            return Err(format!(
+                "it says that its {} bytes hold a state of {}, and none is larger than {most}",
+                manifest.compressed, manifest.bytes
+            ));
+        }
+        Ok(manifest)
+    }
+
     pub(crate) const fn id(&self) -> SnapshotId {
         SnapshotId {
             epoch: self.epoch,
             offset: self.offset,
         }
     }
+}
+
+/// The largest state that so many bytes may hold.
+const fn largest(compressed: u64) -> u64 {
+    let most = compressed.saturating_mul(RATIO);
+    if most > ANY { most } else { ANY }
 }
 
 /// What a snapshot is of.
@@ -124,6 +159,11 @@ impl Inventory {
     }
 }
 
+fn warn_of_manifest(record: RecordRef<'_>, why: &str) {
+    let key = String::from_utf8_lossy(record.key.unwrap_or_default());
+    warn!(offset = record.offset, %key, why, "a manifest in the state topic is none of this program's, and is passed over");
+}
+
 /// What a key of the state topic says.
 enum Part {
     Piece(u32),
@@ -152,7 +192,7 @@ impl StateStore {
         Ok(log.range(&self.place)?.end)
     }
 
-    fn key(&self, id: SnapshotId, part: &str) -> Vec<u8> {
+    pub(crate) fn key(&self, id: SnapshotId, part: &str) -> Vec<u8> {
         format!("{}{}-{}#{part}", self.prefix, id.epoch, id.offset).into_bytes()
     }
 
@@ -168,7 +208,7 @@ impl StateStore {
         Some((id, part))
     }
 
-    fn record(&self, key: Vec<u8>, value: Option<Vec<u8>>) -> OutRecord {
+    pub(crate) fn record(&self, key: Vec<u8>, value: Option<Vec<u8>>) -> OutRecord {
         OutRecord {
             topic: self.place.topic.clone(),
             partition: Some(self.place.partition),
@@ -204,6 +244,18 @@ impl StateStore {
         piece: usize,
     ) -> std::io::Result<(Manifest, Vec<u8>)> {
         let compressed = zstd::bulk::compress(state, LEVEL)?;
+        if state.len() as u64 > largest(compressed.len() as u64) {
+            // it would not be read back
+            let what = format!(
+                "{} bytes of state compress to {}: nothing but repetition",
+                state.len(),
+                compressed.len()
+            );
+            return Err(std::io::Error::other(what));
+        }
+        let pieces = compressed.len().div_ceil(piece.max(1));
+        let pieces = u32::try_from(pieces).ok().filter(|pieces| *pieces <= PIECES);
+        let pieces = pieces.ok_or_else(|| std::io::Error::other(format!("it has more than {PIECES} pieces")))?;
         let manifest = Manifest {
             version: VERSION,
             shard: self.prefix.trim_end_matches('@').to_owned(),
@@ -212,7 +264,7 @@ impl StateStore {
             digest: hex16(subject.digest),
             fingerprint: subject.fingerprint.clone(),
             partitions: subject.partitions,
-            pieces: u32::try_from(compressed.len().div_ceil(piece.max(1))).unwrap_or(u32::MAX),
+            pieces,
             bytes: state.len() as u64,
             compressed: compressed.len() as u64,
             checksum: hex16(stable_hash([compressed.as_slice()])),
@@ -231,7 +283,14 @@ impl StateStore {
         if hex16(stable_hash([compressed])) != manifest.checksum {
             return Err("its checksum does not fit its contents".to_owned());
         }
-        let size = usize::try_from(manifest.bytes).unwrap_or(usize::MAX);
+        if compressed.len() as u64 != manifest.compressed {
+            return Err(format!(
+                "it is of {} bytes and not of {}",
+                compressed.len(),
+                manifest.compressed
+            ));
+        }
+        let size = usize::try_from(manifest.bytes).map_err(|_| "it is larger than any memory".to_owned())?;
         zstd::bulk::decompress(compressed, size).map_err(|error| format!("it does not decompress: {error}"))
     }
 
@@ -275,8 +334,12 @@ impl StateStore {
             };
             match (part, record.value) {
                 (Part::Manifest, Some(value)) => {
-                    if let Ok(manifest) = serde_json::from_slice::<Manifest>(value) {
-                        inventory.manifests.insert(id, manifest);
+                    match Manifest::read(value).map(|manifest| (manifest.id() == id, manifest)) {
+                        Ok((true, manifest)) => {
+                            inventory.manifests.insert(id, manifest);
+                        }
+                        Ok((false, _)) => warn_of_manifest(record, "it is another snapshot's"),
+                        Err(why) => warn_of_manifest(record, &why),
                     }
                 }
                 (Part::Manifest, None) => {

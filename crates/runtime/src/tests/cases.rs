@@ -419,6 +419,41 @@ fn a_snapshot_that_was_tampered_with_gives_way_to_the_one_before() {
 }
 
 #[test]
+fn a_manifest_that_counts_what_nobody_has_written_takes_no_memory_and_gives_way() {
+    for (what, value) in [
+        ("bytes", 1_u64 << 62),
+        ("bytes", u64::MAX),
+        ("bytes", 1 << 40),
+        ("compressed", u64::MAX),
+        ("pieces", u64::from(u32::MAX)),
+        ("pieces", 60_000),
+        ("offset", 7),
+    ] {
+        let rig = Rig::new();
+        let mut shard = rig.live();
+        for _ in 0..2 {
+            rig.feed(20);
+            rig.work(&mut shard);
+            rig.snapshot(&mut shard);
+        }
+        let store = shard.store.clone();
+        drop(shard);
+        let inventory = store.inventory(&rig.log, 0, None).unwrap();
+        let (id, manifest) = inventory.manifests.last_key_value().unwrap();
+        let mut text = serde_json::to_value(manifest).unwrap();
+        text[what] = value.into();
+        let record = store.record(store.key(*id, "manifest"), Some(text.to_string().into_bytes()));
+        rig.log.appender().unwrap().append(&[record]).unwrap();
+
+        let shard = rig.live();
+        assert_eq!((shard.position, shard.epoch), (40, 0), "{what} {value}");
+        assert_eq!(rig.metrics.cold_starts.get(), 0, "{what} {value}");
+        drop(shard);
+        rig.assert_undisturbed();
+    }
+}
+
+#[test]
 fn two_snapshots_are_kept_and_the_others_deleted() {
     let rig = Rig::new();
     let mut shard = rig.live();
