@@ -51,7 +51,7 @@ impl KafkaLog {
         let admin = self
             .options
             .admin()
-            .create_with_context(Quiet(Arc::clone(&self.outage)))
+            .create_with_context(Quiet)
             .map_err(|error| self.error("making a client", &error))?;
         // two at once may make one each; the first stays
         Ok(self.admin.get_or_init(|| admin))
@@ -59,11 +59,11 @@ impl KafkaLog {
 
     pub(crate) fn describe(&self, name: &str) -> Result<Option<TopicInfo>, Error> {
         let what = format!("describing topic {name}");
-        let asker = self.asker(&Role::Asker)?;
-        let metadata = asker
+        let metadata = self
+            .asker(&Role::Asker)?
             .client()
             .fetch_metadata(Some(name), ASK)
-            .map_err(|error| self.unanswered(&asker, &what, &error))?;
+            .map_err(|error| self.error(&what, &error))?;
         self.outage.over();
         let Some(topic) = metadata.topics().iter().find(|topic| topic.name() == name) else {
             return Ok(None);

@@ -1,11 +1,9 @@
 //! Settings: the user's, and those that exactly once rests on.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::collections::BTreeMap;
 
 use rdkafka::{ClientConfig, ClientContext, config::RDKafkaLogLevel, consumer::ConsumerContext, error::KafkaError};
 use tracing::{debug, error, info, warn};
-
-use crate::error::Outage;
 
 /// Which protocol a group is run by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -197,14 +195,13 @@ pub(crate) fn log_line(level: RDKafkaLogLevel, facility: &str, line: &str) {
 }
 
 /// A client that only asks.
-pub(crate) struct Quiet(pub(crate) Arc<Outage>);
+pub(crate) struct Quiet;
 
 impl ClientContext for Quiet {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
         log_line(level, facility, line);
     }
     fn error(&self, error: KafkaError, reason: &str) {
-        self.0.hear(&error, reason);
         debug!(target: "librdkafka", %error, "{reason}");
     }
 }

@@ -27,7 +27,6 @@ use tracing::{debug, error, warn};
 use crate::{
     ASK, KafkaLog,
     config::{Role, log_line},
-    error::Outage,
     list, offsets,
 };
 
@@ -49,7 +48,6 @@ pub(crate) struct KafkaConsumer {
 
 pub(crate) struct Context {
     rebalance: Mutex<Box<dyn Rebalance>>,
-    outage: Arc<Outage>,
 }
 
 impl Context {
@@ -95,7 +93,6 @@ impl ClientContext for Context {
         log_line(level, facility, line);
     }
     fn error(&self, error: KafkaError, reason: &str) {
-        self.outage.hear(&error, reason);
         debug!(target: "librdkafka", %error, "{reason}");
     }
 }
@@ -164,7 +161,6 @@ impl KafkaConsumer {
         let config = log.options.consumer(&Role::Member(&options.group, options.isolation));
         let context = Context {
             rebalance: Mutex::new(rebalance),
-            outage: Arc::clone(&log.outage),
         };
         let inner: BaseConsumer<Context> = config
             .create_with_context(context)
@@ -210,14 +206,7 @@ impl KafkaConsumer {
             }
             // the client connects again by itself, and only polling lets it join its group again: these are no reason to
             // pause, and there is one for each attempt
-            KafkaError::MessageConsumption(
-                Code::BrokerTransportFailure
-                | Code::AllBrokersDown
-                | Code::Resolve
-                | Code::Authentication
-                | Code::SaslAuthenticationFailed
-                | Code::SSL,
-            ) => {
+            KafkaError::MessageConsumption(Code::BrokerTransportFailure | Code::AllBrokersDown | Code::Resolve) => {
                 self.log.outage.note(self.log.bootstrap());
                 None
             }

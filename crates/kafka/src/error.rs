@@ -7,7 +7,7 @@ use std::{
 
 use rdkafka::error::{KafkaError, RDKafkaError, RDKafkaErrorCode as Code};
 use suture_log::{Error, Listed};
-use tracing::{error, warn};
+use tracing::warn;
 
 /// Since when no broker answers.
 #[derive(Debug, Default)]
@@ -17,8 +17,6 @@ pub(crate) struct Outage(Mutex<Option<State>>);
 struct State {
     since: Instant,
     noted: Option<Instant>,
-    /// Why a broker that was reached did not let the client in.
-    shut_out: Option<String>,
 }
 
 impl State {
@@ -26,7 +24,6 @@ impl State {
         Self {
             since: Instant::now(),
             noted: None,
-            shut_out: None,
         }
     }
 }
@@ -47,66 +44,19 @@ impl Outage {
             .since
     }
 
-    /// Takes in what a client says of a connection by itself, beside what becomes of calls: those only run out of time where
-    /// a broker does not let the client in.
-    pub(crate) fn hear(&self, error: &KafkaError, reason: &str) {
-        if !error.rdkafka_error_code().is_some_and(is_shut_out) {
-            return;
-        }
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        state.get_or_insert_with(State::new).shut_out = Some(reason.to_owned());
-    }
-
-    /// Why the client was not let in, where that is what an error of this code, said in these words, comes of.
-    fn reason(&self, code: Code, detail: &str) -> Option<String> {
-        if is_shut_out(code) {
-            return Some(self.shut_out().unwrap_or_else(|| detail.to_owned()));
-        }
-        self.shut_out().filter(|_| is_unanswered(code))
-    }
-
-    fn shut_out(&self) -> Option<String> {
-        let state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        state.as_ref().and_then(|state| state.shut_out.clone())
-    }
-
     /// Says so in the log, but not more often than every [`AGAIN`].
     pub(crate) fn note(&self, bootstrap: &str) {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let state = state.get_or_insert_with(State::new);
-        if state.noted.is_some_and(|noted| noted.elapsed() <= AGAIN) {
-            return;
-        }
-        state.noted = Some(Instant::now());
-        let seconds = state.since.elapsed().as_secs();
-        match &state.shut_out {
-            Some(reason) => error!(
+        if state.noted.is_none_or(|noted| noted.elapsed() > AGAIN) {
+            state.noted = Some(Instant::now());
+            warn!(
                 bootstrap,
-                seconds,
-                reason,
-                "no broker lets this client in; trying again: check security.protocol, sasl.* and ssl.* among the client settings"
-            ),
-            None => warn!(bootstrap, seconds, "no broker answers; trying again"),
+                seconds = state.since.elapsed().as_secs(),
+                "no broker answers; trying again"
+            );
         }
     }
-}
-
-/// Whether a broker was reached and did not let the client in.
-const fn is_shut_out(code: Code) -> bool {
-    matches!(code, Code::Authentication | Code::SaslAuthenticationFailed | Code::SSL)
-}
-
-/// Whether a call ended without an answer.
-const fn is_unanswered(code: Code) -> bool {
-    matches!(
-        code,
-        Code::BrokerTransportFailure
-            | Code::AllBrokersDown
-            | Code::Resolve
-            | Code::OperationTimedOut
-            | Code::MessageTimedOut
-            | Code::NetworkException
-    )
 }
 
 /// An error of anything but a transaction.
@@ -118,18 +68,17 @@ pub(crate) fn translate(what: &str, error: &KafkaError, bootstrap: &str, outage:
         };
     }
     let detail = error.to_string();
-    if let Some(reason) = error.rdkafka_error_code().and_then(|code| outage.reason(code, &detail)) {
-        return Error::ShutOut {
-            at: bootstrap.to_owned(),
-            detail: format!("{what}: {reason}"),
-        };
-    }
     let what = what.to_owned();
     let Some(code) = error.rdkafka_error_code() else {
         return Error::Indefinite { what, detail };
     };
     match code {
-        code if is_unanswered(code) => {
+        Code::BrokerTransportFailure
+        | Code::AllBrokersDown
+        | Code::Resolve
+        | Code::OperationTimedOut
+        | Code::MessageTimedOut
+        | Code::NetworkException => {
             let seconds = outage.since().elapsed().as_secs();
             let detail = if seconds == 0 {
                 format!("{what}: {detail}")
@@ -144,7 +93,9 @@ pub(crate) fn translate(what: &str, error: &KafkaError, bootstrap: &str, outage:
         Code::TopicAuthorizationFailed
         | Code::GroupAuthorizationFailed
         | Code::TransactionalIdAuthorizationFailed
-        | Code::ClusterAuthorizationFailed => Error::Denied { what, detail },
+        | Code::ClusterAuthorizationFailed
+        | Code::SaslAuthenticationFailed
+        | Code::Authentication => Error::Denied { what, detail },
         Code::UnknownTopicOrPartition | Code::UnknownTopic | Code::UnknownPartition => {
             Error::UnknownTopic { topic: what }
         }
@@ -183,15 +134,6 @@ pub(crate) fn translate_transaction(
         return Error::Fenced { id: id.to_owned() };
     }
     let detail = format!("{what}: {}", inner.string());
-    // where anything else ends so, what became of it is not known
-    if what == "fencing"
-        && let Some(detail) = outage.reason(inner.code(), &detail)
-    {
-        return Error::ShutOut {
-            at: bootstrap.to_owned(),
-            detail,
-        };
-    }
     match inner.code() {
         Code::TopicAuthorizationFailed
         | Code::GroupAuthorizationFailed

@@ -34,9 +34,6 @@ use config::{Quiet, Role};
 /// How long a question to the broker may take.
 const ASK: Duration = Duration::from_secs(10);
 
-/// How many things that a client said of its connections are listened to after a question that was not answered.
-const MISSED: usize = 1_000;
-
 /// A Kafka cluster. Clones share their clients for questions.
 #[derive(Clone)]
 pub struct KafkaLog {
@@ -84,7 +81,7 @@ impl KafkaLog {
             match self.topic(name) {
                 Ok(Some(_)) => {}
                 Ok(None) => problems.push(Error::UnknownTopic { topic: name.clone() }.to_string()),
-                Err(error @ (Error::Unreachable { .. } | Error::ShutOut { .. })) => return vec![error.to_string()],
+                Err(error @ Error::Unreachable { .. }) => return vec![error.to_string()],
                 Err(error) => problems.push(error.to_string()),
             }
         }
@@ -119,7 +116,7 @@ impl KafkaLog {
         let asker: BaseConsumer<Quiet> = self
             .options
             .consumer(role)
-            .create_with_context(Quiet(Arc::clone(&self.outage)))
+            .create_with_context(Quiet)
             .map_err(|error| self.error("making a client", &error))?;
         let asker = Arc::new(asker);
         askers.insert(name, Arc::clone(&asker));
@@ -156,17 +153,6 @@ impl KafkaLog {
             .collect()
     }
 
-    /// What it means that a question was not answered: why a broker did not let the client in is said beside the call, and is
-    /// heard once somebody listens.
-    fn unanswered(&self, asker: &BaseConsumer<Quiet>, what: &str, error: &rdkafka::error::KafkaError) -> Error {
-        for _ in 0..MISSED {
-            if asker.poll(Duration::ZERO).is_none() {
-                break;
-            }
-        }
-        self.error(what, error)
-    }
-
     fn error(&self, what: &str, error: &rdkafka::error::KafkaError) -> Error {
         error::translate(what, error, self.bootstrap(), &self.outage)
     }
@@ -201,8 +187,8 @@ impl Log for KafkaLog {
     fn committed(&self, group: &str, partitions: &[TopicPartition]) -> Result<Vec<Option<Committed>>, Error> {
         let asked = list(partitions.iter().map(|at| (at, None)));
         let what = format!("reading offsets of group {group}");
-        let asker = self.asker(&Role::Offsets(group))?;
-        let found = asker
+        let found = self
+            .asker(&Role::Offsets(group))?
             .committed_offsets(asked, ASK)
             .map_err(|error| match error.rdkafka_error_code() {
                 // the client tries again by itself for as long as a transaction is open that is about to change them
@@ -211,7 +197,7 @@ impl Log for KafkaLog {
                         group: group.to_owned(),
                     }
                 }
-                _ => self.unanswered(&asker, &what, &error),
+                _ => self.error(&what, &error),
             })?;
         self.offsets_of(&found, partitions, &what)
     }
@@ -219,21 +205,24 @@ impl Log for KafkaLog {
     fn committed_before(&self, group: &str, partitions: &[TopicPartition]) -> Result<Vec<Option<Committed>>, Error> {
         let asked = list(partitions.iter().map(|at| (at, None)));
         let what = format!("reading offsets of group {group}");
-        let asker = self.asker(&Role::LastOffsets(group))?;
-        let found = asker
+        let found = self
+            .asker(&Role::LastOffsets(group))?
             .committed_offsets(asked, ASK)
-            .map_err(|error| self.unanswered(&asker, &what, &error))?;
+            .map_err(|error| self.error(&what, &error))?;
         self.offsets_of(&found, partitions, &what)
     }
 
     fn range(&self, partition: &TopicPartition) -> Result<Range, Error> {
-        let asker = self.asker(&Role::Asker)?;
-        let asked = asker.fetch_watermarks(&partition.topic, partition.partition, ASK);
-        let what = format!("asking for the end of {partition}");
-        let (start, end) = asked.map_err(|error| match self.unanswered(&asker, &what, &error) {
-            Error::UnknownTopic { .. } => Error::UnknownPartition(partition.clone()),
-            other => other,
-        })?;
+        let asked = self
+            .asker(&Role::Asker)?
+            .fetch_watermarks(&partition.topic, partition.partition, ASK);
+        let (start, end) =
+            asked.map_err(
+                |error| match self.error(&format!("asking for the end of {partition}"), &error) {
+                    Error::UnknownTopic { .. } => Error::UnknownPartition(partition.clone()),
+                    other => other,
+                },
+            )?;
         self.outage.over();
         Ok(Range { start, end })
     }

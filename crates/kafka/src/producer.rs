@@ -22,7 +22,7 @@ use tracing::debug;
 use crate::{
     KafkaLog,
     config::{Role, log_line},
-    error::{Outage, translate_transaction},
+    error::translate_transaction,
     offsets,
 };
 
@@ -38,22 +38,14 @@ const HANGING: &str = "ends what was left open";
 const TURN: Duration = Duration::from_millis(1);
 
 /// Keeps the first record of the present transaction that could not be written.
+#[derive(Default)]
 pub(crate) struct Context {
-    outage: Arc<Outage>,
     /// Counts transactions: what was purged from an aborted one may be told of while the next is under way.
     turn: AtomicUsize,
     failed: Mutex<Option<(KafkaError, String)>>,
 }
 
 impl Context {
-    fn new(log: &KafkaLog) -> Self {
-        Self {
-            outage: Arc::clone(&log.outage),
-            turn: AtomicUsize::default(),
-            failed: Mutex::default(),
-        }
-    }
-
     fn next_turn(&self) {
         self.turn.fetch_add(1, Ordering::SeqCst);
         self.take();
@@ -69,7 +61,6 @@ impl ClientContext for Context {
         log_line(level, facility, line);
     }
     fn error(&self, error: KafkaError, reason: &str) {
-        self.outage.hear(&error, reason);
         debug!(target: "librdkafka", %error, "{reason}");
     }
 }
@@ -151,18 +142,17 @@ impl KafkaProducer {
         let inner: BaseProducer<Context> = log
             .options
             .producer(id)
-            .create_with_context(Context::new(&log))
+            .create_with_context(Context::default())
             .map_err(|error| log.error("making a producer", &error))?;
         let producer = Self {
             log,
             id: id.to_owned(),
             inner,
         };
-        producer.inner.init_transactions(FENCE).map_err(|error| {
-            // why a broker did not let the client in is said beside the call
-            producer.inner.poll(Duration::ZERO);
-            producer.error("fencing", &error)
-        })?;
+        producer
+            .inner
+            .init_transactions(FENCE)
+            .map_err(|error| producer.error("fencing", &error))?;
         producer.log.outage.over();
         Ok(producer)
     }
@@ -316,7 +306,7 @@ impl KafkaAppender {
         let inner: BaseProducer<Context> = log
             .options
             .appender()
-            .create_with_context(Context::new(&log))
+            .create_with_context(Context::default())
             .map_err(|error| log.error("making a producer", &error))?;
         Ok(Self { log, inner })
     }

@@ -1,9 +1,6 @@
 //! One partition from an offset on, outside of any group.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use rdkafka::Message as _;
 use rdkafka::{
@@ -49,7 +46,7 @@ impl KafkaReader {
         let inner: BaseConsumer<Quiet> = log
             .options
             .consumer(&Role::Reader(isolation))
-            .create_with_context(Quiet(Arc::clone(&log.outage)))
+            .create_with_context(Quiet)
             .map_err(|error| log.error("making a reader", &error))?;
         let assigned = inner.assign(&list(std::iter::once((&partition, Some(next)))));
         assigned.map_err(|error| log.error("assigning", &error))?;

@@ -27,16 +27,6 @@ pub enum Error {
         /// What the client says.
         detail: String,
     },
-    /// A broker answers and does not let the client in: it is somebody else, or says so in a way that the broker does not take.
-    #[error(
-        "no broker at {at} lets this client in: {detail}; check security.protocol, sasl.* and ssl.* among the client settings"
-    )]
-    ShutOut {
-        /// The addresses that were tried.
-        at: String,
-        /// What the client says.
-        detail: String,
-    },
     /// The broker refuses for want of rights.
     #[error("the broker does not allow {what}: {detail}; grant the right to this client's user")]
     Denied {
@@ -141,9 +131,7 @@ impl Error {
     #[must_use]
     pub const fn recovery(&self) -> Recovery {
         match self {
-            Self::Busy { .. } | Self::Unreachable { .. } | Self::ShutOut { .. } | Self::Unstable { .. } => {
-                Recovery::Retry
-            }
+            Self::Busy { .. } | Self::Unreachable { .. } | Self::Unstable { .. } => Recovery::Retry,
             Self::Aborted { .. } => Recovery::Abort,
             Self::Fenced { .. } | Self::Indefinite { .. } | Self::OutOfRange { .. } | Self::Crashed { .. } => {
                 Recovery::Restart
