@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use suture_event::Span;
+use suture_event::{Problem, Span};
 
 use crate::Pipeline;
 
@@ -124,11 +124,11 @@ impl Default for Escalate {
 }
 
 impl Escalate {
-    /// Path, message and help of everything that cannot be.
-    pub(crate) fn validate(&self) -> Vec<(String, String, String)> {
+    /// Everything that cannot be.
+    pub(crate) fn validate(&self) -> Vec<Problem> {
         let mut problems = Vec::new();
         let mut tell = |path: String, message: &str, help: &str| {
-            problems.push((path, message.to_owned(), help.to_owned()));
+            problems.push(Problem::new(path, message, help));
         };
         if self.sinks.is_empty() {
             tell("sinks".to_owned(), "names nobody to call", "list at least one sink");
@@ -245,7 +245,7 @@ mod tests {
         escalate
             .validate()
             .into_iter()
-            .map(|(path, message, _)| format!("{path} {message}"))
+            .map(|problem| format!("{} {}", problem.path, problem.message))
             .collect()
     }
 
