@@ -40,7 +40,7 @@ pub use versions::VERSIONS_HEADER;
 
 /// The version of the folds: another one may say other things of the same records. A state of an earlier one is carried over
 /// and opens a new epoch.
-pub const ENGINE_VERSION: u32 = 7;
+pub const ENGINE_VERSION: u32 = 8;
 
 /// The version whose states, and models, and all since can be gone on from.
 pub const OLDEST_STATE: u32 = 3;
