@@ -12,6 +12,7 @@ mod escalate;
 #[cfg(feature = "kafka")]
 mod execute;
 mod explain;
+mod feed;
 mod init;
 mod keys;
 mod ledger;
