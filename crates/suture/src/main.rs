@@ -3,6 +3,7 @@
 mod acl;
 mod announce;
 mod audit;
+mod backtest;
 mod change;
 mod check;
 mod console;
@@ -17,6 +18,7 @@ mod init;
 mod keys;
 mod ledger;
 mod logs;
+mod pass;
 mod people;
 mod playbook;
 mod plot;
@@ -32,6 +34,7 @@ mod tail;
 mod tap;
 mod train;
 mod trust;
+mod tune;
 
 use std::process::ExitCode;
 
@@ -57,6 +60,8 @@ enum Command {
     #[cfg(feature = "kafka")]
     Run(run::Args),
     Replay(replay::Args),
+    Backtest(backtest::Args),
+    Tune(tune::Args),
     Init(init::Args),
     Status(status::Args),
     Tail(tail::Args),
@@ -185,6 +190,8 @@ fn main() -> ExitCode {
         #[cfg(feature = "kafka")]
         Command::Run(args) => run::run(&args).map(ok),
         Command::Replay(args) => replay::replay(&args).map(ok),
+        Command::Backtest(args) => backtest::backtest(&args).map(ok),
+        Command::Tune(args) => tune::tune(&args),
         Command::Init(args) => init::init(&args).map(ok),
         Command::Status(args) => status::status(&args).map(ok),
         Command::Tail(args) => tail::tail(&args).map(ok),
