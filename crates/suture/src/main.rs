@@ -32,6 +32,7 @@ mod run;
 mod status;
 mod tail;
 mod tap;
+mod test;
 mod train;
 mod trust;
 mod tune;
@@ -62,6 +63,7 @@ enum Command {
     Replay(replay::Args),
     Backtest(backtest::Args),
     Tune(tune::Args),
+    Test(test::Args),
     Init(init::Args),
     Status(status::Args),
     Tail(tail::Args),
@@ -192,6 +194,7 @@ fn main() -> ExitCode {
         Command::Replay(args) => replay::replay(&args).map(ok),
         Command::Backtest(args) => backtest::backtest(&args).map(ok),
         Command::Tune(args) => tune::tune(&args),
+        Command::Test(args) => test::test(&args),
         Command::Init(args) => init::init(&args).map(ok),
         Command::Status(args) => status::status(&args).map(ok),
         Command::Tail(args) => tail::tail(&args).map(ok),
