@@ -18,6 +18,7 @@ mod init;
 mod keys;
 mod ledger;
 mod logs;
+mod manual;
 mod pass;
 mod people;
 mod playbook;
@@ -88,6 +89,8 @@ enum Command {
     Acl(acl::Args),
     /// Print the JSON Schema of pipeline files, for editors to complete from.
     Schema,
+    Completions(manual::CompletionsArgs),
+    Man(manual::ManArgs),
     #[cfg(feature = "history")]
     Query(query::Args),
     #[cfg(feature = "kafka")]
@@ -217,6 +220,11 @@ fn main() -> ExitCode {
         Command::Check(args) => check::check(&args),
         Command::Acl(args) => acl::acl(&args).map(ok),
         Command::Schema => check::schema().map(ok),
+        Command::Completions(args) => {
+            manual::completions(&args);
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Man(args) => manual::man(&args).map(ok),
         #[cfg(feature = "history")]
         Command::Query(args) => query::query(&args).map(ok),
         #[cfg(feature = "kafka")]
