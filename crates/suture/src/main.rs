@@ -8,6 +8,8 @@ mod change;
 mod check;
 mod console;
 mod demo;
+#[cfg(test)]
+mod docs;
 #[cfg(feature = "kafka")]
 mod escalate;
 #[cfg(feature = "kafka")]
