@@ -8,10 +8,12 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry --mount=type=cache,targe
 
 FROM debian:bookworm-slim
 RUN apt-get update && apt-get install -y --no-install-recommends ca-certificates libssl3 && rm -rf /var/lib/apt/lists/* \
-    && useradd --system --home /var/lib/suture --create-home suture
+    && groupadd --gid 10001 suture && useradd --uid 10001 --gid 10001 --home /var/lib/suture --create-home --shell /usr/sbin/nologin suture
 COPY --from=build /suture /usr/local/bin/suture
 COPY pipelines /etc/suture/pipelines
-USER suture
+# by number, so that a cluster can tell that it is not root; nothing is written but to a state folder that a pipeline names, so
+# that the root may be read-only
+USER 10001:10001
 WORKDIR /var/lib/suture
 # SIGTERM finishes the batch, commits and leaves the group
 STOPSIGNAL SIGTERM

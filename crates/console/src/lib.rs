@@ -24,6 +24,7 @@ pub use self::{
     api::{API_VERSION, Console, Limits as HttpLimits, document, router},
     door::{Bounds, Door, DoorError},
     host::{Host, Refusal, Word},
+    page::{UPLOT, UPLOT_STYLE, uplot_licence},
     serve::{ServeError, serve},
     store::{Limits, Said, Store},
     view::{Mode, Setting, Stage},

@@ -31,6 +31,21 @@ macro_rules! file {
     };
 }
 
+/// The library that plots are drawn with, as its authors ship it; also what a report that stands alone is drawn with.
+pub const UPLOT: &str = include_str!("../page/vendor/uPlot.iife.min.js");
+
+/// Its style sheet.
+pub const UPLOT_STYLE: &str = include_str!("../page/vendor/uPlot.min.css");
+
+const LICENCES: &str = include_str!("../page/vendor/LICENSES.txt");
+
+/// Its licence, which goes where it goes.
+#[must_use]
+pub fn uplot_licence() -> &'static str {
+    let at = LICENCES.find("\nuPlot ").map_or(0, |at| at + 1);
+    LICENCES.get(at..).unwrap_or(LICENCES)
+}
+
 const INDEX: &str = include_str!("../page/index.html");
 
 /// What the page is made of. The libraries are as their authors ship them, but for the names of their source maps, with their

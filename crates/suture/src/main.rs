@@ -3,19 +3,25 @@
 mod acl;
 mod announce;
 mod audit;
+mod backtest;
 mod change;
 mod check;
 mod console;
 mod demo;
+#[cfg(test)]
+mod docs;
 #[cfg(feature = "kafka")]
 mod escalate;
 #[cfg(feature = "kafka")]
 mod execute;
 mod explain;
+mod feed;
 mod init;
 mod keys;
 mod ledger;
 mod logs;
+mod manual;
+mod pass;
 mod people;
 mod playbook;
 mod plot;
@@ -29,8 +35,10 @@ mod run;
 mod status;
 mod tail;
 mod tap;
+mod test;
 mod train;
 mod trust;
+mod tune;
 
 use std::process::ExitCode;
 
@@ -56,6 +64,9 @@ enum Command {
     #[cfg(feature = "kafka")]
     Run(run::Args),
     Replay(replay::Args),
+    Backtest(backtest::Args),
+    Tune(tune::Args),
+    Test(test::Args),
     Init(init::Args),
     Status(status::Args),
     Tail(tail::Args),
@@ -80,6 +91,8 @@ enum Command {
     Acl(acl::Args),
     /// Print the JSON Schema of pipeline files, for editors to complete from.
     Schema,
+    Completions(manual::CompletionsArgs),
+    Man(manual::ManArgs),
     #[cfg(feature = "history")]
     Query(query::Args),
     #[cfg(feature = "kafka")]
@@ -184,6 +197,9 @@ fn main() -> ExitCode {
         #[cfg(feature = "kafka")]
         Command::Run(args) => run::run(&args).map(ok),
         Command::Replay(args) => replay::replay(&args).map(ok),
+        Command::Backtest(args) => backtest::backtest(&args).map(ok),
+        Command::Tune(args) => tune::tune(&args),
+        Command::Test(args) => test::test(&args),
         Command::Init(args) => init::init(&args).map(ok),
         Command::Status(args) => status::status(&args).map(ok),
         Command::Tail(args) => tail::tail(&args).map(ok),
@@ -206,6 +222,11 @@ fn main() -> ExitCode {
         Command::Check(args) => check::check(&args),
         Command::Acl(args) => acl::acl(&args).map(ok),
         Command::Schema => check::schema().map(ok),
+        Command::Completions(args) => {
+            manual::completions(&args);
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Man(args) => manual::man(&args).map(ok),
         #[cfg(feature = "history")]
         Command::Query(args) => query::query(&args).map(ok),
         #[cfg(feature = "kafka")]

@@ -5,14 +5,14 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, ensure};
 use suture_codec::TelemetryFormat;
 use suture_engine::{Headers, Model, Observe, ObserveOut, RecordRef, Source, SourceKind};
 use suture_event::ShardId;
 
 use suture_service::load::{self, Loaded};
 
-use crate::replay::lines::Lines;
+use crate::feed::Feed;
 
 /// Reasons that are printed of what was refused.
 const REASONS: usize = 5;
@@ -27,8 +27,8 @@ pub(crate) struct Args {
     /// The pipeline file: its windows and signals are what is learned.
     #[arg(long, value_name = "FILE.yaml")]
     pipeline: PathBuf,
-    /// Samples: NDJSON, one JSON object a line in the order of time, or Parquet, a file or a folder, with the columns of
-    /// `format: arrow_ipc`. More than one is learned from in the order given, which must be that of time.
+    /// Samples: NDJSON, one JSON object a line in the order of time; CSV, a file or a folder; or Parquet, a file or a folder,
+    /// with the columns of `format: arrow_ipc`. More than one is learned from in the order given, which must be that of time.
     #[arg(long, value_name = "FILE", required = true, num_args = 1..)]
     telemetry: Vec<PathBuf>,
     /// The model file to write.
@@ -39,25 +39,25 @@ pub(crate) struct Args {
 /// Learns and writes.
 pub(crate) fn train(args: &Args) -> anyhow::Result<()> {
     let loaded = load::load(&args.pipeline, None)?;
-    let parquet = args.telemetry.iter().filter(|path| is_parquet(path)).count();
-    if parquet > 0 && parquet < args.telemetry.len() {
-        bail!("--telemetry names both Parquet and NDJSON files: train from one kind at a time");
-    }
-    let mut pupil = Pupil::new(
-        &loaded,
-        if parquet > 0 {
-            TelemetryFormat::ArrowIpc
-        } else {
-            TelemetryFormat::Json
-        },
-    )?;
+    let mut pupil = None;
     for path in &args.telemetry {
+        let feed = Feed::open(std::slice::from_ref(path))?;
+        let format = feed.format()?.unwrap_or_default();
+        let pupil = match &mut pupil {
+            None => pupil.insert((Pupil::new(&loaded, format)?, format)),
+            Some(pupil) => pupil,
+        };
+        ensure!(
+            pupil.1 == format,
+            "--telemetry names files of several formats: train from one at a time"
+        );
+        let pupil = &mut pupil.0;
         let taken = pupil.observe.counters().samples;
-        if parquet > 0 {
-            pupil.parquet(path)?;
-        } else {
-            pupil.ndjson(path)?;
-        }
+        feed.each(|piece| {
+            pupil.take(piece.number, piece.bytes);
+            Ok(())
+        })?;
+        pupil.look();
         ensure!(
             pupil.observe.counters().samples > taken,
             "nothing could be learned from {}: {}",
@@ -65,6 +65,7 @@ pub(crate) fn train(args: &Args) -> anyhow::Result<()> {
             pupil.reasons.first().map_or("it holds no samples", String::as_str)
         );
     }
+    let (pupil, _) = pupil.context("--telemetry names no file")?;
     let bytes = Model::encode(&pupil.observe)?;
     let model = Model::decode(&bytes)?;
     write(&args.out, &bytes)?;
@@ -104,10 +105,6 @@ fn write(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
         .with_context(|| format!("cannot write {}", path.display()))
 }
 
-fn is_parquet(path: &Path) -> bool {
-    path.is_dir() || path.extension().is_some_and(|extension| extension == "parquet")
-}
-
 struct Pupil {
     observe: Observe,
     out: ObserveOut,
@@ -138,36 +135,6 @@ impl Pupil {
             reasons: Vec::new(),
             records: 0,
         })
-    }
-
-    fn ndjson(&mut self, path: &Path) -> anyhow::Result<()> {
-        let mut lines = Lines::open(path)?;
-        while let Some(line) = lines.next_line()? {
-            self.take(line.number, line.text);
-        }
-        self.look();
-        Ok(())
-    }
-
-    #[cfg(feature = "history")]
-    fn parquet(&mut self, path: &Path) -> anyhow::Result<()> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let mut batch = 0;
-        runtime.block_on(suture_history::telemetry::<anyhow::Error>(path, |bytes| {
-            batch += 1;
-            self.take(batch, bytes);
-            Ok(())
-        }))?;
-        self.look();
-        Ok(())
-    }
-
-    #[cfg(not(feature = "history"))]
-    fn parquet(&mut self, path: &Path) -> anyhow::Result<()> {
-        bail!(
-            "{}: this build has no `history` feature, which reads Parquet: use NDJSON",
-            path.display()
-        )
     }
 
     fn take(&mut self, number: i64, bytes: &[u8]) {
