@@ -142,7 +142,7 @@ impl Replay {
             .find(|source| matches!(source.kind, SourceKind::Telemetry(_)))
             .cloned()
             .context("the pipeline names no telemetry")?;
-        match format_of(&args.telemetry)? {
+        match args.telemetry.as_deref().map(format_of).transpose()?.flatten() {
             // what no known tool writes is read as the pipeline says
             None if samples.fields.is_some() => {}
             known => {
@@ -210,7 +210,7 @@ impl Replay {
             explain: args.explain,
             name: loaded.pipeline.name.clone(),
             window: loaded.pipeline.window.size,
-            files: [Some(args.telemetry.clone()), args.changes.clone()],
+            files: [args.telemetry.clone(), args.changes.clone()],
         })
     }
 

@@ -221,7 +221,7 @@ impl<'a> Labels<'a> {
 
 fn format_of(topic: &Topic, file: &mut String) {
     let mut formats: Vec<(&String, &(usize, TelemetryFormat, String))> = topic.telemetry.iter().collect();
-    formats.sort_by(|a, b| b.1.0.cmp(&a.1.0));
+    formats.sort_by_key(|(_, (records, ..))| std::cmp::Reverse(*records));
     let words = |(name, (records, _, why)): &(&String, &(usize, TelemetryFormat, String))| {
         format!("{} of {}: {name}, because {}", records, topic.records, comment(why))
     };
