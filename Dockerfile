@@ -11,6 +11,7 @@ RUN apt-get update && apt-get install -y --no-install-recommends ca-certificates
     && groupadd --gid 10001 suture && useradd --uid 10001 --gid 10001 --home /var/lib/suture --create-home --shell /usr/sbin/nologin suture
 COPY --from=build /suture /usr/local/bin/suture
 COPY pipelines /etc/suture/pipelines
+COPY deploy/compose /etc/suture/compose
 # by number, so that a cluster can tell that it is not root; nothing is written but to a state folder that a pipeline names, so
 # that the root may be read-only
 USER 10001:10001

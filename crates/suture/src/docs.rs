@@ -389,9 +389,13 @@ fn the_commands_of_units_and_containers_can_be_given() {
     let compose: Value = serde_saphyr::from_str(&read("docker-compose.yml")).unwrap();
     for (_, service) in compose["services"].as_object().unwrap() {
         if service["build"] == "." {
+            // a shell's words, of which the last is the program's line
             let words = service["command"].as_array().unwrap().iter();
-            let line = std::iter::once("suture").chain(words.map(|word| word.as_str().unwrap()));
-            lines.push(line.map(str::to_owned).collect());
+            let script: Vec<&str> = words.map(|word| word.as_str().unwrap()).collect();
+            if let Some((_, line)) = script.join(" ").split_once("exec suture ") {
+                let line = std::iter::once("suture").chain(line.split_whitespace());
+                lines.push(line.map(str::to_owned).collect());
+            }
         }
     }
     // of the deployment its list of arguments, whatever is chosen

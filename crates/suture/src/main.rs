@@ -111,7 +111,12 @@ const EXAMPLES: &[(&str, &str)] = &[
         "replay",
         "suture replay --pipeline pipeline.yaml --telemetry telemetry.ndjson --changes changes.ndjson --out found",
     ),
-    ("audit", "suture audit --pipeline pipeline.yaml --since 2026-11-01T00:00:00Z"),
+    ("policy", "suture policy test pipeline.yaml"),
+    ("escalate", "suture escalate pipeline.yaml"),
+    (
+        "audit",
+        "suture audit --pipeline pipeline.yaml --since 2026-11-01T00:00:00Z",
+    ),
     ("keys", "suture keys new ann --role person --out ann.key"),
     ("ledger", "suture ledger verify --pipeline pipeline.yaml"),
     ("playbook", "suture playbook lint pipelines/playbooks/releases.yaml"),

@@ -25,11 +25,11 @@ use crate::{
 };
 
 /// The end of a test file's name.
-const END: &str = "test.yaml";
+const END: &str = "test.yml";
 
 /// Runs tests of pipeline files: given telemetry and changes, they expect incidents, causes and decisions.
 ///
-/// The tests of `shop.yaml` are in `shop.test.yaml` beside it. Exit code 0 where all pass, 1 where one fails or cannot be run, 78
+/// The tests of `shop.yaml` are in `shop.test.yml` beside it. Exit code 0 where all pass, 1 where one fails or cannot be run, 78
 /// where a pipeline file can't be right.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  suture test pipelines\n  suture test pipelines/shop.yaml --junit junit.xml")]
@@ -61,7 +61,7 @@ impl Args {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct File {
-    /// The pipeline file, by a path relative to this one; `NAME.yaml` of `NAME.test.yaml` by default.
+    /// The pipeline file, by a path relative to this one; `NAME.yaml` of `NAME.test.yml` by default.
     #[serde(default)]
     pipeline: Option<PathBuf>,
     tests: Vec<Test>,
@@ -269,13 +269,13 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("shop.yaml"), PIPELINE).unwrap();
         let text = format!("tests:\n  - name: a bad deploy\n{GIVEN}    expect:\n{expect}");
-        std::fs::write(folder.path().join("shop.test.yaml"), text).unwrap();
+        std::fs::write(folder.path().join("shop.test.yml"), text).unwrap();
         folder
     }
 
     fn ran(expect: &str) -> Vec<String> {
         let folder = folder(expect);
-        let ran = run_file(&folder.path().join("shop.test.yaml"), "").unwrap();
+        let ran = run_file(&folder.path().join("shop.test.yml"), "").unwrap();
         ran.into_iter().next().unwrap().differences
     }
 
@@ -326,8 +326,8 @@ mod tests {
     fn files_are_found_by_folder_and_pipeline_and_a_report_is_written() {
         let folder = folder("      incidents: []\n");
         let path = |name: &str| folder.path().join(name);
-        assert_eq!(found(&[folder.path().to_owned()]).unwrap(), [path("shop.test.yaml")]);
-        assert_eq!(found(&[path("shop.yaml")]).unwrap(), [path("shop.test.yaml")]);
+        assert_eq!(found(&[folder.path().to_owned()]).unwrap(), [path("shop.test.yml")]);
+        assert_eq!(found(&[path("shop.yaml")]).unwrap(), [path("shop.test.yml")]);
         assert!(found(&[path("other.yaml")]).is_err());
         let args = |name: &str| Args {
             paths: vec![path("shop.yaml")],
@@ -345,8 +345,8 @@ mod tests {
         let folder = folder("      incidnts: []\n");
         let told = format!(
             "{:#}",
-            run_file(&folder.path().join("shop.test.yaml"), "").err().unwrap()
+            run_file(&folder.path().join("shop.test.yml"), "").err().unwrap()
         );
-        assert!(told.contains("shop.test.yaml") && told.contains("incidnts"), "{told}");
+        assert!(told.contains("shop.test.yml") && told.contains("incidnts"), "{told}");
     }
 }

@@ -134,7 +134,7 @@ fn the_keys_that_the_compose_file_makes_are_those_that_its_pipeline_needs() {
         .filter(|line| !line.contains("chown"))
         .map(|line| format!("{line}\n"))
         .collect();
-    let pipeline = root().join("pipelines/compose.yaml");
+    let pipeline = root().join("deploy/compose/pipeline.yaml");
     let check = format!(
         "{script}\n. ./public.env && suture check --strict '{}'",
         pipeline.display()
@@ -157,6 +157,6 @@ fn the_keys_that_the_compose_file_makes_are_those_that_its_pipeline_needs() {
     // what the services run is there, as far as this build has it
     for service in ["suture", "shop"] {
         let command = text(&compose, &format!("/services/{service}/command/0"));
-        assert!(command.contains("/etc/suture/pipelines/compose.yaml"), "{command}");
+        assert!(command.contains("/etc/suture/compose/pipeline.yaml"), "{command}");
     }
 }

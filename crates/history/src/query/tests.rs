@@ -141,7 +141,7 @@ fn what_is_asked_of_an_empty_file_is_nothing_and_no_error() {
     for (sql, told) in [
         ("SELECT no_such_column FROM anomalies", "no_such_column"),
         ("SELECT action FROM remediations JOIN anomalies ON true", "action"),
-        ("SELECT action FROM remediations WHERE", "SQL"),
+        ("SELECT action FROM remediations WHERE", "an expression"),
         ("SELECT action FROM no_such_table", "no_such_table"),
     ] {
         let error = ask(&replayed(), sql, Format::Ndjson).unwrap_err().to_string();
