@@ -43,6 +43,41 @@ pub(crate) trait Listener {
     fn decided(&mut self, decided: &mut DecideOut) -> anyhow::Result<()>;
 }
 
+/// All that a pipeline reads, and of these the telemetry, in the format that a file is known to be in, and the changes.
+///
+/// # Errors
+/// Where the pipeline names no telemetry, or cannot be.
+pub(crate) fn inputs(loaded: &Loaded, format: Option<TelemetryFormat>) -> anyhow::Result<(Vec<Source>, [Source; 2])> {
+    let sources = Source::all(&loaded.pipeline, loaded.expressions.as_ref())?;
+    let first = |kind: fn(&SourceKind) -> bool| sources.iter().find(|source| kind(&source.kind)).cloned();
+    let samples = first(|kind| matches!(kind, SourceKind::Telemetry(_)));
+    let mut samples = samples.context("the pipeline names no telemetry")?;
+    match format {
+        // what no known tool writes is read as the pipeline says
+        None if samples.fields.is_some() => {}
+        known => {
+            samples.kind = SourceKind::Telemetry(known.unwrap_or_default());
+            samples.fields = None;
+        }
+    }
+    let deploys = first(|kind| matches!(kind, SourceKind::Changes(_))).unwrap_or(Source {
+        topic: "changes".to_owned(),
+        kind: SourceKind::Changes(ChangeFormat::default()),
+        fields: None,
+        filter: None,
+        value: None,
+    });
+    Ok((sources, [samples, deploys]))
+}
+
+/// The one shard of a source that lies in a file.
+pub(crate) fn shard_of(source: &Source) -> ShardId {
+    ShardId {
+        topic: source.topic.as_str().into(),
+        partition: 0,
+    }
+}
+
 /// The folds over one run of the data.
 pub(crate) struct Pass {
     telemetry: Observe,
@@ -62,38 +97,9 @@ impl Pass {
     /// # Errors
     /// Where the pipeline names no telemetry, or cannot be.
     pub(crate) fn new(loaded: &Loaded, format: Option<TelemetryFormat>) -> anyhow::Result<Self> {
-        let pipeline = &loaded.pipeline;
-        let sources = Source::all(pipeline, loaded.expressions.as_ref())?;
-        let mut samples = sources
-            .iter()
-            .find(|source| matches!(source.kind, SourceKind::Telemetry(_)))
-            .cloned()
-            .context("the pipeline names no telemetry")?;
-        match format {
-            // what no known tool writes is read as the pipeline says
-            None if samples.fields.is_some() => {}
-            known => {
-                samples.kind = SourceKind::Telemetry(known.unwrap_or_default());
-                samples.fields = None;
-            }
-        }
-        let deploys = sources
-            .iter()
-            .find(|source| matches!(source.kind, SourceKind::Changes(_)))
-            .cloned()
-            .unwrap_or(Source {
-                topic: "changes".to_owned(),
-                kind: SourceKind::Changes(ChangeFormat::default()),
-                fields: None,
-                filter: None,
-                value: None,
-            });
-        let shard = |source: &Source| ShardId {
-            topic: source.topic.as_str().into(),
-            partition: 0,
-        };
-        let roster = [shard(&samples), shard(&deploys)];
-        let mut pipeline = by_event_time(pipeline);
+        let (_, [samples, deploys]) = inputs(loaded, format)?;
+        let roster = [shard_of(&samples), shard_of(&deploys)];
+        let mut pipeline = by_event_time(&loaded.pipeline);
         if format == Some(TelemetryFormat::ArrowIpc) {
             // a batch of rows is no record that somebody sent
             Arc::make_mut(&mut pipeline).limits.record_bytes = usize::MAX;

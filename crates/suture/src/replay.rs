@@ -7,10 +7,10 @@ mod report;
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use indicatif::{ProgressBar, ProgressStyle};
-use suture_codec::{ChangeFormat, TelemetryFormat};
-use suture_engine::{Decide, DecideOut, Headers, Observe, ObserveOut, RecordRef, Source, SourceKind};
+use suture_codec::TelemetryFormat;
+use suture_engine::{Decide, DecideOut, Headers, Observe, ObserveOut, RecordRef, SourceKind};
 use suture_event::{Fact, FactBody, ShardId, Span, Timestamp};
 
 use self::{
@@ -19,6 +19,7 @@ use self::{
     refold::Refold,
     report::Report,
 };
+use crate::pass::{inputs, shard_of};
 use suture_service::{
     load::{self, Loaded},
     status::{ShardStatus, Warm},
@@ -134,40 +135,12 @@ struct Replay {
 
 impl Replay {
     fn new(args: &Args, loaded: &Loaded) -> anyhow::Result<Self> {
-        let pipeline = &loaded.pipeline;
+        let format = args.telemetry.as_deref().map(format_of).transpose()?.flatten();
         // the shards are named as they would be in a run, so that facts are the same in both
-        let sources = Source::all(pipeline, loaded.expressions.as_ref())?;
-        let mut samples = sources
-            .iter()
-            .find(|source| matches!(source.kind, SourceKind::Telemetry(_)))
-            .cloned()
-            .context("the pipeline names no telemetry")?;
-        match args.telemetry.as_deref().map(format_of).transpose()?.flatten() {
-            // what no known tool writes is read as the pipeline says
-            None if samples.fields.is_some() => {}
-            known => {
-                samples.kind = SourceKind::Telemetry(known.unwrap_or_default());
-                samples.fields = None;
-            }
-        }
-        let deploys = sources
-            .iter()
-            .find(|source| matches!(source.kind, SourceKind::Changes(_)))
-            .cloned()
-            .unwrap_or(Source {
-                topic: "changes".to_owned(),
-                kind: SourceKind::Changes(ChangeFormat::default()),
-                fields: None,
-                filter: None,
-                value: None,
-            });
-        let shard = |source: &Source| ShardId {
-            topic: source.topic.as_str().into(),
-            partition: 0,
-        };
-        let roster = [shard(&samples), shard(&deploys)];
+        let (sources, [samples, deploys]) = inputs(loaded, format)?;
+        let roster = [shard_of(&samples), shard_of(&deploys)];
         // event time, whatever the pipeline says: a replay has no other
-        let pipeline = refold::by_event_time(pipeline);
+        let pipeline = refold::by_event_time(&loaded.pipeline);
         let mut telemetry = Observe::new(pipeline.clone(), roster[0].clone(), samples)?;
         if let Some(model) = &loaded.model {
             telemetry = telemetry.with_model(model.clone())?;
@@ -191,7 +164,7 @@ impl Replay {
             if let (Some(file), Some(source)) = (file, source) {
                 aside.read(
                     Lines::open(file)?,
-                    Observe::new(pipeline.clone(), shard(source), source.clone())?,
+                    Observe::new(pipeline.clone(), shard_of(source), source.clone())?,
                     &mut report,
                 )?;
             }
