@@ -3,8 +3,9 @@
 //! Many formats do not say what a number is, and names mislead: `requests_total` is a counter where Prometheus is, and what came
 //! since the last report where a script sends it. So a series whose name is a counter's by convention is watched for what it
 //! does: a counter rises and never falls, but when it starts again from zero. That holds for a metric, whatever its series: what
-//! the busy ones show, the idle ones are. Until it shows, and where it proves not to be one, a window's last sample is its value;
-//! from then on its rate is, and its detectors begin anew, which as a rule is within their warm-up.
+//! the busy ones show, the idle ones are. For some windows nothing is certain and nothing is judged. Until it shows after that, and
+//! where it proves not to be one, a window's last sample is its value; from then on its rate is, and its detectors begin anew,
+//! which as a rule is within their warm-up.
 //!
 //! Of a counter two more things follow from its name. The increase of `x_sum` over that of `x_count` is the mean of `x`, and is
 //! what `x_sum` is judged by; and the buckets of a histogram are no signals each by itself.
@@ -24,6 +25,9 @@ const NONE: u32 = u32::MAX;
 const WINDOWS: u32 = 5;
 const RISES: u32 = 8;
 const FEW: u32 = 16;
+/// Windows for which one of which nothing is certain yet is not judged: what a counter was before it was known to be one would be
+/// the largest value that anybody saw.
+const SETTLE: u32 = 10;
 /// Falls after which one that falls more often than that is none, and after which one that was taken for a counter is none after
 /// all.
 const FALLS: u32 = 3;
@@ -203,7 +207,9 @@ impl Meter {
                 }
             }
             if of.is != Is::Counter {
+                let settling = of.is == Is::Unknown && of.windows < SETTLE;
                 *value = match gaps {
+                    _ if settling => f64::NAN,
                     _ if count > 0 => level,
                     _ if value.is_nan() => f64::NAN,
                     Gaps::Skip => f64::NAN,
